@@ -1,0 +1,61 @@
+# `make` lists the targets. All of them work on a fresh clone: the set-up is made when it is missing.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BIN := .venv/bin
+READY := .venv/ready
+# spark-submit takes the Python of the environment for driver and executors.
+export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
+export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
+# A SPARK_HOME of another installation would win over the pinned one.
+unexport SPARK_HOME
+unexport PYTHONPATH
+
+CONF ?= conf/faithful.yaml
+MASTER ?= local[*]
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: java
+java:
+	@scripts/check_java.sh
+
+.PHONY: setup
+setup: $(READY)  ## make .venv with the pinned versions
+
+$(READY): requirements.lock requirements-build.lock pyproject.toml | java
+	@scripts/setup.sh
+
+.PHONY: run
+run: java $(READY)  ## fit CONF (default conf/faithful.yaml) through spark-submit --master MASTER (default local[*])
+	@$(BIN)/spark-submit --master '$(MASTER)' jobs/fit_gmm.py --config $(CONF)
+
+.PHONY: test
+test: java $(READY)  ## the whole test suite
+	@$(BIN)/python -m pytest
+
+.PHONY: test-fast
+test-fast: $(READY)  ## the tests that need no Spark
+	@$(BIN)/python -m pytest -m "not spark"
+
+.PHONY: lint
+lint: $(READY)  ## ruff, mypy --strict and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY)  ## format the code
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+.PHONY: lock
+lock:  ## pin the dependencies anew (needs uv)
+	@scripts/lock.sh
+
+.PHONY: clean
+clean:  ## remove the environment, runs and caches
+	rm -rf .venv runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

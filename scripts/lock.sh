@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Pins every dependency with its hashes. Needs uv; run it when pyproject.toml changes, and commit the result.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+common=(--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet)
+uv pip compile pyproject.toml --extra dev "${common[@]}" --output-file requirements.lock "$@"
+# What must be there before an sdist (pyspark) or the project itself can be built without fetching anything unpinned.
+echo 'setuptools' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-build.lock

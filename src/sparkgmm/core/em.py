@@ -1,0 +1,131 @@
+"""Expectation-maximisation as a coroutine: it yields a model and is sent what a pass measured.
+
+Whoever drives it decides where the rows are and how many candidates share a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
+from sparkgmm.core.covariance import (
+    Model,
+    Moments,
+    expected_log_likelihood,
+    m_step,
+    penalty,
+)
+from sparkgmm.core.profile import Frame
+
+# A fall of the objective below this is rounding, in nats a row.
+_ROUNDING = 1e-11
+# An effective count below this is no component any more.
+_STARVED = 1e-8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of EM needs to know.
+
+    `tol` is in nats per row, `max_iter` in passes, `reg_covar` relative to each feature's variance.
+    """
+
+    tol: float = 1e-6
+    max_iter: int = 200
+    reg_covar: float = 1e-6
+    accelerate: bool = True
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """Where a run of EM is, what that is worth, and how it got there.
+
+    `log_likelihoods` are means a row in standardised coordinates, one a pass, each the best so
+    far. `distance` estimates how far the limit lies above the last. `collapsed` says that a
+    component lost its rows or its volume, so that there is no next step.
+    """
+
+    model: Model
+    moments: Moments | None = None
+    log_likelihood: float = -math.inf
+    log_likelihoods: list[float] = field(default_factory=list)
+    distance: float = math.inf
+    converged: bool = False
+    collapsed: bool = False
+    n_rejected: int = 0
+
+    @property
+    def n_iter(self) -> int:
+        """The passes over the data so far."""
+        return len(self.log_likelihoods)
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Covariance type and number of components: starts of one kind compete."""
+        return self.model.covariance_type, len(self.model.parameters.weights)
+
+
+Em = Generator[Model, tuple[Moments, float], None]
+
+
+def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
+    """Climb from `state.model` to a maximum of the likelihood, keeping `state` up to date.
+
+    Every pass measures the very model that was yielded, so the log-likelihood returned is that of
+    the model returned. A step that falls is taken back, and the plain EM step, which cannot fall
+    (Dempster, Laird and Rubin 1977, theorem 1), is taken in its place.
+    """
+    anderson = Anderson(DEPTH if settings.accelerate else 0)
+    model, plain, height = state.model, state.model, -math.inf
+    while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
+        moments, log_likelihood = yield model  # E-step: one pass over the data
+        objective = log_likelihood - penalty(model, moments, frame, settings.reg_covar)
+        if objective >= height - _ROUNDING:
+            height = objective
+            state.model, state.moments, state.log_likelihood = model, moments, log_likelihood
+            if _starved(moments):
+                state.collapsed = True
+            else:
+                try:
+                    plain = m_step(model.covariance_type, moments, frame, settings.reg_covar)
+                    proposal = anderson.extrapolate(model, plain)
+                    state.distance = distance(model, plain, proposal, moments, frame)
+                    model = proposal
+                except np.linalg.LinAlgError:
+                    state.collapsed = True
+        elif model is plain:  # rounding or regularisation, not the likelihood, stops the climb
+            state.distance = height - objective
+            state.converged = True
+        else:
+            state.n_rejected += 1
+            anderson.take_back()
+            model = plain
+        state.log_likelihoods.append(state.log_likelihood)
+        state.converged |= state.distance <= settings.tol
+
+
+def distance(model: Model, plain: Model, proposal: Model, moments: Moments, frame: Frame) -> float:
+    """Estimate by how much the mean log-likelihood at the limit exceeds that at `model`.
+
+    Fisher's identity gives its slope at the model as that of the expected complete-data
+    log-likelihood. If the proposal is the limit and the way there is a parabola, the height left
+    is half the slope along it (the Newton decrement). It is never below what the EM step gains.
+    """
+
+    def height(m: Model) -> float:
+        return expected_log_likelihood(m, moments, frame)
+
+    here, there = pack(model), pack(proposal)
+    h = 0.1
+    ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
+    slope = (height(ahead) - height(behind)) / (2 * h)
+    gain = height(plain) - height(model)
+    return max(0.5 * abs(slope), gain, 0.0)
+
+
+def _starved(moments: Moments) -> bool:
+    return bool((moments.counts < _STARVED).any())

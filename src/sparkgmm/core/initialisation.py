@@ -1,0 +1,114 @@
+"""Where EM starts: k-means++ seeds or random rows of a sample, and a model drawn around them.
+
+Rows are picked by inverting the cumulative weight, so a weight of 3 acts as three equal rows and a
+weight of 0 as none, draw by draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from sparkgmm.core.covariance import Model, Moments, Parameters, m_step
+from sparkgmm.core.profile import Frame
+from sparkgmm.mixture import Array
+
+# k-means++ looks at this many rows at most.
+SEEDING_ROWS = 8192
+# A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
+_START_REG = 1e-3
+
+
+def _pick(cumulative: Array, u: Array) -> Array:
+    """Return the rows where the shares u in [0, 1) of the cumulative weight fall."""
+    rows = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+    return np.minimum(rows, len(cumulative) - 1)
+
+
+def _squared_distances(Z: Array, squares: Array, centres: Array) -> Array:
+    """Return |z_i - c_j|^2, shape (centres, rows)."""
+    D = squares - 2 * (centres @ Z.T) + np.einsum("jd,jd->j", centres, centres)[:, None]
+    return np.maximum(D, 0.0, out=D)
+
+
+def k_means_plus_plus(Z: Array, w: Array, k: int, rng: np.random.Generator) -> Array:
+    """Draw k rows of Z (n, d), each far from those before: Arthur and Vassilvitskii (2007).
+
+    Each is the best of 2 + ln k draws (their section 4). The first j rows of a draw of k are a
+    draw of j.
+    """
+    trials = 2 + int(math.log(k))
+    squares = np.einsum("nd,nd->n", Z, Z)
+    centres = [Z[_pick(np.cumsum(w), rng.random(1))[0]]]
+    nearest = _squared_distances(Z, squares, centres[0][None])[0]
+    for _ in range(1, k):
+        drawn = _pick(np.cumsum(w * nearest), rng.random(trials))
+        candidates = np.minimum(nearest, _squared_distances(Z, squares, Z[drawn]))
+        best = int(np.argmin(candidates @ w))
+        centres.append(Z[drawn[best]])
+        nearest = candidates[best]
+    return np.array(centres)
+
+
+def random_from_data(Z: Array, w: Array, k: int, rng: np.random.Generator) -> Array:
+    """Draw k rows of Z (n, d) by weight; equal rows are drawn again where others are left."""
+    cumulative = np.cumsum(w)
+    rows: list[Array] = []
+    for _ in range(100 * k):
+        row = Z[_pick(cumulative, rng.random(1))[0]]
+        if not any(np.array_equal(row, other) for other in rows):
+            rows.append(row)
+        if len(rows) == k:
+            return np.array(rows)
+    drawn = Z[_pick(cumulative, rng.random(k))]
+    return np.asarray(drawn)
+
+
+INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
+    "k-means++": k_means_plus_plus,
+    "random_from_data": random_from_data,
+}
+
+
+def model_around(
+    centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame
+) -> Model:
+    """Turn centres (k, d) into a model: each takes its nearest rows, in standardised coordinates.
+
+    Each covariance is drawn towards the pooled one by d + 1 rows' worth, so that a centre with few
+    rows starts wide and no start is a spike.
+    """
+    k, d = centres.shape
+    labels = np.argmin(_squared_distances(Z, np.einsum("nd,nd->n", Z, Z), centres), axis=0)
+    counts = np.zeros(k)
+    first = np.zeros((k, d))
+    second = np.zeros((k, d, d))
+    for j in range(k):
+        mine = labels == j
+        residual = Z[mine] - centres[j]
+        counts[j] = w[mine].sum()
+        first[j] = w[mine] @ residual
+        second[j] = (residual.T * w[mine]) @ residual
+    counts = np.maximum(counts, 1e-3 * w.sum() / len(w))
+    offset = first / counts[:, None]
+    scatter = second - counts[:, None, None] * offset[:, :, None] * offset[:, None, :]
+    pooled = scatter.sum(axis=0) / counts.sum()
+    prior = (d + 1) * w.sum() / len(w)
+    scatter += prior * pooled
+    scatter *= (counts / (counts + prior))[:, None, None]
+    moments = Moments(counts, np.zeros((k, d)), scatter, centres + offset)
+    return m_step(covariance_type, moments, frame, _START_REG)
+
+
+def model_at(centres: Array, covariance_type: str, frame: Frame) -> Model:
+    """Put equal components, each as wide as all the data, at centres (k, d)."""
+    k, d = centres.shape
+    covariances = {
+        "full": np.tile(frame.correlation, (k, 1, 1)),
+        "tied": frame.correlation.copy(),
+        "diag": np.ones((k, d)),
+        "spherical": np.full(k, (frame.scale**2).mean()),
+    }[covariance_type]
+    return Model(covariance_type, Parameters(np.full(k, 1 / k), centres, covariances))

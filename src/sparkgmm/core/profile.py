@@ -1,0 +1,117 @@
+"""What one look at the data tells: counts, centred moments and range, mergeable in any shape of tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from sparkgmm.mixture import Array
+
+
+class Block(NamedTuple):
+    """Rows held feature-major, so that a pass needs no transpose.
+
+    `values` is (d, rows), C-contiguous, float32 or float64 as the source had it;
+    `weights` is (rows,) float64, every one above 0, or None where all are 1.
+    """
+
+    values: Array
+    weights: Array | None
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.values.shape[1])
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Weighted count, mean (d,), centred scatter (d, d) and range of some rows."""
+
+    n_rows: int
+    weight: float
+    mean: Array
+    scatter: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, block: Block) -> Profile:
+        """Profile one block; the sums are float64 whatever the block holds."""
+        X = block.values.astype(np.float64)
+        w = np.ones(block.n_rows) if block.weights is None else block.weights
+        weight = float(w.sum())
+        # A shift that lies among the rows first: sums of 1.7e12 would lose the digits that differ.
+        origin = X[:, :1].copy()
+        X -= origin
+        offset = X @ w / weight
+        X -= offset[:, None]
+        return cls(
+            block.n_rows,
+            weight,
+            origin[:, 0] + offset,
+            (X * w) @ X.T,
+            block.values.min(axis=1).astype(np.float64),
+            block.values.max(axis=1).astype(np.float64),
+        )
+
+    def __add__(self, other: Profile) -> Profile:
+        """Merge two profiles: Chan, Golub and LeVeque (1979), eq. 1.5, in several dimensions."""
+        weight = self.weight + other.weight
+        share = other.weight / weight
+        delta = other.mean - self.mean
+        return Profile(
+            self.n_rows + other.n_rows,
+            weight,
+            self.mean + share * delta,
+            self.scatter + other.scatter + np.outer(delta, delta) * (self.weight * share),
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+    @property
+    def variance(self) -> Array:
+        """Weighted variance of each feature (divided by the sum of weights), shape (d,)."""
+        return np.diagonal(self.scatter) / self.weight
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The coordinates that a fit works in: each feature shifted to mean 0 and scaled to sd 1.
+
+    Timestamps of 1.7e12 and rates of 1e-8 then cost no digits. `correlation` (d, d) is the
+    second moment of all the data in these coordinates; `weight` is the sum of the row weights.
+    """
+
+    shift: Array
+    scale: Array
+    correlation: Array
+    weight: float
+
+    @classmethod
+    def of(cls, profile: Profile) -> Frame:
+        """Take mean and standard deviation from the profile."""
+        scale = np.sqrt(profile.variance)
+        correlation = profile.scatter / profile.weight / np.outer(scale, scale)
+        return cls(profile.mean, scale, correlation, profile.weight)
+
+    def over(self, blocks: Sequence[Block]) -> Frame:
+        """Keep the coordinates, but take the constants of the data from these rows: a sample."""
+        Z, w = self.standardise(blocks)
+        return replace(self, correlation=(Z.T * w) @ Z / w.sum(), weight=float(w.sum()))
+
+    def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
+        """Return some rows in these coordinates, (n, d), and their weights, (n,)."""
+        X = np.concatenate([block.values for block in blocks], axis=1).astype(np.float64)
+        Z = np.ascontiguousarray(((X - self.shift[:, None]) / self.scale[:, None]).T)
+        return Z, np.concatenate(
+            [np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks]
+        )
+
+    @property
+    def log_volume(self) -> float:
+        """What a row's log density loses on the way back to the data's units."""
+        return float(np.log(self.scale).sum())

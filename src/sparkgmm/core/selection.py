@@ -1,0 +1,176 @@
+"""What a fitted candidate is worth, whether it may win, and which one does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkgmm.core.covariance import (
+    Model,
+    expand,
+    expected_log_likelihood,
+    to_mixture,
+    variances,
+)
+from sparkgmm.core.em import Trajectory
+from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.errors import FitError
+from sparkgmm.mixture import Array, Mixture, n_parameters
+
+CRITERIA = ("bic", "aic", "icl")
+# Without regularisation, a variance below this share of the feature's own counts as a spike.
+_SPIKE = 1e-10
+# A component is at the floor where regularisation makes up a third of its variance ...
+_AT_FLOOR = 3.0
+# ... in a direction in which the data as a whole are this many times wider.
+_WIDER = 100.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One k and covariance type, fitted: the mixture in the data's units and what it is worth.
+
+    `log_likelihood` is the sum over the rows, weighted, in nats, at the parameters of `mixture`;
+    `log_likelihoods` has one value a pass, the best so far. `distance` is in nats a row.
+    `degenerate` says why the candidate must not win, or is None. `mixture` is None where a
+    component lost its volume altogether.
+    """
+
+    k: int
+    covariance_type: str
+    n_parameters: int
+    mixture: Mixture | None
+    log_likelihood: float
+    log_likelihoods: tuple[float, ...]
+    entropy: float
+    weight: float
+    converged: bool
+    distance: float
+    n_rejected: int
+    degenerate: str | None
+
+    @property
+    def n_iter(self) -> int:
+        """The passes over the data."""
+        return len(self.log_likelihoods)
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        """Nats a row, or a unit of weight."""
+        return self.log_likelihood / self.weight
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, lower is better."""
+        return -2 * self.log_likelihood + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, lower is better; n is the sum of the weights."""
+        return -2 * self.log_likelihood + self.n_parameters * math.log(self.weight)
+
+    @property
+    def icl(self) -> float:
+        """Bic plus twice the entropy of the responsibilities, lower is better."""
+        return self.bic + 2 * self.entropy
+
+    @classmethod
+    def of(
+        cls,
+        state: Trajectory,
+        frame: Frame,
+        profile: Profile,
+        tol: float,
+        reg_covar: float,
+        features: tuple[str, ...] | None,
+    ) -> Candidate:
+        """Bring the end of a run of EM into the data's units."""
+        covariance_type, k = state.kind
+        weight = profile.weight
+        entropy = 0.0
+        if state.moments is not None:
+            expected = expected_log_likelihood(state.model, state.moments, frame)
+            entropy = max(0.0, weight * (state.log_likelihood - expected))
+        reason = flaw(state, frame, profile, reg_covar)
+        return cls(
+            k=k,
+            covariance_type=covariance_type,
+            n_parameters=n_parameters(k, len(profile.mean), covariance_type),
+            mixture=to_mixture(state.model, frame, features),
+            log_likelihood=weight * (state.log_likelihood - frame.log_volume),
+            log_likelihoods=tuple(
+                weight * (value - frame.log_volume) for value in state.log_likelihoods
+            ),
+            entropy=entropy,
+            weight=weight,
+            converged=state.converged or state.distance <= tol,
+            distance=state.distance,
+            n_rejected=state.n_rejected,
+            degenerate=reason,
+        )
+
+
+def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) -> str | None:
+    """Say why a solution is degenerate, or return None.
+
+    The likelihood of a mixture is unbounded: a component on equal rows, or on no more than d of
+    them, can be made as narrow and as likely as one wants. Such a spike is no cluster.
+    """
+    if state.collapsed:
+        return "a component lost its rows or its volume"
+    if state.moments is not None:
+        # weights of 3 are 3 rows; weights that are shares are put on the scale of rows
+        counts = state.moments.counts * max(1.0, profile.n_rows / profile.weight)
+        needed = _rows_needed(state.model.covariance_type, len(profile.mean))
+        if (counts < needed).any():
+            return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
+    for j, covariance in enumerate(_distinct_covariances(state.model, frame)):
+        values, vectors = np.linalg.eigh(covariance)
+        narrow = values <= _AT_FLOOR * max(reg_covar, _SPIKE)
+        if narrow.any():
+            V = vectors[:, narrow]
+            if np.linalg.eigvalsh(V.T @ frame.correlation @ V)[-1] > _WIDER * values[narrow].max():
+                share = math.sqrt(max(values[0], 0.0))
+                return (
+                    f"component {j} is a spike: its narrowest standard deviation is {share:.2g} "
+                    "of the data's, at the floor of the regularisation"
+                )
+    return None
+
+
+def _rows_needed(covariance_type: str, d: int) -> int:
+    return {"full": d + 1, "tied": 1}.get(covariance_type, 2)
+
+
+def _distinct_covariances(model: Model, frame: Frame) -> Array:
+    """Return what must not be a spike, in standardised coordinates."""
+    if model.covariance_type == "tied":
+        return model.parameters.covariances[None]
+    if model.covariance_type == "spherical":
+        # round in the data's units: its width counts against the data's mean variance
+        round_ = model.parameters.covariances / (frame.scale**2).mean()
+        return round_[:, None, None] * np.eye(len(frame.scale))
+    if model.covariance_type == "diag":
+        return variances(model, frame)[:, :, None] * np.eye(len(frame.scale))
+    return expand(model, frame)
+
+
+def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
+    """Return the sound candidate with the lowest criterion, the smaller model on a tie.
+
+    Raises
+    ------
+    FitError
+        If every candidate is degenerate.
+    """
+    sound = [c for c in candidates if c.degenerate is None]
+    if not sound:
+        reasons = "; ".join(f"k={c.k} {c.covariance_type}: {c.degenerate}" for c in candidates)
+        raise FitError(
+            f"every candidate is degenerate ({reasons}): lower model.k, try covariance_type diag "
+            "or tied, raise model.reg_covar, or look for outliers and repeated rows"
+        )
+    return min(sound, key=lambda c: (getattr(c, criterion), c.n_parameters))

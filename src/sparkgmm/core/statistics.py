@@ -1,0 +1,287 @@
+"""The only computation that touches rows: sufficient statistics of a block, and two of them add.
+
+A Gaussian mixture of any covariance type is an exponential family over the features of a row,
+
+    T(x) = (1, x, x^2, x_i x_j)                F = 1 + d + d(d+1)/2 values
+
+so for a block of rows, with T of shape (F, rows):
+
+    E-step    log(weight_j N(x; mean_j, covariance_j)) = eta_j . T(x)      L = eta @ T
+              responsibilities R = softmax of L over the components of a candidate
+    M-step    effective counts, sums and second moments                    S = R @ T^T
+
+Candidates (each k, each covariance type, each start) stack their rows of eta: one product serves all.
+
+The products cancel where a component is far narrower than its distance from the origin. For those
+`CentredKernel` computes the same statistics about the current means, a component at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+
+from sparkgmm.core.covariance import (
+    LOG_2PI,
+    Model,
+    Moments,
+    diagonal_order,
+    expand,
+    n_features,
+    variances,
+)
+from sparkgmm.core.profile import Block, Frame
+from sparkgmm.mixture import Array
+
+# T of a chunk of rows fills about half of a 1 MB second-level cache.
+_CHUNK_VALUES = 2**16
+# Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
+_CANCELLATION_LIMIT = 1e6
+
+
+class Sums(NamedTuple):
+    """A candidate's packed moments (k, F) and its log-likelihood, in standardised coordinates."""
+
+    moments: Array
+    log_likelihood: float
+
+
+def total(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
+    """Add the statistics of several blocks, candidate by candidate, in the order given."""
+    return [
+        Sums(
+            reduce(np.add, (s.moments for s in candidate)),
+            math.fsum(s.log_likelihood for s in candidate),
+        )
+        for candidate in zip(*parts, strict=True)
+    ]
+
+
+def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
+    np.subtract(block.values[:, rows], frame.shift[:, None], out=out)
+    out /= frame.scale[:, None]
+    return out
+
+
+def _softmax(L: Array, w: Array | None) -> float:
+    """Turn log joint densities (k, rows) into weighted responsibilities; return the log-likelihood."""
+    top = L.max(axis=0)
+    L -= top
+    np.exp(L, out=L)
+    norm = L.sum(axis=0)
+    top += np.log(norm)
+    if w is None:
+        L /= norm
+        return float(top.sum())
+    L *= w / norm
+    return float(top @ w)
+
+
+@dataclass(frozen=True)
+class NaturalKernel:
+    """E-step and sufficient statistics by two matrix products, for all candidates at once."""
+
+    frame: Frame
+    etas: tuple[Array, ...]
+    # How many candidates share each eta, as the row where each begins and the last ends.
+    bounds: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, models: Sequence[Model], frame: Frame) -> NaturalKernel:
+        """Stack the candidates; those that need the same features of T must stand together."""
+        etas: list[list[Array]] = []
+        for model in models:
+            eta = natural_parameters(model, frame)
+            if etas and etas[-1][0].shape[1] == eta.shape[1]:
+                etas[-1].append(eta)
+            else:
+                etas.append([eta])
+        bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
+        return cls(frame, tuple(np.concatenate(group) for group in etas), tuple(bounds))
+
+    def __call__(self, block: Block) -> list[Sums]:
+        """Return the statistics of one block, a candidate each."""
+        d, n = block.values.shape
+        F = max(eta.shape[1] for eta in self.etas)
+        step = min(n, max(64, min(2048, _CHUNK_VALUES // F)))
+        T_buffer = np.empty((F, step))
+        moments = [np.zeros_like(eta) for eta in self.etas]
+        log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            T = T_buffer[:, : rows.stop - start]
+            _sufficient(_standardise(block, rows, self.frame, T[1 : 1 + d]), T)
+            w = None if block.weights is None else block.weights[rows]
+            for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
+                T_used = T[: eta.shape[1]]
+                L = eta @ T_used
+                for c in range(len(bounds) - 1):
+                    log_likelihoods[g][c] += _softmax(L[bounds[c] : bounds[c + 1]], w)
+                moments[g] += L @ T_used.T
+        return [
+            Sums(moments[g][bounds[c] : bounds[c + 1]], log_likelihoods[g][c])
+            for g, bounds in enumerate(self.bounds)
+            for c in range(len(bounds) - 1)
+        ]
+
+
+def _sufficient(X: Array, T: Array) -> None:
+    """Fill T around its rows 1..d, which already hold X; a diagonal of x x^T at a time."""
+    d = len(X)
+    T[0] = 1.0
+    row = 1 + d
+    for s in range(d):
+        if row == len(T):
+            return
+        np.multiply(X[: d - s], X[s:], out=T[row : row + d - s])
+        row += d - s
+
+
+def natural_parameters(model: Model, frame: Frame) -> Array:
+    """Return eta (k, F_type): log(weight_j N(x)) = eta_j . T(x), but for tied's common term."""
+    w, means, covariances = model.parameters
+    k, d = means.shape
+    eta = np.empty((k, n_features(model.covariance_type, d)))
+    if model.covariance_type in ("diag", "spherical"):
+        v = variances(model, frame)
+        eta[:, 1 : 1 + d] = means / v
+        eta[:, 1 + d :] = -0.5 / v
+        log_det = np.log(v).sum(axis=1)
+    else:
+        L = np.linalg.cholesky(covariances)
+        W = np.linalg.inv(L)
+        P = np.swapaxes(W, -1, -2) @ W
+        eta[:, 1 : 1 + d] = np.matmul(P, means[:, :, None])[:, :, 0]
+        log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
+        if model.covariance_type == "full":
+            rows, columns = diagonal_order(d)
+            eta[:, 1 + d :] = np.where(rows == columns, -0.5, -1.0) * P[:, rows, columns]
+    eta[:, 0] = np.log(w) - 0.5 * (
+        d * LOG_2PI + log_det + np.einsum("kd,kd->k", eta[:, 1 : 1 + d], means)
+    )
+    return eta
+
+
+@dataclass(frozen=True)
+class CentredKernel:
+    """E-step in whitened residuals and second moments about the current means: nothing cancels.
+
+    `whiteners` is (k, d, d), the inverse Cholesky factors, or (k, d) where they are diagonal.
+    """
+
+    frame: Frame
+    log_norms: Array
+    means: Array
+    whiteners: Array
+
+    @classmethod
+    def of(cls, model: Model, frame: Frame) -> CentredKernel:
+        """Prepare one candidate of any covariance type."""
+        w, means, _ = model.parameters
+        if model.covariance_type in ("diag", "spherical"):
+            whiteners = 1 / np.sqrt(variances(model, frame))
+            half_log_det = -np.log(whiteners).sum(axis=1)
+        else:
+            L = np.linalg.cholesky(expand(model, frame))
+            whiteners = np.linalg.inv(L)
+            half_log_det = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+        log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_det
+        return cls(frame, log_norms, means, whiteners)
+
+    def __call__(self, block: Block) -> list[Sums]:
+        """Return the statistics of one block, about the current means."""
+        k, d = self.means.shape
+        n = block.n_rows
+        dense = self.whiteners.ndim == 3
+        moments = np.zeros((k, 1 + d + (d * (d + 1) // 2 if dense else d)))
+        step = min(n, max(256, _CHUNK_VALUES // d))
+        log_likelihood = 0.0
+        order = diagonal_order(d) if dense else None
+        second = np.zeros((k, d, d) if dense else (k, d))
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            X = _standardise(block, rows, self.frame, np.empty((d, rows.stop - start)))
+            w = None if block.weights is None else block.weights[rows]
+            R = np.stack([self._log_joint(j, X) for j in range(k)])
+            log_likelihood += _softmax(R, w)
+            for j in range(k):
+                residual = X - self.means[j][:, None]
+                moments[j, 0] += R[j].sum()
+                moments[j, 1 : 1 + d] += residual @ R[j]
+                residual *= np.sqrt(R[j])
+                if dense:
+                    second[j] += residual @ residual.T
+                else:
+                    second[j] += np.einsum("dn,dn->d", residual, residual)
+        moments[:, 1 + d :] = second if order is None else second[:, order[0], order[1]]
+        return [Sums(moments, log_likelihood)]
+
+    def _log_joint(self, j: int, X: Array) -> Array:
+        residual = X - self.means[j][:, None]
+        W = self.whiteners[j]
+        Y = W @ residual if W.ndim == 2 else residual * W[:, None]
+        return self.log_norms[j] - 0.5 * np.einsum("dn,dn->n", Y, Y)
+
+
+Kernel = NaturalKernel | CentredKernel
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One pass over the data for several candidates: what to run on a block, how to read the sums."""
+
+    models: tuple[Model, ...]
+    frame: Frame
+    kernels: tuple[Kernel, ...]
+    # The candidate that each of the kernels' results belongs to, and whether it is centred.
+    order: tuple[tuple[int, bool], ...]
+
+    @classmethod
+    def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
+        """Choose each candidate's kernel by the bound on what cancels."""
+        centred = [i for i, m in enumerate(models) if _cancellation(m, frame) > _CANCELLATION_LIMIT]
+        natural = sorted(
+            set(range(len(models))) - set(centred),
+            key=lambda i: (n_features(models[i].covariance_type, len(frame.shift)), i),
+        )
+        kernels: list[Kernel] = [CentredKernel.of(models[i], frame) for i in centred]
+        if natural:
+            kernels.insert(0, NaturalKernel.of([models[i] for i in natural], frame))
+        order = [(i, False) for i in natural] + [(i, True) for i in centred]
+        return cls(tuple(models), frame, tuple(kernels), tuple(order))
+
+    def read(self, sums: Sequence[Sums]) -> list[tuple[Moments, float]]:
+        """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
+        results: dict[int, tuple[Moments, float]] = {}
+        for (i, centred), (packed, log_likelihood) in zip(self.order, sums, strict=True):
+            kind, parameters = self.models[i]
+            mean = log_likelihood / self.frame.weight
+            if kind == "tied" and not centred:
+                # the quadratic term that was left out of eta: the same for all components
+                P = np.linalg.inv(parameters.covariances)
+                mean -= 0.5 * float((P * self.frame.correlation).sum())
+            origin = parameters.means if centred else np.zeros_like(parameters.means)
+            results[i] = Moments.unpack(packed, origin), mean
+        return [results[i] for i in range(len(self.models))]
+
+
+def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:
+    """Return the statistics of all candidates over one block."""
+    return [sums for kernel in kernels for sums in kernel(block)]
+
+
+def _cancellation(model: Model, frame: Frame) -> float:
+    """Bound the terms that cancel in eta . T(x) for rows of a component (3 sd about its mean)."""
+    means = np.abs(model.parameters.means)
+    if model.covariance_type in ("diag", "spherical"):
+        v = variances(model, frame)
+        return float(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1).max())
+    dense = expand(model, frame)
+    P = np.abs(np.linalg.inv(dense))
+    reach = means + 3 * np.sqrt(np.einsum("kii->ki", dense))
+    return float(np.einsum("ki,kij,kj->k", reach, P, reach).max())

@@ -1,0 +1,25 @@
+"""What can go wrong, by the exit code that a job ends with. A message says what, the value met and the remedy."""
+
+
+class SparkGmmError(Exception):
+    """Base of the errors that a user can cause and mend; `exit_code` is what a job returns."""
+
+    exit_code = 1
+
+
+class ConfigurationError(SparkGmmError, ValueError):
+    """The command line, the configuration or the environment is wrong."""
+
+    exit_code = 2
+
+
+class InputError(SparkGmmError, ValueError):
+    """The input is wrong: missing, empty, unreadable, or holding what no mixture can be fitted to."""
+
+    exit_code = 3
+
+
+class FitError(SparkGmmError):
+    """No fit is possible: every candidate is degenerate."""
+
+    exit_code = 4
