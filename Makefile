@@ -20,7 +20,7 @@ help:  ## list the targets
 
 .PHONY: java
 java:
-	@scripts/check_java.sh
+	@$(or $(PYTHON),python3) src/sparkgmm/spark/java.py
 
 .PHONY: setup
 setup: $(READY)  ## make .venv with the pinned versions

@@ -16,7 +16,7 @@ fi
 echo "making .venv with $("$python" --version) (once; pyspark is some 450 MB)"
 rm -rf .venv
 "$python" -m venv .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check --quiet install)
+pip=(.venv/bin/python -m pip --disable-pip-version-check -qq install)
 "${pip[@]}" --require-hashes -r requirements-build.lock
 "${pip[@]}" --require-hashes --no-build-isolation -r requirements.lock
 "${pip[@]}" --no-deps --no-build-isolation --editable .

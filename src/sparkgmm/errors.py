@@ -1,4 +1,4 @@
-"""What can go wrong, by the exit code that a job ends with. A message says what, the value met and the remedy."""
+"""What can go wrong, by a job's exit code. A message says what, the value met and the remedy."""
 
 
 class SparkGmmError(Exception):
@@ -14,7 +14,7 @@ class ConfigurationError(SparkGmmError, ValueError):
 
 
 class InputError(SparkGmmError, ValueError):
-    """The input is wrong: missing, empty, unreadable, or holding what no mixture can be fitted to."""
+    """The input is wrong: missing, empty, unreadable, or nothing a mixture can be fitted to."""
 
     exit_code = 3
 

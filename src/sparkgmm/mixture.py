@@ -1,4 +1,4 @@
-"""The value a user holds: a Gaussian mixture, immutable, that scores, samples and travels as JSON."""
+"""The value a user holds: an immutable Gaussian mixture that scores, samples, travels as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm.errors import InputError
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 Labels = NDArray[np.int64]
 
 FORMAT_VERSION = 1
@@ -47,6 +47,7 @@ class Mixture:
     ------
     InputError
         If a shape, a value or the covariance type is not as above.
+
     """
 
     __slots__ = (
@@ -64,6 +65,8 @@ class Mixture:
     covariances: Array
     covariance_type: str
     features: tuple[str, ...] | None
+    _whiteners: Array
+    _log_norms: Array
 
     def __init__(
         self,
@@ -183,7 +186,10 @@ class Mixture:
         return -2 * self.log_likelihood(X, sample_weight) + self.n_parameters * math.log(n)
 
     def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return bic + 2 * entropy of the responsibilities (Biernacki et al. 2000): lower is better."""
+        """Return bic + 2 * entropy of the responsibilities: lower is better.
+
+        Biernacki, Celeux and Govaert (2000), the integrated completed likelihood.
+        """
         R = self.responsibilities(X)
         entropy = -(R * np.log(np.where(R > 0, R, 1.0))).sum(axis=1)
         total = entropy.sum() if sample_weight is None else entropy @ _weights(sample_weight)
@@ -223,6 +229,7 @@ class Mixture:
         ------
         InputError
             If the text is not such a model, is of a later format, or fails the checks.
+
         """
         try:
             model = json.loads(text)

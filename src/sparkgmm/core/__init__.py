@@ -1,0 +1,1 @@
+"""The numerics: numpy only, no Spark."""

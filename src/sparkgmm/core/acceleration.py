@@ -49,9 +49,7 @@ def unpack(vector: Array, like: Model) -> Model:
         diagonal = np.einsum("...ii->...i", L)
         diagonal[...] = np.exp(diagonal)
         covariances = L @ np.swapaxes(L, -1, -2)
-    return Model(
-        like.covariance_type, Parameters(w / w.sum(), means.reshape(k, d), covariances)
-    )
+    return Model(like.covariance_type, Parameters(w / w.sum(), means.reshape(k, d), covariances))
 
 
 def metric(model: Model) -> Array:

@@ -177,6 +177,7 @@ def m_step(covariance_type: str, moments: Moments, frame: Frame, reg_covar: floa
     ------
     numpy.linalg.LinAlgError
         If a covariance comes out without volume.
+
     """
     offset = moments.first / moments.counts[:, None]
     covariances = ESTIMATE[covariance_type](moments, offset, frame, reg_covar)

@@ -72,9 +72,7 @@ INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
 }
 
 
-def model_around(
-    centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame
-) -> Model:
+def model_around(centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame) -> Model:
     """Turn centres (k, d) into a model: each takes its nearest rows, in standardised coordinates.
 
     Each covariance is drawn towards the pooled one by d + 1 rows' worth, so that a centre with few

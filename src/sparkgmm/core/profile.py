@@ -1,4 +1,4 @@
-"""What one look at the data tells: counts, centred moments and range, mergeable in any shape of tree."""
+"""Blocks of rows, and what one look at them tells: counts, centred moments and range."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sparkgmm.mixture import Array
+
+_BLOCK_BYTES = 2**21
 
 
 class Block(NamedTuple):
@@ -25,6 +27,27 @@ class Block(NamedTuple):
     def n_rows(self) -> int:
         """The number of rows."""
         return int(self.values.shape[1])
+
+
+def block_rows(d: int) -> int:
+    """Return how many rows a block holds: about 2 MiB of float64, whatever the machine."""
+    return max(1024, _BLOCK_BYTES // (8 * d) // 1024 * 1024)
+
+
+def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
+    """Gather rows by their ascending numbers, counted through all the blocks."""
+    ends = np.cumsum([block.n_rows for block in blocks])
+    values, weights = [], []
+    for block, end in zip(blocks, ends, strict=True):
+        start = end - block.n_rows
+        mine = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
+        values.append(block.values[:, mine])
+        weights.append(None if block.weights is None else block.weights[mine])
+    weighted = [w for w in weights if w is not None]
+    return Block(
+        np.ascontiguousarray(np.concatenate(values, axis=1)),
+        np.concatenate(weighted) if weighted else None,
+    )
 
 
 @dataclass(frozen=True)

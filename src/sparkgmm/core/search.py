@@ -1,8 +1,8 @@
-"""Which starts are tried, on which rows, and which of them go on: the driver of the EM coroutines."""
+"""Which starts are tried, on which rows, and which go on: the driver of the EM coroutines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -151,7 +151,7 @@ class Race:
         reason = flaw(state, self._frame, self._profile, self._settings.reg_covar)
         return reason is not None, -state.log_likelihood
 
-    def _worse_half(self, live: dict[int, object]) -> list[int]:
+    def _worse_half(self, live: Iterable[int]) -> list[int]:
         kinds: dict[tuple[str, int], list[int]] = {}
         for i in live:
             kinds.setdefault(self.states[i].kind, []).append(i)

@@ -165,6 +165,7 @@ def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
     ------
     FitError
         If every candidate is degenerate.
+
     """
     sound = [c for c in candidates if c.degenerate is None]
     if not sound:

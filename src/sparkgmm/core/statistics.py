@@ -10,7 +10,8 @@ so for a block of rows, with T of shape (F, rows):
               responsibilities R = softmax of L over the components of a candidate
     M-step    effective counts, sums and second moments                    S = R @ T^T
 
-Candidates (each k, each covariance type, each start) stack their rows of eta: one product serves all.
+Candidates (each k, each covariance type, each start) stack their rows of eta: one product serves
+all.
 
 The products cancel where a component is far narrower than its distance from the origin. For those
 `CentredKernel` computes the same statistics about the current means, a component at a time.
@@ -69,7 +70,7 @@ def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
 
 
 def _softmax(L: Array, w: Array | None) -> float:
-    """Turn log joint densities (k, rows) into weighted responsibilities; return the log-likelihood."""
+    """Turn log joint densities (k, rows) into weighted responsibilities; return their total."""
     top = L.max(axis=0)
     L -= top
     np.exp(L, out=L)
@@ -183,6 +184,7 @@ class CentredKernel:
     def of(cls, model: Model, frame: Frame) -> CentredKernel:
         """Prepare one candidate of any covariance type."""
         w, means, _ = model.parameters
+        whiteners: Array
         if model.covariance_type in ("diag", "spherical"):
             whiteners = 1 / np.sqrt(variances(model, frame))
             half_log_det = -np.log(whiteners).sum(axis=1)
@@ -233,7 +235,7 @@ Kernel = NaturalKernel | CentredKernel
 
 @dataclass(frozen=True)
 class Scan:
-    """One pass over the data for several candidates: what to run on a block, how to read the sums."""
+    """One pass over the data for several candidates: what to run, and how to read the sums."""
 
     models: tuple[Model, ...]
     frame: Frame

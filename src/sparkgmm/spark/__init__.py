@@ -1,0 +1,1 @@
+"""From a DataFrame to blocks, passes and files."""

@@ -1,0 +1,72 @@
+"""Spark MLlib's GaussianMixture on the same input, judged by our own likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+from pyspark.ml.clustering import GaussianMixture
+from pyspark.ml.functions import array_to_vector
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from sparkgmm.errors import FitError, InputError
+from sparkgmm.mixture import Mixture
+from sparkgmm.spark.source import Features
+from sparkgmm.spark.trouble import first_line
+
+
+def assemble(df: DataFrame, features: Features) -> DataFrame:
+    """Return the valid rows of positive weight as vectors `features` and, if any, `weight`."""
+    projected = features.project(df)
+    d = len(features.names)
+    if features.vector is None:
+        array = F.array(*(F.col(f"f{i}").cast("double") for i in range(d)))
+    else:
+        array = F.col("f0").cast("array<double>")
+
+    def finite(value: Column) -> Column:
+        return value.isNotNull() & ~F.isnan(value) & (F.abs(value) != float("inf"))
+
+    rows = projected.withColumn("f", array)
+    rows = rows.where((F.size("f") == d) & F.forall("f", finite))
+    selected = [array_to_vector(F.col("f")).alias("features")]
+    if features.weight is not None:
+        rows = rows.where(finite(F.col("weight")) & (F.col("weight") > 0))
+        selected.append(F.col("weight"))
+    return rows.select(selected)
+
+
+def fit_mllib(
+    vectors: DataFrame, names: tuple[str, ...], k: int, tol: float, max_iter: int, seed: int
+) -> tuple[Mixture, int]:
+    """Fit the rows of `assemble` once; return the mixture and the iterations that MLlib took.
+
+    Its `tol` is the change of the total log-likelihood between two iterations. Its start is
+    random: `seed` chooses it.
+
+    Raises
+    ------
+    FitError
+        If MLlib fails, or returns what is no mixture (a covariance that is not positive definite).
+
+    """
+    estimator = GaussianMixture(k=k, tol=tol, maxIter=max_iter, seed=seed)
+    if "weight" in vectors.columns:
+        estimator = estimator.setWeightCol("weight")
+    try:
+        model = estimator.fit(vectors)
+    except Exception as error:
+        raise FitError(
+            f"MLlib could not fit k = {k} components ({first_line(error)}): use engine em, or "
+            "another seed"
+        ) from error
+    weights = np.array(model.weights)
+    means = np.array([g.mean.toArray() for g in model.gaussians])
+    covariances = np.array([g.cov.toArray() for g in model.gaussians])
+    order = np.lexsort((*means.T[::-1], -weights))
+    try:
+        mixture = Mixture(weights[order], means[order], covariances[order], "full", names)
+    except InputError as error:
+        raise FitError(
+            f"MLlib returned what is no mixture ({error}): use engine em, or rescale the data"
+        ) from error
+    return mixture, int(model.summary.numIter)

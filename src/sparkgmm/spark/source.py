@@ -1,0 +1,263 @@
+"""Read the input and say what its features are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    FloatType,
+    NumericType,
+    StringType,
+)
+
+from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.trouble import first_line, translate
+
+EXTENSIONS = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".orc": "orc",
+}
+_COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which columns of a DataFrame are features and weight, and how they are read.
+
+    Either `columns` are scalars, one a feature, or `vector` is the one column that holds them all.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    vector: str | None
+    weight: str | None
+    single: bool
+
+    @property
+    def dtype(self) -> str:
+        """The width of the blocks: that of the source."""
+        return "float32" if self.single else "float64"
+
+    def without(self, dropped: Sequence[str]) -> Features:
+        """Leave some out; a vector column's features have no column of their own to leave out."""
+        kept = tuple(name for name in self.names if name not in dropped)
+        return Features(kept, kept, None, self.weight, self.single)
+
+    def project(self, df: DataFrame) -> DataFrame:
+        """Select features and weight as float or double, under names without surprises."""
+        wide = "float" if self.single else "double"
+        if self.vector is None:
+            selected = [
+                quoted(df, name).cast(wide).alias(f"f{i}") for i, name in enumerate(self.columns)
+            ]
+        elif is_vector(df.schema[self.vector].dataType):
+            selected = [vector_to_array(quoted(df, self.vector), "float64").alias("f0")]
+        else:
+            selected = [quoted(df, self.vector).cast(f"array<{wide}>").alias("f0")]
+        if self.weight is not None:
+            selected.append(quoted(df, self.weight).cast("double").alias("weight"))
+        return df.select(selected)
+
+
+def quoted(df: DataFrame, name: str) -> Column:
+    """Return the column of exactly this name, dots, blanks and backticks included."""
+    return df["`" + name.replace("`", "``") + "`"]
+
+
+def is_vector(dtype: DataType) -> bool:
+    """Tell pyspark.ml's vectors."""
+    return dtype.typeName() in ("vectorudt", "udt") or type(dtype).__name__ == "VectorUDT"
+
+
+def format_of(path: object) -> str:
+    """Tell the format by the extension of the path, below a compression's."""
+    first = path[0] if isinstance(path, list | tuple) and path else path
+    suffixes = [s.lower() for s in PurePosixPath(str(first or "").rstrip("/")).suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSIONS:
+        suffixes.pop()
+    found = EXTENSIONS.get(suffixes[-1]) if suffixes else None
+    if found is None:
+        raise ConfigurationError(
+            f"input.format is not set and the extension of {first!r} does not tell it: set it to "
+            "csv, parquet, json, orc or another Spark data source"
+        )
+    return found
+
+
+def read(
+    spark: SparkSession,
+    path: str | Sequence[str] | None,
+    format: str | None = None,  # noqa: A002
+    options: Mapping[str, object] | None = None,
+    where: str | None = None,
+) -> DataFrame:
+    """Open the input; a job runs only where a schema must be inferred.
+
+    Raises
+    ------
+    InputError
+        If the path is missing, empty or unreadable.
+    ConfigurationError
+        If the format is unknown or the predicate is not SQL over the columns.
+
+    """
+    source = format or format_of(path)
+    options = dict(options or {})
+    if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
+        options["inferSchema"] = True
+    reader = spark.read.format(source)
+    for key, value in options.items():
+        if key.lower() == "schema":
+            reader = reader.schema(str(value))
+        else:
+            reader = reader.option(key, value if isinstance(value, bool) else str(value))
+    try:
+        df = reader.load(path if path is None or isinstance(path, str) else list(path))
+    except Exception as error:
+        if "DATA_SOURCE_NOT_FOUND" in str(error) or "Failed to find data source" in str(error):
+            raise ConfigurationError(
+                f"input.format {source!r} is no data source of this Spark: use csv, parquet, json, "
+                "orc, or add its package with --packages"
+            ) from error
+        known = translate(error, path)
+        if known:
+            raise known from error
+        if isinstance(error, AnalysisException):
+            raise InputError(
+                f"input.path {path!r} cannot be read as {source} ({first_line(error)}): check "
+                "input.format and input.options"
+            ) from error
+        raise
+    return _where(df, where)
+
+
+def _where(df: DataFrame, where: str | None) -> DataFrame:
+    if where is None:
+        return df
+    try:
+        return df.where(where)
+    except (AnalysisException, ParseException) as error:
+        raise ConfigurationError(
+            f"input.where {where!r} is no predicate on the columns ({first_line(error)}): "
+            f"use SQL over {_some(df.columns)}"
+        ) from error
+
+
+def find_features(
+    df: DataFrame, features: Sequence[str] | str | None, weight: str | None
+) -> Features:
+    """Resolve the features by name, or take every numeric column but the weight.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, is named twice in the data, or is not of a numeric type.
+
+    """
+    if not df.columns:
+        raise InputError("the input has no columns and no rows: give a file with data")
+    if weight is not None:
+        _check_column(df, weight, "input.weight")
+    if features is None:
+        names = tuple(
+            field.name
+            for field in df.schema.fields
+            if isinstance(field.dataType, NumericType) and field.name != weight
+        )
+        if not names:
+            raise InputError(
+                f"the input has no numeric column (columns: {_typed(df)}): name the features in "
+                "input.features, or check input.options (header, sep, inferSchema)"
+            )
+    else:
+        names = (features,) if isinstance(features, str) else tuple(features)
+    for name in names:
+        _check_column(df, name, "input.features", vector_allowed=len(names) == 1)
+    first = df.schema[names[0]].dataType
+    if len(names) == 1 and (is_vector(first) or isinstance(first, ArrayType)):
+        return _vector_features(df, names[0], weight)
+    single = all(isinstance(df.schema[name].dataType, FloatType) for name in names)
+    return Features(names, names, None, weight, single)
+
+
+def _vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
+    """Count the entries of a vector column in its first row that is not null."""
+    dtype = df.schema[name].dataType
+    column = quoted(df, name)
+    array = vector_to_array(column) if is_vector(dtype) else column
+    row = df.where(column.isNotNull()).select(F.size(array)).first()
+    if row is None or row[0] < 1:
+        raise InputError(f"column {name!r} holds no values in any row: give rows with features")
+    names = tuple(f"{name}[{i}]" for i in range(row[0]))
+    single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
+    return Features(names, (), name, weight, single)
+
+
+def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = False) -> None:
+    same = [column for column in df.columns if column == name]
+    if not same:
+        near = difflib.get_close_matches(name, df.columns, 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        header = (
+            " (does the file have a header? set input.options: {header: true})"
+            if all(column.startswith("_c") for column in df.columns)
+            else ""
+        )
+        raise InputError(
+            f"{key} names column {name!r}, which the input does not have: {hint}"
+            f"its columns are {_some(df.columns)}{header}"
+        )
+    if len(same) > 1:
+        raise InputError(
+            f"{key} names column {name!r}, which the input has {len(same)} times: rename one"
+        )
+    dtype = df.schema[name].dataType
+    if isinstance(dtype, NumericType | BooleanType):
+        return
+    if vector_allowed and (
+        is_vector(dtype)
+        or (isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType))
+    ):
+        return
+    example = _example(df, name) if isinstance(dtype, StringType) else ""
+    remedy = (
+        "one vector or array column stands alone, not among others"
+        if is_vector(dtype) or isinstance(dtype, ArrayType)
+        else "leave it out or turn it into a number first"
+    )
+    raise InputError(
+        f"{key} names column {name!r}, which is of type {dtype.simpleString()}, not a number"
+        f"{example}: {remedy}"
+    )
+
+
+def _example(df: DataFrame, name: str) -> str:
+    """Return a value that is no number: the one that made the whole column text."""
+    text = quoted(df, name)
+    number = F.expr(f"try_cast(`{name.replace('`', '``')}` AS double)")
+    row = df.where(text.isNotNull() & number.isNull()).select(text).first()
+    return "" if row is None else f" (it holds {str(row[0])[:40]!r})"
+
+
+def _some(columns: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(map(repr, columns[:most]))
+    return shown + (f" and {len(columns) - most} more" if len(columns) > most else "")
+
+
+def _typed(df: DataFrame) -> str:
+    return _some([f"{f.name}: {f.dataType.simpleString()}" for f in df.schema.fields])

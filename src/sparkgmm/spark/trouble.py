@@ -1,0 +1,86 @@
+"""What an exception from Spark means to the user, where that can be told."""
+
+from __future__ import annotations
+
+import re
+
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
+
+# What a reader throws at rows or files that it cannot read, as it appears in Spark's messages.
+_UNREADABLE = (
+    "FAILED_READ_FILE",
+    "is not a Parquet file",
+    "Could not read footer",
+    "CANNOT_READ_FILE_FOOTER",
+    "FAILED_READ_",
+    "MALFORMED_RECORD_IN_PARSING",
+    "MALFORMED_CSV_RECORD",
+    "ParquetDecodingException",
+    "BadRecordException",
+    "ZipException",
+    "not in GZIP format",
+    "EOFException",
+    "FileFormatException",
+    "MalformedInputException",
+    "FileNotFoundException",
+    "Encountered error while reading file",
+    "AccessControlException",
+    "Permission denied",
+)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the one line of an exception's text that says most, without Java's frames."""
+    text = str(error)
+    causes = re.findall(r"^Caused by: (.+)$", text, flags=re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = causes[-1] if causes else (lines[0] if lines else type(error).__name__)
+    line = re.sub(r"^(?:[\w$]+\.)+[\w$]+(?:Exception|Error): ", "", line)
+    return re.sub(r"\s+SQLSTATE: \w+.*$", "", line)[:300].rstrip(".; ")
+
+
+def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
+    """Return the error to show instead of Spark's, or None where it is not a known one."""
+    text = str(error)
+    executor = _executor_trouble(text)
+    if executor:
+        return ConfigurationError(executor)
+    if "PATH_NOT_FOUND" in text or "Path does not exist" in text:
+        return InputError(f"input.path {path!r} does not exist: give an existing file or folder")
+    if "UNABLE_TO_INFER_SCHEMA" in text or "Unable to infer schema" in text:
+        return InputError(
+            f"input.path {path!r} holds no readable data: give a file with rows, or set "
+            "input.format to what it is"
+        )
+    if any(mark in text for mark in _UNREADABLE):
+        return InputError(
+            f"input.path {path!r} cannot be read ({first_line(error)}): check that the files are "
+            "whole and that input.format and input.options are right"
+        )
+    return None
+
+
+def _executor_trouble(text: str) -> str | None:
+    """Say what the executors lack; needs no job of its own, the first one tells."""
+    missing = re.search(r"No module named '(numpy|pyarrow|pandas|sparkgmm)", text)
+    if missing:
+        return (
+            f"{missing.group(1)} is missing on the executors: install it for their Python, or "
+            "send a packed environment with --archives and spark.pyspark.python"
+        )
+    if "PYTHON_VERSION_MISMATCH" in text or "different version than that in driver" in text:
+        versions = re.findall(r"\b3\.\d+", text)
+        met = f" ({versions[0]} and {versions[1]})" if len(versions) > 1 else ""
+        return (
+            f"the executors' Python is of another version than the driver's{met}: set "
+            "PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON to the same version"
+        )
+    if re.search(r"(PyArrow|Pandas) >= \S+ must be installed", text):
+        found = re.search(r"(PyArrow|Pandas) >= \S+ must be installed[^.\n]*", text)
+        assert found
+        return f"the executors need a newer package ({found.group(0)}): update their Python"
+    if "Cannot run program" in text and "error=2" in text:
+        program = re.search(r'Cannot run program "([^"]*)"', text)
+        name = program.group(1) if program else "python"
+        return f"the executors cannot run {name}: set PYSPARK_PYTHON to a Python that they have"
+    return None
