@@ -10,7 +10,8 @@ import numpy as np
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.core.search import Progress, Race, Rows, Search, draw_starts, pilot
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.search import Progress, Race, Search, draw_starts, pilot
 from sparkgmm.core.selection import Candidate, choose
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture

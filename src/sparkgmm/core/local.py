@@ -1,60 +1,23 @@
-"""Rows in this process's memory, and fitting an array: no Spark needed."""
+"""Fitting an array in memory: no Spark needed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.initialisation import INIT
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
-from sparkgmm.core.search import PILOT_ROWS, Search, draw_rows
-from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.core.profile import Block, Profile, block_rows
+from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.search import Search
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
-
-
-class LocalRows:
-    """Blocks in this process's memory, scanned by a pool of threads.
-
-    Each block is one unit of work; its sums are added within its partition first and then over
-    the partitions in their order, so the bits do not depend on the number of threads and are those
-    of a cluster on the same partitions.
-    """
-
-    def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
-        self.profile = profile
-        self._partitions = [p for p in partitions if p]
-        self._blocks = [block for p in self._partitions for block in p]
-        self.complete = profile.n_rows <= PILOT_ROWS
-        self.sample: Sequence[Block] = (
-            self._blocks
-            if self.complete
-            else [take_rows(self._blocks, draw_rows(profile.n_rows, seed))]
-        )
-
-    def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
-        """Run the kernels over every block and add the sums in a fixed order."""
-        with threadpool_limits(1, user_api="blas"):
-            if len(self._blocks) == 1:
-                results = [run_kernels(kernels, self._blocks[0])]
-            else:
-                with ThreadPoolExecutor(os.cpu_count()) as pool:
-                    results = list(pool.map(lambda b: run_kernels(kernels, b), self._blocks))
-        sums, first = [], 0
-        for partition in self._partitions:
-            sums.append(total(results[first : first + len(partition)]))
-            first += len(partition)
-        return total(sums)
+from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
 
 
 @dataclass(frozen=True)
@@ -98,8 +61,9 @@ def fit_array(
     max_iter : passes over the data at most
     reg_covar : added to the covariance diagonal, relative to each feature's variance
     seed : of the starts
-    weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d): where to start
-        instead; what is not given comes from the rows nearest to the means
+    weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
+        Where to start, in place of `init` and `n_init`, if the means are given. Weights default
+        to equal ones, precisions (inverse covariances, always dense) to those of all the data.
 
     Raises
     ------
@@ -118,7 +82,8 @@ def fit_array(
         seed=seed,
         settings=Settings(tol=tol, max_iter=max_iter, reg_covar=reg_covar),
     )
-    chosen = fit(rows, search).chosen
+    start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
+    chosen = fit(rows, search, starts=start).chosen
     assert chosen.mixture is not None
     return FitResult(
         chosen.mixture,
@@ -127,6 +92,34 @@ def fit_array(
         chosen.log_likelihood,
         chosen.log_likelihoods,
     )
+
+
+def _start(
+    profile: Profile,
+    k: int,
+    covariance_type: str,
+    weights: ArrayLike | None,
+    means: ArrayLike | None,
+    precisions: ArrayLike | None,
+) -> list[Mixture] | None:
+    """Build the mixture to start from, where one is given."""
+    if means is None:
+        if weights is not None or precisions is not None:
+            raise InputError("weights_init and precisions_init need means_init: give it too")
+        return None
+    d = len(profile.mean)
+    covariances: Array = np.broadcast_to(profile.scatter / profile.weight, (k, d, d))
+    if precisions is not None:
+        given = np.asarray(precisions, dtype=np.float64)
+        if given.shape != (k, d, d):
+            raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
+        covariances = np.linalg.inv(given)
+    start = Mixture(
+        np.full(k, 1 / k) if weights is None else weights, means, covariances, covariance_type
+    )
+    if (start.k, start.d) != (k, d):
+        raise InputError(f"means_init has shape {start.means.shape}: give {(k, d)}")
+    return [start]
 
 
 def _checked_k(k: int) -> int:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from sparkgmm.core.covariance import n_features
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, model_around
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.rows import Rows, scan_blocks
 from sparkgmm.core.selection import flaw
-from sparkgmm.core.statistics import Kernel, Scan, Sums, run_kernels, total
-from sparkgmm.mixture import Array
+from sparkgmm.core.statistics import Kernel, Scan, Sums
 
-# Starts are told apart on this many rows; data no larger than this is its own sample.
-PILOT_ROWS = 2**15
 _PILOT_PASSES = 100
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
@@ -38,31 +35,8 @@ class Search:
     settings: Settings = field(default_factory=Settings)
 
 
-class Rows(Protocol):
-    """The data as a fit sees it; `sample` holds all the rows where `complete`."""
-
-    @property
-    def profile(self) -> Profile: ...  # noqa: D102
-    @property
-    def sample(self) -> Sequence[Block]: ...  # noqa: D102
-    @property
-    def complete(self) -> bool: ...  # noqa: D102
-
-    def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
-        """Run the kernels over every block and add the sums in a fixed order."""
-        ...
-
-
 Progress = Callable[[int, int, float, float], None]
 """Called after a pass: its number, live candidates, best mean log-likelihood, its distance."""
-
-
-def draw_rows(n_rows: int, seed: int) -> Array:
-    """Return the ascending numbers of the rows of the pilot sample, drawn without replacement."""
-    if n_rows <= PILOT_ROWS:
-        return np.arange(n_rows)
-    rng = np.random.default_rng([seed, n_rows])
-    return np.sort(rng.choice(n_rows, PILOT_ROWS, replace=False, shuffle=False))
 
 
 def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
@@ -86,7 +60,7 @@ def pilot(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     """Run all starts on the sample and return the best of each kind, to begin anew on all rows."""
 
     def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
-        return total([run_kernels(kernels, block) for block in rows.sample])
+        return scan_blocks([rows.sample], kernels)
 
     starts = draw_starts(rows, search, frame)
     sampled = frame.over(rows.sample)

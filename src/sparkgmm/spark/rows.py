@@ -15,9 +15,8 @@ import numpy as np
 from pyspark import RDD, SparkContext, StorageLevel
 from pyspark.sql import DataFrame
 
-from sparkgmm.core.local import LocalRows
 from sparkgmm.core.profile import Block, Profile, take_rows
-from sparkgmm.core.search import PILOT_ROWS, draw_rows
+from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows
 from sparkgmm.core.statistics import Kernel, Sums, total
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
@@ -155,7 +154,7 @@ class ClusterRows:
     def __init__(self, blocks: Blocks, seed: int) -> None:
         self.profile = blocks.profile
         self.complete = self.profile.n_rows <= PILOT_ROWS
-        self.sample: Sequence[Block] = [blocks.take(draw_rows(self.profile.n_rows, seed))]
+        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed)))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

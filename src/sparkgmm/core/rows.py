@@ -1,0 +1,89 @@
+"""The rows as a fit sees them, wherever they are, and rows in this process's memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from sparkgmm.core.profile import Block, Profile, take_rows
+from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.mixture import Array
+
+# Starts are told apart on this many rows; data no larger than this is its own sample.
+PILOT_ROWS = 2**15
+# The sample is cut finer than the data, so that it keeps several threads busy.
+_SAMPLE_BLOCK_ROWS = 2**12
+
+
+class Rows(Protocol):
+    """The data as a fit sees it; `sample` is all of it where `complete`."""
+
+    @property
+    def profile(self) -> Profile: ...  # noqa: D102
+    @property
+    def sample(self) -> Sequence[Block]: ...  # noqa: D102
+    @property
+    def complete(self) -> bool: ...  # noqa: D102
+
+    def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
+        """Run the kernels over every block and add the sums in a fixed order."""
+        ...
+
+
+class LocalRows:
+    """Blocks in this process's memory, by partition."""
+
+    def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
+        self.profile = profile
+        self._partitions = [p for p in partitions if p]
+        blocks = [block for p in self._partitions for block in p]
+        self.complete = profile.n_rows <= PILOT_ROWS
+        self.sample: Sequence[Block] = (
+            blocks if self.complete else cut(take_rows(blocks, draw_rows(profile.n_rows, seed)))
+        )
+
+    def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
+        """Run the kernels over every block and add the sums in a fixed order."""
+        return scan_blocks(self._partitions, kernels)
+
+
+def scan_blocks(
+    partitions: Sequence[Sequence[Block]], kernels: Sequence[Kernel], threads: int | None = None
+) -> list[Sums]:
+    """Run the kernels over blocks in memory, in a pool of threads (default: one a core).
+
+    Each block is one unit of work; its sums are added within its partition first and then over
+    the partitions in their order, so the bits do not depend on the number of threads and are those
+    of a cluster on the same partitions.
+    """
+    blocks = [block for partition in partitions for block in partition]
+    with threadpool_limits(1, user_api="blas"):
+        if len(blocks) == 1:
+            results = [run_kernels(kernels, blocks[0])]
+        else:
+            with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+                results = list(pool.map(lambda block: run_kernels(kernels, block), blocks))
+    sums, first = [], 0
+    for partition in partitions:
+        sums.append(total(results[first : first + len(partition)]))
+        first += len(partition)
+    return total(sums)
+
+
+def draw_rows(n_rows: int, seed: int) -> Array:
+    """Return the ascending numbers of the rows of the pilot sample, drawn without replacement."""
+    if n_rows <= PILOT_ROWS:
+        return np.arange(n_rows)
+    rng = np.random.default_rng([seed, n_rows])
+    return np.sort(rng.choice(n_rows, PILOT_ROWS, replace=False, shuffle=False))
+
+
+def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
+    """Cut a block into blocks of `step` rows."""
+    numbers = np.arange(block.n_rows)
+    return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]
