@@ -4,12 +4,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 READY := .venv/ready
-# spark-submit takes the Python of the environment for driver and executors.
-export PYSPARK_PYTHON := $(CURDIR)/$(BIN)/python
-export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
-# A SPARK_HOME of another installation would win over the pinned one.
-unexport SPARK_HOME
-unexport PYTHONPATH
+# Another installation's settings would win over the pinned one.
+unexport SPARK_HOME PYTHONPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
 CONF ?= conf/faithful.yaml
 MASTER ?= local[*]
@@ -25,7 +21,7 @@ java:
 .PHONY: setup
 setup: $(READY)  ## make .venv with the pinned versions
 
-$(READY): requirements.lock requirements-build.lock pyproject.toml | java
+$(READY): requirements.lock requirements-build.lock pyproject.toml scripts/setup.sh scripts/spark-submit | java
 	@scripts/setup.sh
 
 .PHONY: run

@@ -20,4 +20,6 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check -qq install)
 "${pip[@]}" --require-hashes -r requirements-build.lock
 "${pip[@]}" --require-hashes --no-build-isolation -r requirements.lock
 "${pip[@]}" --no-deps --no-build-isolation --editable .
+# spark-submit by its path, with no environment activated, uses this Spark and this Python.
+cp scripts/spark-submit .venv/bin/spark-submit
 touch .venv/ready

@@ -95,6 +95,19 @@ class Profile:
             np.maximum(self.high, other.high),
         )
 
+    def pack(self) -> list[float]:
+        """Return the profile as one flat list of numbers, every one exact."""
+        numbers = [float(self.n_rows), self.weight]
+        parts = (self.mean, self.scatter.ravel(), self.low, self.high)
+        return [*numbers, *np.concatenate(parts).tolist()]
+
+    @classmethod
+    def unpack(cls, packed: Sequence[float], d: int) -> Profile:
+        """Undo `pack`."""
+        rest = np.array(packed[2:])
+        mean, scatter, low, high = np.split(rest, [d, d + d * d, 2 * d + d * d])
+        return cls(int(packed[0]), packed[1], mean, scatter.reshape(d, d), low, high)
+
     @property
     def variance(self) -> Array:
         """Weighted variance of each feature (divided by the sum of weights), shape (d,)."""

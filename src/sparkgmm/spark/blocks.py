@@ -1,24 +1,40 @@
-"""Rows of a DataFrame into numpy blocks, every row accounted for.
+"""Rows of a DataFrame into numpy blocks, every row accounted for, and where the blocks live.
 
 This runs on the executors: numpy and pyarrow, nothing else.
+
+A partition's blocks go to one file in the executor's own Spark local directory, and the DataFrame
+holds only its path. Spark caches that row, so tasks go where the file is, and rebuilds a lost one
+from the source; the operating system caches the file; a pass maps it: no row crosses a socket.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
 from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
-from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.core.statistics import Kernel, run_kernels, total
 from sparkgmm.mixture import Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA = "values binary, weights binary, counts array<bigint>"
+SCHEMA = (
+    "partition int, path string, content binary, block_rows array<bigint>, "
+    "counts array<bigint>, profile array<double>"
+)
+# A partition of no more than this travels in the row itself: no file, and no job to fetch it.
+INLINE_BYTES = 2**16
+# Blocks begin at multiples of this in a file.
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,30 @@ class Layout:
     dtype: str
     vector: bool
     weighted: bool
+
+    def sizes(self, n_rows: int) -> tuple[int, int]:
+        """Return the bytes that a block's values and weights take in a file."""
+        values = self.d * n_rows * np.dtype(self.dtype).itemsize
+        weights = 8 * n_rows if self.weighted else 0
+        return _aligned(values), _aligned(weights)
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+class BlockRow(Protocol):
+    """A row of the DataFrame of blocks: one a partition, with its blocks in a file or inline.
+
+    `block_rows` has the rows of each block, `counts` and `profile` what was packed of them.
+    """
+
+    partition: int
+    path: str | None
+    content: bytes | None
+    block_rows: Sequence[int]
+    counts: Sequence[int]
+    profile: Sequence[float] | None
 
 
 class Counts(NamedTuple):
@@ -71,49 +111,137 @@ def block_maker(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function that mapInArrow runs on a partition of projected rows.
 
-    It yields a row a block and, last, a row with the partition's counts. Blocks are of a fixed
-    number of rows whatever the size of the batches, so the bits depend on the data alone.
+    Blocks are of a fixed number of rows whatever the size of the batches, so the bits depend on
+    the data alone.
     """
 
     def make_blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
+        from pyspark import TaskContext
 
-        schema = pa.schema(
-            [
-                ("values", pa.binary()),
-                ("weights", pa.binary()),
-                ("counts", pa.list_(pa.int64())),
-            ]
-        )
-
-        def row(values: bytes | None, weights: bytes | None, counts: Any) -> pa.RecordBatch:
-            columns = ([values], [weights], [counts])
-            arrays = [pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)]
-            return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-        counts = Tally(layout)
-        buffer = _Buffer(layout)
-        for arrow_batch in batches:
-            batch = _decode(arrow_batch, layout, counts)
-            for block in buffer.add(batch):
-                yield row(*_to_bytes(block), None)
-        for block in buffer.rest():
-            yield row(*_to_bytes(block), None)
-        yield row(None, None, counts.total().pack())
+        context = TaskContext.get()
+        partition = 0 if context is None else context.partitionId()
+        tally, buffer, profile = Tally(layout), _Buffer(layout), None
+        with _Store(layout) as store:
+            for arrow_batch in batches:
+                for block in buffer.add(_decode(arrow_batch, layout, tally)):
+                    profile = _joined(profile, Profile.of(block))
+                    store.write(block)
+            for block in buffer.rest():
+                profile = _joined(profile, Profile.of(block))
+                store.write(block)
+            path, content = store.close()
+        packed = None if profile is None else profile.pack()
+        row = (partition, path, content, store.block_rows, tally.total().pack(), packed)
+        yield _as_batch(row)
 
     return make_blocks
 
 
-def _to_bytes(block: Block) -> tuple[bytes, bytes | None]:
-    return block.values.tobytes(), None if block.weights is None else block.weights.tobytes()
+def _joined(profile: Profile | None, more: Profile) -> Profile:
+    return more if profile is None else profile + more
 
 
-def from_row(values: bytes, weights: bytes | None, layout: Layout) -> Block:
-    """Read a block back from the bytes of a row, without a copy."""
-    return Block(
-        np.frombuffer(values, dtype=layout.dtype).reshape(layout.d, -1),
-        None if weights is None else np.frombuffer(weights, dtype=np.float64),
+def _as_batch(row: tuple[Any, ...]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("partition", pa.int32()),
+            ("path", pa.string()),
+            ("content", pa.binary()),
+            ("block_rows", pa.list_(pa.int64())),
+            ("counts", pa.list_(pa.int64())),
+            ("profile", pa.list_(pa.float64())),
+        ]
     )
+    arrays = [pa.array([value], kind) for value, kind in zip(row, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class _Store:
+    """Keeps a partition's blocks: in memory while they are few, then in a file.
+
+    Where the disk is full they stay in memory, and travel in the row, which Spark caches.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._memory: bytearray | None = bytearray()
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self._done = False
+        self.block_rows: list[int] = []
+
+    def __enter__(self) -> _Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        if not self._done and self._path is not None:  # a task that failed leaves nothing
+            self._path.unlink(missing_ok=True)
+
+    def write(self, block: Block) -> None:
+        """Append a block."""
+        self.block_rows.append(block.n_rows)
+        for array, size in zip(block, self._layout.sizes(block.n_rows), strict=True):
+            if array is not None:
+                self._append(array.tobytes().ljust(size, b"\0"))
+
+    def close(self) -> tuple[str | None, bytes | None]:
+        """Return the path of the file, or else the content."""
+        if self._file is not None:
+            try:
+                self._file.flush()
+            except OSError:
+                self._back_to_memory(b"")
+        self._done = True
+        if self._memory is not None:
+            return None, bytes(self._memory)
+        return str(self._path), None
+
+    def _append(self, content: bytes) -> None:
+        if self._memory is not None:
+            self._memory += content
+            if self._file is None and self._path is None and len(self._memory) > INLINE_BYTES:
+                self._to_file()
+        elif self._file is not None:
+            try:
+                self._file.write(content)
+            except OSError:
+                self._back_to_memory(content)
+
+    def _to_file(self) -> None:
+        assert self._memory is not None
+        self._path = _local_directory() / f"sparkgmm-{uuid.uuid4().hex}.blocks"
+        try:
+            self._file = self._path.open("wb", buffering=0)
+            self._file.write(self._memory)
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            self._file = None
+        else:
+            self._memory = None
+
+    def _back_to_memory(self, content: bytes) -> None:
+        """The disk is full: take back what is in the file, without what was half-written."""
+        assert self._path is not None
+        whole = sum(sum(self._layout.sizes(n)) for n in self.block_rows) - len(content)
+        self._memory = bytearray(self._path.read_bytes()[:whole])
+        self._memory += content
+        self._path.unlink(missing_ok=True)
+        self._file = None
+
+
+def _local_directory() -> Path:
+    """Return the directory that Spark gave this executor, and clears when it ends."""
+    directories = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
+    usable = [Path(d) for d in directories if d and os.access(d, os.W_OK)]
+    if not usable:
+        import tempfile
+
+        return Path(tempfile.gettempdir())
+    return usable[os.getpid() % len(usable)]
 
 
 class Tally:
@@ -221,53 +349,38 @@ def _decode_vectors(column: pa.Array, layout: Layout) -> tuple[Array, Array, Arr
     return X, null, ragged
 
 
-@dataclass(frozen=True)
-class PartitionSummary:
-    """What a partition sends back of the first look at its blocks."""
-
-    index: int
-    profile: Profile | None
-    counts: Counts
-    n_bytes: int
-
-    @property
-    def n_rows(self) -> int:
-        """The rows in its blocks."""
-        return 0 if self.profile is None else self.profile.n_rows
-
-
-class BlockRow(Protocol):
-    """A row of the DataFrame of blocks: a block, or the counts of its partition."""
-
-    values: bytes
-    weights: bytes | None
-    counts: Sequence[int] | None
+def blocks_of(row: BlockRow, layout: Layout) -> list[Block] | None:
+    """Return the blocks of a partition without a copy, or None if its file is not here."""
+    buffer: Any = row.content
+    if row.path is not None:
+        try:
+            with Path(row.path).open("rb") as file:
+                buffer = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except OSError:
+            return None
+    blocks, offset = [], 0
+    for n in row.block_rows:
+        values_size, weights_size = layout.sizes(n)
+        values = np.frombuffer(buffer, layout.dtype, layout.d * n, offset).reshape(layout.d, n)
+        weights = None
+        if layout.weighted:
+            weights = np.frombuffer(buffer, np.float64, n, offset + values_size)
+        blocks.append(Block(values, weights))
+        offset += values_size + weights_size
+    return blocks
 
 
-OnPartition = Callable[[int, Iterable[BlockRow]], Iterator[Any]]
-"""What Spark runs on a partition. It reads all rows: PySpark 4.3 stalls 10 s where one stops."""
+OnPartition = Callable[[Iterable[BlockRow]], Iterator[tuple[int, Any]]]
+"""What Spark runs on a partition: it yields the partition's number and a result, or None where the
+blocks are not here. It reads all rows: PySpark 4.3 stalls 10 s where one stops early."""
 
 
-def blocks_of(rows: Iterable[BlockRow], layout: Layout) -> Iterator[Block]:
-    """Yield the blocks of a partition in their order."""
-    return (from_row(row.values, row.weights, layout) for row in rows if row.counts is None)
-
-
-def summarise(layout: Layout) -> OnPartition:
-    """Profile each partition and read its counts."""
-
-    def run(index: int, rows: Iterable[BlockRow]) -> Iterator[PartitionSummary]:
-        profile, counts, n_bytes = None, None, 0
+def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> OnPartition:
+    def run(rows: Iterable[BlockRow]) -> Iterator[tuple[int, Any]]:
         for row in rows:
-            if row.counts is not None:
-                counts = Counts.unpack(row.counts)
-                continue
-            block = from_row(row.values, row.weights, layout)
-            n_bytes += block.values.nbytes
-            this = Profile.of(block)
-            profile = this if profile is None else profile + this
-        if counts is not None:
-            yield PartitionSummary(index, profile, counts, n_bytes)
+            blocks = blocks_of(row, layout)
+            result = None if blocks is None else function(row.partition, blocks)
+            yield row.partition, result
 
     return run
 
@@ -275,29 +388,29 @@ def summarise(layout: Layout) -> OnPartition:
 def fetch(layout: Layout) -> OnPartition:
     """Return the blocks themselves."""
 
-    def run(index: int, rows: Iterable[BlockRow]) -> Iterator[tuple[int, list[Block]]]:
-        yield index, list(blocks_of(rows, layout))
+    def copies(_: int, blocks: list[Block]) -> list[Block]:
+        return [
+            Block(b.values.copy(), None if b.weights is None else b.weights.copy()) for b in blocks
+        ]
 
-    return run
+    return _on_blocks(layout, copies)
 
 
 def statistics(layout: Layout, kernels: tuple[Kernel, ...]) -> OnPartition:
     """Run the kernels on each block and add up, in order."""
-
-    def run(index: int, rows: Iterable[BlockRow]) -> Iterator[tuple[int, list[Sums]]]:
-        parts = [run_kernels(kernels, block) for block in blocks_of(rows, layout)]
-        if parts:
-            yield index, total(parts)
-
-    return run
+    return _on_blocks(
+        layout, lambda _, blocks: total([run_kernels(kernels, block) for block in blocks])
+    )
 
 
 def pick(layout: Layout, numbers: dict[int, Array]) -> OnPartition:
     """Take some rows of each partition, by their ascending numbers within it."""
+    return _on_blocks(layout, lambda partition, blocks: take_rows(blocks, numbers[partition]))
 
-    def run(index: int, rows: Iterable[BlockRow]) -> Iterator[tuple[int, Block]]:
-        blocks = list(blocks_of(rows, layout))
-        if len(numbers.get(index, ())):
-            yield index, take_rows(blocks, numbers[index])
 
-    return run
+def forget(rows: Iterable[BlockRow]) -> None:
+    """Delete the files of a partition."""
+    for row in rows:
+        if row.path is not None:
+            with contextlib.suppress(OSError):
+                Path(row.path).unlink()

@@ -6,8 +6,10 @@ add the sums in the same order, so both give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
 from operator import add
 from typing import Any, NamedTuple
 
@@ -22,15 +24,16 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import (
     SCHEMA,
+    BlockRow,
     Counts,
     Layout,
     OnPartition,
-    PartitionSummary,
     block_maker,
+    blocks_of,
     fetch,
+    forget,
     pick,
     statistics,
-    summarise,
 )
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.trouble import translate
@@ -38,6 +41,7 @@ from sparkgmm.spark.trouble import translate
 # Blocks of no more than this are fetched and scanned on the driver: an empty Spark job costs more.
 # spark.sparkgmm.driverBytes sets it.
 DRIVER_BYTES = 64 * 2**20
+_ATTEMPTS = 3
 
 
 class Read(NamedTuple):
@@ -49,12 +53,49 @@ class Read(NamedTuple):
     n_partitions: int
 
 
+@dataclass(frozen=True)
+class PartitionSummary:
+    """What a partition sends back of the first look at its rows."""
+
+    partition: int
+    profile: Profile | None
+    counts: Counts
+    block_rows: tuple[int, ...]
+    n_bytes: int
+    resident: bool
+    inline: list[Block] | None
+
+    @classmethod
+    def of(cls, row: BlockRow, layout: Layout) -> PartitionSummary:
+        """Read a row of the DataFrame of blocks; small partitions come with their blocks."""
+        profile = None if row.profile is None else Profile.unpack(row.profile, layout.d)
+        return cls(
+            row.partition,
+            profile,
+            Counts.unpack(row.counts),
+            tuple(row.block_rows),
+            sum(sum(layout.sizes(n)) for n in row.block_rows),
+            row.path is not None,
+            None if row.path is not None else blocks_of(row, layout),
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """The rows in its blocks."""
+        return sum(self.block_rows)
+
+    @property
+    def fingerprint(self) -> tuple[object, ...]:
+        """What must be the same when the partition is made again."""
+        packed = None if self.profile is None else tuple(self.profile.pack())
+        return self.partition, self.block_rows, packed, tuple(self.counts.pack())
+
+
 class Blocks:
-    """The blocks of a DataFrame, cached on the executors; a context that lets go of them."""
+    """The blocks of a DataFrame, kept near the executors; a context that lets go of them."""
 
     def __init__(self, df: DataFrame, features: Features, path: object = None) -> None:
         self._spark = df.sparkSession
-        self._features = features
         self._path = path
         self._layout = Layout(
             len(features.names),
@@ -63,39 +104,68 @@ class Blocks:
             features.weight is not None,
         )
         made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
-        self._rdd: RDD[Any] = made.rdd.persist(StorageLevel.MEMORY_AND_DISK)
-        self._summaries = self._look()
+        self._rdd: RDD[Any] = made.rdd
+        self._summaries = self._make()
 
     def __enter__(self) -> Blocks:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if any(s.resident for s in self._summaries):
+            with contextlib.suppress(Exception):  # whatever stays goes with the executor
+                self._rdd.foreachPartition(forget)
         self._rdd.unpersist()
 
-    def _look(self) -> list[PartitionSummary]:
+    def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
-        summaries = self._collect(summarise(self._layout), "reading the rows")
-        return sorted(summaries, key=lambda summary: summary.index)
+        self._rdd.persist(StorageLevel.MEMORY_AND_DISK)
+        rows = self._run(self._rdd.collect, "reading the rows")
+        summaries = (PartitionSummary.of(row, self._layout) for row in rows)
+        return sorted(summaries, key=lambda summary: summary.partition)
 
-    def _collect(self, function: OnPartition, label: str) -> list[Any]:
-        """Run a function on every partition under a description that the Spark UI shows."""
-        context = self._spark.sparkContext
-        with described(context, label):
+    def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
+        """Run a Spark action under a description that the Spark UI shows."""
+        with described(self._spark.sparkContext, label):
             try:
-                return self._rdd.mapPartitionsWithIndex(function).collect()
+                return action()
             except Exception as error:
                 known = translate(error, self._path)
                 if known:
                     raise known from error
                 raise
 
+    def _on_partitions(self, function: OnPartition, label: str) -> list[Any]:
+        """Run a function on every partition and return the results in the partitions' order.
+
+        A task may run where its file is not: away from its executor, or after a disk was lost.
+        Then the blocks are made again from the source, and the function runs again on all.
+        """
+        for _ in range(_ATTEMPTS):
+            results = self._run(self._rdd.mapPartitions(function).collect, label)
+            if all(result is not None for _, result in results):
+                return [result for _, result in sorted(results, key=lambda r: r[0])]
+            self._make_again()
+        raise RuntimeError(
+            f"blocks were lost {_ATTEMPTS} times while {label}: executors keep losing their local "
+            "directories"
+        )
+
+    def _make_again(self) -> None:
+        self._rdd.unpersist(blocking=True)
+        before, self._summaries = self._summaries, self._make()
+        same = [s.fingerprint for s in before] == [s.fingerprint for s in self._summaries]
+        if not same:
+            raise InputError(
+                f"input.path {self._path!r} changed while it was being fitted: run the job again"
+            )
+
     @property
     def read(self) -> Read:
         """What reading found."""
-        kinds = [s.counts for s in self._summaries]
         width = self._layout.d + self._layout.weighted
         zero = Counts(0, 0, 0, 0, *np.zeros((3, width), dtype=np.int64))
-        counts = Counts(*(reduce(add, values) for values in zip(zero, *kinds, strict=True)))
+        kinds = zip(zero, *(s.counts for s in self._summaries), strict=True)
+        counts = Counts(*(reduce(add, values) for values in kinds))
         return Read(
             counts,
             counts.read - counts.invalid,
@@ -103,7 +173,7 @@ class Blocks:
             len(self._summaries),
         )
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
         """The profile of the rows of positive weight, partitions merged in their order.
 
@@ -111,7 +181,6 @@ class Blocks:
         ------
         InputError
             If there are none.
-
         """
         profiles = [s.profile for s in self._summaries if s.profile is not None]
         if not profiles:
@@ -123,17 +192,18 @@ class Blocks:
         """Choose where passes run, by the size of the blocks."""
         conf = self._spark.sparkContext.getConf()
         limit = int(conf.get("spark.sparkgmm.driverBytes", str(DRIVER_BYTES)) or DRIVER_BYTES)
-        if self.read.n_bytes <= limit:
-            partitions = self._collect(fetch(self._layout), "fetching the rows to the driver")
-            self._rdd.unpersist()
-            ordered = [blocks for _, blocks in sorted(partitions, key=lambda p: p[0])]
-            return LocalRows(ordered, self.profile, seed)
-        return ClusterRows(self, seed)
+        if self.read.n_bytes > limit:
+            return ClusterRows(self, seed)
+        inline = [s.inline for s in self._summaries]
+        if all(blocks is not None for blocks in inline):
+            return LocalRows([blocks for blocks in inline if blocks], self.profile, seed)
+        label = "fetching the rows to the driver"
+        return LocalRows(self._on_partitions(fetch(self._layout), label), self.profile, seed)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
-        parts = self._collect(statistics(self._layout, tuple(kernels)), label)
-        return total([sums for _, sums in sorted(parts, key=lambda part: part[0])])
+        function = statistics(self._layout, tuple(kernels))
+        return total([sums for sums in self._on_partitions(function, label) if sums])
 
     def take(self, numbers: Array) -> Block:
         """Fetch some rows by their ascending numbers, counted over the partitions in order."""
@@ -141,10 +211,11 @@ class Blocks:
         for summary in self._summaries:
             end = start + summary.n_rows
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
-            wanted[summary.index] = mine - start
+            wanted[summary.partition] = mine - start
             start = end
-        picked = self._collect(pick(self._layout, wanted), "drawing the pilot sample")
-        blocks = [block for _, block in sorted(picked, key=lambda p: p[0])]
+        function = pick(self._layout, wanted)
+        picked = self._on_partitions(function, "drawing the pilot sample")
+        blocks = [block for block in picked if block.n_rows]
         return take_rows(blocks, np.arange(sum(block.n_rows for block in blocks)))
 
 

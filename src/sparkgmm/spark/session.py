@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -46,6 +47,9 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
     conf.setIfMissing("spark.app.name", name)
+    if (conf.get("spark.master") or "local").startswith("local"):
+        # here the workers are of this machine: the driver's own Python unless another is named
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
         _quiet(conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
