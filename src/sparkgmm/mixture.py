@@ -81,10 +81,11 @@ class Mixture:
             raise InputError(
                 f"covariance_type is {covariance_type!r}: use one of {', '.join(COVARIANCE_TYPES)}"
             )
-        if features is not None and len(features) != values[1].shape[1]:
-            raise InputError(
-                f"features holds {len(features)} names for {values[1].shape[1]} columns of means"
-            )
+        d = values[1].shape[1]
+        if features is not None and (isinstance(features, str) or not hasattr(features, "__len__")):
+            raise InputError(f"features is {features!r}: give a list of {d} names")
+        if features is not None and len(features) != d:
+            raise InputError(f"features holds {len(features)} names for {d} columns of means")
         factors = _cholesky(values[2])
         fields: dict[str, Any] = {
             "weights": values[0],
@@ -93,7 +94,7 @@ class Mixture:
             "covariance_type": covariance_type,
             "features": None if features is None else tuple(map(str, features)),
             "_whiteners": np.linalg.inv(factors),
-            "_log_norms": -0.5 * values[1].shape[1] * math.log(2 * math.pi)
+            "_log_norms": -0.5 * d * math.log(2 * math.pi)
             - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1),
         }
         for name, value in fields.items():
@@ -160,7 +161,10 @@ class Mixture:
             far = ~np.isfinite(joint).any(axis=1)
             if far.any():
                 joint[far] = self._log_joint_far_out(rows[far])
-            return np.exp(joint - _log_sum_exp(joint)[:, None])
+            joint -= joint.max(axis=1, keepdims=True)
+            np.exp(joint, out=joint)
+            joint /= joint.sum(axis=1, keepdims=True)
+            return joint
 
         return self._by_chunks(X, softmax, (self.k,))
 
@@ -262,6 +266,11 @@ class Mixture:
         step = max(64, _CHUNK_BYTES // (8 * (2 * self.d + self.k)))
         for start in range(0, len(rows), step):
             chunk = rows[start : start + step].astype(np.float64)
+            if not np.isfinite(chunk).all():
+                row = int(np.argmin(np.isfinite(chunk).all(axis=1)))
+                raise InputError(
+                    f"X holds {chunk[row].tolist()} in row {start + row}: give finite numbers"
+                )
             out[start : start + step] = reduce(self._log_joint(chunk), chunk)
         return out
 
@@ -278,13 +287,16 @@ class Mixture:
             joint *= -0.5
             joint += self._log_norms + np.log(self.weights)
         # inf - inf and 0 * inf on the way are overflows too: a distance without bound
-        joint[np.isnan(joint) & np.isfinite(X).all(axis=1, keepdims=True)] = -np.inf
+        joint[np.isnan(joint)] = -np.inf
         return joint
 
     def _log_joint_far_out(self, X: Array) -> Array:
         """Stand in for the log joint density where all overflow: 0 for the nearest, else -inf."""
-        direction = X / np.abs(X).max(axis=1, keepdims=True)
-        distance = np.stack([((direction @ W.T) ** 2).sum(axis=1) for W in self._whiteners], axis=1)
+        unit = np.maximum(np.abs(X).max(axis=1, keepdims=True), np.abs(self.means).max())
+        distance = np.full((len(X), self.k), np.inf)
+        for j in np.flatnonzero(self.weights):
+            residual = X / unit - self.means[j] / unit
+            distance[:, j] = ((residual @ self._whiteners[j].T) ** 2).sum(axis=1)
         nearest = np.argmin(distance, axis=1)
         return np.where(np.arange(self.k) == nearest[:, None], 0.0, -np.inf)
 
@@ -327,7 +339,7 @@ def _checked(
             "give (k,), (k, d) and (k, d, d)"
         )
     if (w < 0).any() or abs(w.sum() - 1) > 1e-6:
-        raise InputError(f"weights are {w.tolist()}, sum {w.sum()!r}: give shares that sum to 1")
+        raise InputError(f"weights are {w.tolist()}, sum {w.sum():.9g}: give shares that sum to 1")
     scale = np.sqrt(np.abs(np.einsum("kii->ki", c)))
     asymmetry = np.abs(c - c.transpose(0, 2, 1)) > 1e-8 * scale[:, :, None] * scale[:, None, :]
     if asymmetry.any():

@@ -11,7 +11,7 @@ from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.core.rows import Rows
-from sparkgmm.core.search import Progress, Race, Search, draw_starts, pilot
+from sparkgmm.core.search import Progress, Race, Search, draw_starts, improve, pilot
 from sparkgmm.core.selection import Candidate, choose
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
@@ -60,9 +60,13 @@ def fit(
         states = pilot(rows, search, frame)
     race = Race(states, frame, profile, settings, rows.scan, progress)
     race.run(profile.n_rows)
+    if rows.complete and starts is None:
+        best = improve(race, rows, search, profile.n_rows)
+    else:
+        best = list(race.best().values())
     candidates = tuple(
-        Candidate.of(best, frame, profile, search.settings.tol, settings.reg_covar, features)
-        for best in race.best().values()
+        Candidate.of(state, frame, profile, search.settings.tol, settings.reg_covar, features)
+        for state in best
     )
     return Fit(choose(candidates, search.criterion), candidates)
 

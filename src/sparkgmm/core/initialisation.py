@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Moments, Parameters, m_step
+from sparkgmm.core.covariance import Model, Moments, m_step
 from sparkgmm.core.profile import Frame
 from sparkgmm.mixture import Array
 
@@ -73,40 +73,34 @@ INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
 
 
 def model_around(centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame) -> Model:
-    """Turn centres (k, d) into a model: each takes its nearest rows, in standardised coordinates.
+    """Turn centres (k, d) into a model: each takes the rows (n, d) that are nearest to it."""
+    labels = np.argmin(_squared_distances(Z, np.einsum("nd,nd->n", Z, Z), centres), axis=0)
+    R = (labels == np.arange(len(centres))[:, None]).astype(np.float64)
+    return model_of(R, centres, Z, w, covariance_type, frame)
 
-    Each covariance is drawn towards the pooled one by d + 1 rows' worth, so that a centre with few
-    rows starts wide and no start is a spike.
+
+def model_of(
+    R: Array, centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame
+) -> Model:
+    """Turn responsibilities (k, n) for rows (n, d) into a model, by an M-step that is no spike.
+
+    Each covariance is drawn towards the pooled one by d + 1 rows' worth, so that a component with
+    few rows starts wide. One without rows stays at its centre (k, d).
     """
     k, d = centres.shape
-    labels = np.argmin(_squared_distances(Z, np.einsum("nd,nd->n", Z, Z), centres), axis=0)
-    counts = np.zeros(k)
-    first = np.zeros((k, d))
-    second = np.zeros((k, d, d))
+    counts = np.maximum(R @ w, 1e-3 * w.sum() / len(w))
+    offset = np.empty((k, d))
+    scatter = np.empty((k, d, d))
     for j in range(k):
-        mine = labels == j
+        mine = R[j] > 0
+        share = R[j][mine] * w[mine]
         residual = Z[mine] - centres[j]
-        counts[j] = w[mine].sum()
-        first[j] = w[mine] @ residual
-        second[j] = (residual.T * w[mine]) @ residual
-    counts = np.maximum(counts, 1e-3 * w.sum() / len(w))
-    offset = first / counts[:, None]
-    scatter = second - counts[:, None, None] * offset[:, :, None] * offset[:, None, :]
+        offset[j] = share @ residual / counts[j]
+        residual -= offset[j]
+        scatter[j] = (residual.T * share) @ residual
     pooled = scatter.sum(axis=0) / counts.sum()
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled
     scatter *= (counts / (counts + prior))[:, None, None]
     moments = Moments(counts, np.zeros((k, d)), scatter, centres + offset)
     return m_step(covariance_type, moments, frame, _START_REG)
-
-
-def model_at(centres: Array, covariance_type: str, frame: Frame) -> Model:
-    """Put equal components, each as wide as all the data, at centres (k, d)."""
-    k, d = centres.shape
-    covariances = {
-        "full": np.tile(frame.correlation, (k, 1, 1)),
-        "tied": frame.correlation.copy(),
-        "diag": np.ones((k, d)),
-        "spherical": np.full(k, (frame.scale**2).mean()),
-    }[covariance_type]
-    return Model(covariance_type, Parameters(np.full(k, 1 / k), centres, covariances))

@@ -10,12 +10,17 @@ import numpy as np
 from sparkgmm.core.covariance import n_features
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, model_around
+from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import Rows, scan_blocks
 from sparkgmm.core.selection import flaw
 from sparkgmm.core.statistics import Kernel, Scan, Sums
 
 _PILOT_PASSES = 100
+# Splitting and merging goes on so often, each proposal for so many passes, while it gains so much.
+_IMPROVEMENTS = 6
+_TRIAL_PASSES = 15
+_WORTH_IT = 1e-6
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
 _CHEAP_PASS = 2e8
@@ -58,17 +63,54 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
 
 def pilot(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     """Run all starts on the sample and return the best of each kind, to begin anew on all rows."""
+    sampled = frame.over(rows.sample)
+    settings = replace(search.settings, max_iter=_PILOT_PASSES)
 
     def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
         return scan_blocks([rows.sample], kernels)
 
+    n_rows = sum(block.n_rows for block in rows.sample)
     starts = draw_starts(rows, search, frame)
-    sampled = frame.over(rows.sample)
-    race = Race(
-        starts, sampled, rows.profile, replace(search.settings, max_iter=_PILOT_PASSES), scan
-    )
-    race.run(n_rows=sum(block.n_rows for block in rows.sample))
-    return [Trajectory(best.model) for best in race.best().values()]
+    race = Race(starts, sampled, rows.profile, settings, scan)
+    race.run(n_rows)
+    best = improve(race, rows, search, n_rows)
+    return [Trajectory(state.model) for state in best]
+
+
+def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Trajectory]:
+    """Try to leave each kind's best optimum by splitting and merging, while that helps."""
+    Z, w = race.frame.standardise(rows.sample)
+    thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
+    Z, w = Z[thin], w[thin]
+    rng = np.random.default_rng([search.seed, search.n_init])
+    best = race.best()
+    open_kinds = set(best)
+    for _ in range(_IMPROVEMENTS):
+        proposals = [
+            Trajectory(model)
+            for kind in sorted(open_kinds)
+            for model in split_and_merge(best[kind].model, Z, w, race.frame, rng)
+        ]
+        if not proposals:
+            break
+        trial = race.again(proposals, replace(race.settings, max_iter=_TRIAL_PASSES))
+        trial.run(n_rows)
+        ahead = [
+            Trajectory(state.model)
+            for kind, state in trial.best().items()
+            if race.rank(state) < race.rank(best[kind])
+        ]
+        final = race.again(ahead, race.settings)
+        final.run(n_rows)
+        better = {
+            kind: state
+            for kind, state in final.best().items()
+            if race.rank(state)[0] <= race.rank(best[kind])[0]
+            and state.log_likelihood > best[kind].log_likelihood + _WORTH_IT
+        }
+        best |= better
+        open_kinds = set(better)
+    return list(best.values())
 
 
 class Race:
@@ -84,21 +126,25 @@ class Race:
         progress: Progress | None = None,
     ) -> None:
         self.states = list(states)
-        self._frame = frame
+        self.frame = frame
+        self.settings = settings
         self._profile = profile
-        self._settings = settings
         self._scan = scan
         self._progress = progress
 
+    def again(self, states: Sequence[Trajectory], settings: Settings) -> Race:
+        """Return a race of other states over the same rows."""
+        return Race(states, self.frame, self._profile, settings, self._scan)
+
     def run(self, n_rows: int) -> None:
         """Advance all, a pass over the data at a time, until each has ended or left."""
-        climbs = [em(state, self._frame, self._settings) for state in self.states]
+        climbs = [em(state, self.frame, self.settings) for state in self.states]
         models = {i: next(climb) for i, climb in enumerate(climbs)}
         halve = n_rows * self._flops_a_row() > _CHEAP_PASS
         n_pass = 0
         while models:
             n_pass += 1
-            scan = Scan.of(list(models.values()), self._frame)
+            scan = Scan.of(list(models.values()), self.frame)
             label = f"EM pass {n_pass}, {len(models)} candidate{'s' * (len(models) > 1)}"
             measured = scan.read(self._scan(scan.kernels, label))
             for i, result in zip(list(models), measured, strict=True):
@@ -111,7 +157,7 @@ class Race:
                     del models[i]
             if self._progress:
                 leader = max(self.states, key=lambda state: state.log_likelihood)
-                height = leader.log_likelihood - self._frame.log_volume
+                height = leader.log_likelihood - self.frame.log_volume
                 self._progress(n_pass, len(models), height, leader.distance)
 
     def best(self) -> dict[tuple[str, int], Trajectory]:
@@ -119,10 +165,11 @@ class Race:
         kinds: dict[tuple[str, int], list[Trajectory]] = {}
         for state in self.states:
             kinds.setdefault(state.kind, []).append(state)
-        return {kind: min(states, key=self._rank) for kind, states in kinds.items()}
+        return {kind: min(states, key=self.rank) for kind, states in kinds.items()}
 
-    def _rank(self, state: Trajectory) -> tuple[bool, float]:
-        reason = flaw(state, self._frame, self._profile, self._settings.reg_covar)
+    def rank(self, state: Trajectory) -> tuple[bool, float]:
+        """Order runs: sound ones first, then by likelihood."""
+        reason = flaw(state, self.frame, self._profile, self.settings.reg_covar)
         return reason is not None, -state.log_likelihood
 
     def _worse_half(self, live: Iterable[int]) -> list[int]:
@@ -131,7 +178,7 @@ class Race:
             kinds.setdefault(self.states[i].kind, []).append(i)
         leaving = []
         for runs in kinds.values():
-            runs.sort(key=lambda i: self._rank(self.states[i]))
+            runs.sort(key=lambda i: self.rank(self.states[i]))
             leaving += runs[(len(runs) + 1) // 2 :]
         return leaving
 

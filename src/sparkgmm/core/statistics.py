@@ -14,8 +14,8 @@ Candidates (each k, each covariance type, each start) stack their rows of eta: o
 all.
 
 The products cancel where a component is far narrower than its distance from the origin, and T
-outgrows the cache where d is large. There `WhitenedKernel` computes the same statistics, a component
-at a time.
+outgrows the cache where d is large. There `WhitenedKernel` computes the same statistics, a
+component at a time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The jobs: configuration, run folders, what the terminal shows."""

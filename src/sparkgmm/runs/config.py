@@ -1,0 +1,299 @@
+"""The configuration of a job: YAML and --set, checked before Spark starts, errors by dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from sparkgmm.errors import ConfigurationError
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
+_SECRET = re.compile(r"passw|secret|token|credential|access.?key|account.?key|sas", re.IGNORECASE)
+
+
+def _number(value: object) -> object:
+    """Take 1e-6 for a number, which YAML 1.1 takes for text, and true for none."""
+    if isinstance(value, bool):
+        raise ValueError("give a number, not a truth value")
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
+        return float(value)
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Count = Annotated[StrictInt, Field(ge=1)]
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError("a value stands twice")
+    return values
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputConfig(_Section):
+    """Where the rows are and which columns count."""
+
+    path: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    format: StrictStr | None = None
+    options: dict[StrictStr, Any] = {}
+    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    weight: StrictStr | None = None
+    where: StrictStr | None = None
+    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    constant_features: Literal["fail", "drop"] = "fail"
+
+    @field_validator("features")
+    @classmethod
+    def _features_distinct(cls, value: Any) -> Any:
+        return _distinct(value) if isinstance(value, list) else value
+
+    @field_validator("options")
+    @classmethod
+    def _options_scalar(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key, option in value.items():
+            if isinstance(option, dict | list):
+                raise ValueError(f"option {key!r} holds {option!r}: give one value")
+        return value
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> InputConfig:
+        if self.path is None and self.format is None:
+            raise ValueError("path is missing: give the file or folder to read")
+        if self.weight is not None and self.weight in _names(self.features):
+            raise ValueError(f"weight {self.weight!r} is one of the features too")
+        return self
+
+
+def _names(features: str | list[str] | None) -> list[str]:
+    return features if isinstance(features, list) else [features] if features else []
+
+
+class ModelConfig(_Section):
+    """What to fit and how."""
+
+    engine: Literal["em", "mllib"] = "em"
+    k: Annotated[list[Count], BeforeValidator(_listed), Field(min_length=1)] = [2]
+    covariance_type: Annotated[
+        list[CovarianceType], BeforeValidator(_listed), Field(min_length=1)
+    ] = ["full"]
+    criterion: Literal["bic", "aic", "icl"] = "bic"
+    init: Literal["k-means++", "random_from_data"] = "k-means++"
+    n_init: Count = 10
+    tol: Annotated[Number, Field(gt=0)] = 1e-6
+    max_iter: Count = 200
+    reg_covar: Annotated[Number, Field(ge=0)] = 1e-6
+    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    warm_start: StrictStr | None = None
+
+    _distinct = field_validator("k", "covariance_type")(_distinct)
+
+    @model_validator(mode="after")
+    def _mllib_can(self) -> ModelConfig:
+        if self.engine == "mllib":
+            if self.covariance_type != ["full"]:
+                raise ValueError(
+                    f"covariance_type is {self.covariance_type}, engine mllib fits full alone: "
+                    "use engine em"
+                )
+            if len(self.k) > 1:
+                raise ValueError(f"k is {self.k}, engine mllib fits one k a run: use engine em")
+            if self.warm_start is not None:
+                raise ValueError("warm_start is set, engine mllib cannot use one: use engine em")
+        elif self.warm_start is not None and len(self.k) * len(self.covariance_type) > 1:
+            raise ValueError("warm_start goes with one k and one covariance_type")
+        return self
+
+
+class OutputConfig(_Section):
+    """Where the run goes."""
+
+    path: StrictStr
+    run_id: StrictStr | None = None
+    report: StrictBool = True
+
+    @field_validator("run_id")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        if value is not None and (not _RUN_ID.fullmatch(value) or value == "LATEST"):
+            raise ValueError("use letters, digits and . _ = - only, a letter or digit first")
+        return value
+
+
+class FitConfig(_Section):
+    """A fit job's configuration."""
+
+    input: InputConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    output: OutputConfig
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all keys with their values, single choices as single values, secrets masked."""
+        values = self.model_dump()
+        for key in ("k", "covariance_type"):
+            if len(values["model"][key]) == 1:
+                values["model"][key] = values["model"][key][0]
+        options = values["input"]["options"]
+        values["input"]["options"] = {
+            key: "***" if _SECRET.search(key) else value for key, value in options.items()
+        }
+        return values
+
+    def digest(self) -> str:
+        """Return a short hash of what is fitted: everything but where it goes."""
+        values = self.model_dump(exclude={"output"})
+        text = json.dumps(values, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe YAML without surprises: a key that stands twice is an error, a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            name = getattr(key, "value", None)
+            if isinstance(name, str) and name != "<<":
+                if name in seen:
+                    raise ConfigurationError(
+                        f"key {name!r} stands twice (line {key.start_mark.line + 1}): keep one"
+                    )
+                seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> FitConfig:
+    """Read a YAML file, lay `a.b=value` overrides over it and check the result.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is missing or no YAML, or a key or value is wrong: all are named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"--config {path!r} cannot be read ({getattr(error, 'strerror', None) or error}): "
+            "give a YAML file"
+        ) from error
+    values = _parse(text, f"--config {path!r}")
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"--config {path!r} holds {type(values).__name__}, not sections: write input:, model: "
+            "and output:"
+        )
+    for override in overrides:
+        _override(values, override)
+    try:
+        return FitConfig.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(detail) for detail in error.errors(include_url=False)]
+        raise ConfigurationError("; ".join(dict.fromkeys(problems))) from None
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = getattr(error, "problem", None) or type(error).__name__
+        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): mend it") from error
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts):
+        raise ConfigurationError(f"--set {override!r} is not of the form a.b=value")
+    here = values
+    for part in parts[:-1]:
+        if here.get(part) is None:
+            here[part] = {}
+        here = here[part]
+        if not isinstance(here, dict):
+            raise ConfigurationError(f"--set {override!r}: {part!r} holds no keys")
+    here[parts[-1]] = _parse(value, f"--set {override!r}")
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """Say one thing that is wrong: dotted path, value met, remedy."""
+    location = [str(part) for part in detail["loc"]]
+    known = [part for part in location if part in _words()]
+    path = ".".join(known or location)
+    if detail["type"] == "extra_forbidden":
+        path = ".".join(location)
+        near = _nearest(path)
+        hint = f"did you mean {near}?" if near else f"valid keys are {', '.join(_siblings(path))}"
+        return f"unknown key {path}: {hint}"
+    if detail["type"] == "missing":
+        return f"{'.'.join(location)} is missing: set it"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if isinstance(detail["input"], dict):
+        return f"{path}: {message}"
+    return f"{path} is {detail['input']!r}: {message}"
+
+
+def _keys(model: type[BaseModel] = FitConfig, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+
+
+def _words() -> set[str]:
+    return {part for key in _keys() for part in key.split(".")}
+
+
+def _siblings(path: str) -> list[str]:
+    parent = path.rpartition(".")[0]
+    return [key for key in _keys() if key.rpartition(".")[0] == parent]
+
+
+def _nearest(path: str) -> str | None:
+    """Return the valid key nearest to an unknown one: of its name, in its section, anywhere."""
+    name = path.rpartition(".")[2]
+    leaves = {key.rpartition(".")[2]: key for key in _keys()}
+    if name in leaves:
+        return leaves[name]
+    siblings = {key.rpartition(".")[2]: key for key in _siblings(path)}
+    near = difflib.get_close_matches(name, siblings, 1, 0.5)
+    if near:
+        return siblings[near[0]]
+    near = difflib.get_close_matches(name, leaves, 1, 0.7)
+    return leaves[near[0]] if near else None

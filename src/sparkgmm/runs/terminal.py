@@ -1,0 +1,154 @@
+"""What the person at the terminal sees: a bar that moves, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sparkgmm.core.selection import Candidate
+from sparkgmm.mixture import Mixture
+
+# Off a terminal, passes are told at most this often.
+_LINE_SECONDS = 2.0
+_POLL_SECONDS = 0.25
+# A wide mixture is shown by its first features.
+_COLUMNS = 6
+
+TasksDone = Callable[[], tuple[int, int]]
+"""Return how many of a job's tasks are done, and of how many."""
+
+
+class Terminal:
+    """Speaks on standard error; results go to standard output."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._live = self._console.is_terminal
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        if self._live:
+            self._console.print(text, markup=False)
+        else:
+            stamp = time.strftime("%H:%M:%S")
+            print(f"{stamp} {text}", file=sys.stderr, flush=True)
+
+    def result(self, text: str) -> None:
+        """Print what the job was run for."""
+        print(text, flush=True)
+
+    @contextmanager
+    def reading(self, done: TasksDone) -> Iterator[None]:
+        """Show a bar of Spark tasks while the rows are read."""
+        if not self._live:
+            self.say("reading the rows")
+            yield
+            return
+        stop = threading.Event()
+        with self._bar("tasks") as bar:
+            task = bar.add_task("reading", total=None, note="")
+
+            def poll() -> None:
+                while not stop.wait(_POLL_SECONDS):
+                    completed, total = done()
+                    if total:
+                        note = f"{completed} of {total} tasks"
+                        bar.update(task, completed=completed, total=total, note=note)
+
+            thread = threading.Thread(target=poll, daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                thread.join()
+
+    @contextmanager
+    def fitting(self, n_rows: int, max_iter: int) -> Iterator[Callable[..., None]]:
+        """Yield a function to call after each pass: number, live candidates, height, distance."""
+        last_line = [0.0]
+        started = time.monotonic()
+
+        def describe(n_pass: int, live: int, height: float, distance: float) -> str:
+            speed = n_pass * n_rows / max(time.monotonic() - started, 1e-9)
+            left = "" if distance == float("inf") else f", {distance:.1e} to the limit"
+            others = f", {live} candidates go on" if live > 1 else ""
+            return f"pass {n_pass}: {height:.6f} nats a row{left}, {speed:,.0f} rows/s{others}"
+
+        if not self._live:
+
+            def line(*state: float) -> None:
+                now = time.monotonic()
+                if state[1] == 0 or now - last_line[0] > _LINE_SECONDS:
+                    last_line[0] = now
+                    self.say("EM " + describe(*state))  # type: ignore[arg-type]
+
+            yield line
+            return
+        with self._bar("passes") as bar:
+            task = bar.add_task("EM", total=max_iter, note="")
+
+            def move(*state: float) -> None:
+                bar.update(task, completed=state[0], note=describe(*state))  # type: ignore[arg-type]
+
+            yield move
+
+    def _bar(self, unit: str) -> Progress:
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+
+
+def component_table(mixture: Mixture) -> str:
+    """Return the components as text: weight, and mean and standard deviation of each feature."""
+    names = list(mixture.features or [f"x{i}" for i in range(mixture.d)])
+    shown = names[:_COLUMNS]
+    header = ["component", "weight", *(name[:24] for name in shown)]
+    rows = [header]
+    for j in range(mixture.k):
+        cells = [
+            f"{mixture.means[j, i]:.6g} ± {mixture.covariances[j, i, i] ** 0.5:.3g}"
+            for i in range(len(shown))
+        ]
+        rows.append([str(j), f"{mixture.weights[j]:.4f}", *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    if len(names) > len(shown):
+        lines.append(f"(mean ± standard deviation; {len(names) - len(shown)} more features)")
+    else:
+        lines.append("(mean ± standard deviation)")
+    return "\n".join(lines)
+
+
+def candidate_table(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
+    """Return what was compared, best first, the chosen one marked."""
+    rows = [["", "k", "covariance", "log-likelihood", criterion, ""]]
+    for c in sorted(candidates, key=lambda c: (c.degenerate is not None, getattr(c, criterion))):
+        note = "degenerate" if c.degenerate else "" if c.converged else "not converged"
+        rows.append(
+            [
+                "*" if c is chosen else "",
+                str(c.k),
+                c.covariance_type,
+                f"{c.log_likelihood:.3f}",
+                f"{getattr(c, criterion):.3f}",
+                note,
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
