@@ -1,4 +1,4 @@
-"""The configuration of a job: YAML and --set, checked before Spark starts, errors by dotted path."""
+"""A job's configuration: YAML and --set, checked before Spark starts, errors by dotted path."""
 
 from __future__ import annotations
 

@@ -186,8 +186,8 @@ def _without_constants(
         )
     if features.vector is not None:
         raise InputError(
-            f"{', '.join(constant)} of vector column {features.vector!r} are constant and cannot be "
-            "dropped from it: write the column without them"
+            f"{', '.join(constant)} of vector column {features.vector!r} are constant and cannot "
+            "be dropped from it: write the column without them"
         )
     blocks.__exit__()
     kept = features.without(constant)

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: a bar that moves, plain lines elsewhere, a table at the end."""
+"""What the person at the terminal sees: a moving bar, plain lines elsewhere, a table at the end."""
 
 from __future__ import annotations
 

@@ -404,8 +404,11 @@ def statistics(layout: Layout, kernels: tuple[Kernel, ...]) -> OnPartition:
 
 
 def pick(layout: Layout, numbers: dict[int, Array]) -> OnPartition:
-    """Take some rows of each partition, by their ascending numbers within it."""
-    return _on_blocks(layout, lambda partition, blocks: take_rows(blocks, numbers[partition]))
+    """Take some rows of each partition, by their ascending numbers within it: a block or none."""
+    return _on_blocks(
+        layout,
+        lambda partition, blocks: [take_rows(blocks, numbers[partition])] if blocks else [],
+    )
 
 
 def forget(rows: Iterable[BlockRow]) -> None:

@@ -215,7 +215,7 @@ class Blocks:
             start = end
         function = pick(self._layout, wanted)
         picked = self._on_partitions(function, "drawing the pilot sample")
-        blocks = [block for block in picked if block.n_rows]
+        blocks = [block for part in picked for block in part if block.n_rows]
         return take_rows(blocks, np.arange(sum(block.n_rows for block in blocks)))
 
 
