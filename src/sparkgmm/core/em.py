@@ -46,7 +46,9 @@ class Trajectory:
 
     `log_likelihoods` are means a row in standardised coordinates, one a pass, each the best so
     far. `distance` estimates how far the limit lies above the last. `collapsed` says that a
-    component lost its rows or its volume, so that there is no next step.
+    component lost its rows or its volume, so that there is no next step; `reseeded`, that one was
+    put elsewhere before this run. `wanted` components it should have: it has fewer where one that
+    could not be kept was dropped.
     """
 
     model: Model
@@ -57,6 +59,11 @@ class Trajectory:
     converged: bool = False
     collapsed: bool = False
     n_rejected: int = 0
+    reseeded: bool = False
+    wanted: int = 0
+
+    def __post_init__(self) -> None:
+        self.wanted = self.wanted or len(self.model.parameters.weights)
 
     @property
     def n_iter(self) -> int:
@@ -65,8 +72,13 @@ class Trajectory:
 
     @property
     def kind(self) -> tuple[str, int]:
-        """Covariance type and number of components: starts of one kind compete."""
-        return self.model.covariance_type, len(self.model.parameters.weights)
+        """Covariance type and number of components wanted: starts of one kind compete."""
+        return self.model.covariance_type, self.wanted
+
+    @property
+    def n_dropped(self) -> int:
+        """How many components less than wanted there are."""
+        return self.wanted - len(self.model.parameters.weights)
 
 
 Em = Generator[Model, tuple[Moments, float], None]
@@ -84,7 +96,15 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         moments, log_likelihood = yield model  # E-step: one pass over the data
         objective = log_likelihood - penalty(model, moments, frame, settings.reg_covar)
-        if objective >= height - _ROUNDING:
+        fell = objective < height - _ROUNDING
+        if fell and model is not plain:
+            state.n_rejected += 1
+            anderson.take_back()
+            model = plain
+        elif fell and settings.reg_covar == 0:  # rounding, not the likelihood, stops the climb
+            state.distance = height - objective
+            state.converged = True
+        else:  # reg_covar may lead the plain step a little downhill: its fixed point is what counts
             height = objective
             state.model, state.moments, state.log_likelihood = model, moments, log_likelihood
             if _starved(moments):
@@ -97,13 +117,6 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
                     model = proposal
                 except np.linalg.LinAlgError:
                     state.collapsed = True
-        elif model is plain:  # rounding or regularisation, not the likelihood, stops the climb
-            state.distance = height - objective
-            state.converged = True
-        else:
-            state.n_rejected += 1
-            anderson.take_back()
-            model = plain
         state.log_likelihoods.append(state.log_likelihood)
         state.converged |= state.distance <= settings.tol
 
@@ -124,7 +137,7 @@ def distance(model: Model, plain: Model, proposal: Model, moments: Moments, fram
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
     slope = (height(ahead) - height(behind)) / (2 * h)
     gain = height(plain) - height(model)
-    return max(0.5 * abs(slope), gain, 0.0)
+    return float(max(0.5 * abs(slope), gain, 0.0))
 
 
 def _starved(moments: Moments) -> bool:

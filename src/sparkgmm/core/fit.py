@@ -11,8 +11,17 @@ from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.core.rows import Rows
-from sparkgmm.core.search import Progress, Race, Search, draw_starts, improve, pilot
-from sparkgmm.core.selection import Candidate, choose
+from sparkgmm.core.search import (
+    Progress,
+    Race,
+    Search,
+    draw_starts,
+    improve,
+    pilot,
+    reseed_from,
+)
+from sparkgmm.core.selection import Candidate, Winner, choose
+from sparkgmm.core.validation import held_out
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 
@@ -22,10 +31,11 @@ _SMALL_DATA_TOL = 1e-3
 
 @dataclass(frozen=True)
 class Fit:
-    """All the candidates, and the one that the criterion chose."""
+    """All the candidates, the one that the criterion chose, and the passes over all the rows."""
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
+    n_passes: int
 
 
 def fit(
@@ -34,10 +44,12 @@ def fit(
     features: tuple[str, ...] | None = None,
     starts: Sequence[Mixture] | None = None,
     progress: Progress | None = None,
+    validate: bool = False,
 ) -> Fit:
     """Fit every candidate of the search and choose one by its criterion.
 
-    `starts`, if given, take the place of those drawn from the sample.
+    `starts`, if given, take the place of those drawn from the sample. With `validate`, each
+    candidate is also judged on rows held out.
 
     Raises
     ------
@@ -53,22 +65,33 @@ def fit(
     if rows.complete:
         settings = replace(settings, tol=settings.tol * _SMALL_DATA_TOL)
     if starts is not None:
-        states = [Trajectory(from_mixture(start, frame)) for start in starts]
+        winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
     elif rows.complete:
-        states = draw_starts(rows, search, frame)
+        winners = [Winner(state) for state in draw_starts(rows, search, frame)]
     else:
-        states = pilot(rows, search, frame)
-    race = Race(states, frame, profile, settings, rows.scan, progress)
+        winners = pilot(rows, search, frame)
+    race = Race(
+        [Trajectory(winner.state.model, wanted=winner.state.wanted) for winner in winners],
+        frame,
+        profile,
+        settings,
+        rows.scan,
+        progress,
+        reseed_from(rows, search, frame),
+    )
     race.run(profile.n_rows)
     if rows.complete and starts is None:
-        best = improve(race, rows, search, profile.n_rows)
+        winners = improve(race, rows, search, profile.n_rows)
     else:
-        best = list(race.best().values())
+        winners = [replace(w, state=s) for w, s in zip(winners, race.states, strict=True)]
+    heights: list[float | None] = [None] * len(winners)
+    if validate:
+        heights = held_out([winner.state for winner in winners], rows, search, frame)
     candidates = tuple(
-        Candidate.of(state, frame, profile, search.settings.tol, settings.reg_covar, features)
-        for state in best
+        Candidate.of(winner, frame, profile, search.settings, features, height)
+        for winner, height in zip(winners, heights, strict=True)
     )
-    return Fit(choose(candidates, search.criterion), candidates)
+    return Fit(choose(candidates, search.criterion), candidates, race.n_passes)
 
 
 def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +21,8 @@ from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,21 @@ def fit_array(
         If every start ends degenerate.
 
     """
-    rows = _array_rows(X, sample_weight, seed)
+    rows = _array_rows(X, sample_weight, _at_least("seed", seed, 0))
     search = Search(
-        k=(_checked_k(k),),
+        k=(_at_least("k", k, 1),),
         covariance_type=(_one_of("covariance_type", covariance_type, COVARIANCE_TYPES),),
         init=_one_of("init", init, tuple(INIT)),
-        n_init=n_init,
+        n_init=_at_least("n_init", n_init, 1),
         seed=seed,
-        settings=Settings(tol=tol, max_iter=max_iter, reg_covar=reg_covar),
+        settings=Settings(
+            tol=_at_least("tol", tol, 0.0),
+            max_iter=_at_least("max_iter", max_iter, 1),
+            reg_covar=_at_least("reg_covar", reg_covar, 0.0),
+        ),
     )
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     chosen = fit(rows, search, starts=start).chosen
-    assert chosen.mixture is not None
     return FitResult(
         chosen.mixture,
         chosen.converged,
@@ -113,7 +121,12 @@ def _start(
         given = np.asarray(precisions, dtype=np.float64)
         if given.shape != (k, d, d):
             raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
-        covariances = np.linalg.inv(given)
+        try:
+            covariances = np.linalg.inv(given)
+        except np.linalg.LinAlgError:
+            raise InputError(
+                "a matrix of precisions_init is singular: give invertible ones"
+            ) from None
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights, means, covariances, covariance_type
     )
@@ -122,10 +135,13 @@ def _start(
     return [start]
 
 
-def _checked_k(k: int) -> int:
-    if not isinstance(k, (int, np.integer)) or k < 1:
-        raise InputError(f"k is {k!r}: give an integer of 1 or more")
-    return int(k)
+def _at_least(name: str, value: Number, least: Number) -> Number:
+    """Return the value if it is a finite number, an integer where `least` is one, and not less."""
+    kind = numbers.Integral if isinstance(least, int) else numbers.Real
+    if not isinstance(value, kind) or not least <= value < math.inf:
+        article = "an integer" if kind is numbers.Integral else "a number"
+        raise InputError(f"{name} is {value!r}: give {article} of {least:g} or more")
+    return type(least)(value)
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> str:

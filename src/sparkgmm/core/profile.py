@@ -62,8 +62,12 @@ class Profile:
     high: Array
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")
     def of(cls, block: Block) -> Profile:
-        """Profile one block; the sums are float64 whatever the block holds."""
+        """Profile one block; the sums are float64 whatever the block holds.
+
+        Where they overflow the variance is not finite; the fit refuses such a feature by name.
+        """
         X = block.values.astype(np.float64)
         w = np.ones(block.n_rows) if block.weights is None else block.weights
         weight = float(w.sum())
@@ -81,6 +85,7 @@ class Profile:
             block.values.max(axis=1).astype(np.float64),
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: Profile) -> Profile:
         """Merge two profiles: Chan, Golub and LeVeque (1979), eq. 1.5, in several dimensions."""
         weight = self.weight + other.weight

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sparkgmm.core.covariance import n_features
+from sparkgmm.core.covariance import Model, Moments, n_features
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, model_around
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.repair import Reseed, reseeder, weakest, without
 from sparkgmm.core.rows import Rows, scan_blocks
-from sparkgmm.core.selection import flaw
+from sparkgmm.core.selection import Winner, flaw
 from sparkgmm.core.statistics import Kernel, Scan, Sums
+from sparkgmm.mixture import Array
 
 _PILOT_PASSES = 100
 # Splitting and merging goes on so often, each proposal for so many passes, while it gains so much.
 _IMPROVEMENTS = 6
 _TRIAL_PASSES = 15
 _WORTH_IT = 1e-6
+# Runs whose mean log-likelihoods differ by less ended in the same optimum.
+_SAME = 1e-5
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
 _CHEAP_PASS = 2e8
@@ -44,11 +48,16 @@ Progress = Callable[[int, int, float, float], None]
 """Called after a pass: its number, live candidates, best mean log-likelihood, its distance."""
 
 
-def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
-    """Draw `n_init` starts for each k and covariance type from the sample."""
+def few_rows(rows: Rows, frame: Frame) -> tuple[Array, Array]:
+    """Return evenly spaced rows of the sample, standardised (n, d), and their weights (n,)."""
     Z, w = frame.standardise(rows.sample)
     thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
-    Z, w = Z[thin], w[thin]
+    return Z[thin], w[thin]
+
+
+def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
+    """Draw `n_init` starts for each k and covariance type from the sample."""
+    Z, w = few_rows(rows, frame)
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
@@ -61,7 +70,12 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     return starts
 
 
-def pilot(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
+def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed:
+    """Return how a race reseeds: from the rows of the sample."""
+    return reseeder(*few_rows(rows, frame), frame, np.random.default_rng([search.seed, 1]))
+
+
+def pilot(rows: Rows, search: Search, frame: Frame) -> list[Winner]:
     """Run all starts on the sample and return the best of each kind, to begin anew on all rows."""
     sampled = frame.over(rows.sample)
     settings = replace(search.settings, max_iter=_PILOT_PASSES)
@@ -71,23 +85,22 @@ def pilot(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
 
     n_rows = sum(block.n_rows for block in rows.sample)
     starts = draw_starts(rows, search, frame)
-    race = Race(starts, sampled, rows.profile, settings, scan)
+    race = Race(
+        starts, sampled, rows.profile, settings, scan, reseed=reseed_from(rows, search, frame)
+    )
     race.run(n_rows)
-    best = improve(race, rows, search, n_rows)
-    return [Trajectory(state.model) for state in best]
+    return improve(race, rows, search, n_rows)
 
 
-def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Trajectory]:
+def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
     """Try to leave each kind's best optimum by splitting and merging, while that helps."""
-    Z, w = race.frame.standardise(rows.sample)
-    thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
-    Z, w = Z[thin], w[thin]
+    Z, w = few_rows(rows, race.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     best = race.best()
     open_kinds = set(best)
     for _ in range(_IMPROVEMENTS):
         proposals = [
-            Trajectory(model)
+            Trajectory(model, wanted=best[kind].wanted)
             for kind in sorted(open_kinds)
             for model in split_and_merge(best[kind].model, Z, w, race.frame, rng)
         ]
@@ -96,7 +109,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Traject
         trial = race.again(proposals, replace(race.settings, max_iter=_TRIAL_PASSES))
         trial.run(n_rows)
         ahead = [
-            Trajectory(state.model)
+            Trajectory(state.model, wanted=state.wanted)
             for kind, state in trial.best().items()
             if race.rank(state) < race.rank(best[kind])
         ]
@@ -105,12 +118,12 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Traject
         better = {
             kind: state
             for kind, state in final.best().items()
-            if race.rank(state)[0] <= race.rank(best[kind])[0]
+            if race.rank(state)[:2] <= race.rank(best[kind])[:2]
             and state.log_likelihood > best[kind].log_likelihood + _WORTH_IT
         }
         best |= better
         open_kinds = set(better)
-    return list(best.values())
+    return [race.winner(state) for state in best.values()]
 
 
 class Race:
@@ -124,13 +137,16 @@ class Race:
         settings: Settings,
         scan: Callable[[Sequence[Kernel], str], list[Sums]],
         progress: Progress | None = None,
+        reseed: Reseed | None = None,
     ) -> None:
         self.states = list(states)
         self.frame = frame
         self.settings = settings
+        self.n_passes = 0
         self._profile = profile
         self._scan = scan
         self._progress = progress
+        self._reseed = reseed
 
     def again(self, states: Sequence[Trajectory], settings: Settings) -> Race:
         """Return a race of other states over the same rows."""
@@ -140,25 +156,45 @@ class Race:
         """Advance all, a pass over the data at a time, until each has ended or left."""
         climbs = [em(state, self.frame, self.settings) for state in self.states]
         models = {i: next(climb) for i, climb in enumerate(climbs)}
-        halve = n_rows * self._flops_a_row() > _CHEAP_PASS
-        n_pass = 0
+        halve = n_rows * flops_a_row(self.states) > _CHEAP_PASS
         while models:
-            n_pass += 1
-            scan = Scan.of(list(models.values()), self.frame)
-            label = f"EM pass {n_pass}, {len(models)} candidate{'s' * (len(models) > 1)}"
-            measured = scan.read(self._scan(scan.kernels, label))
-            for i, result in zip(list(models), measured, strict=True):
+            self.n_passes += 1
+            for i, measured in zip(list(models), self._measure(models), strict=True):
                 try:
-                    models[i] = climbs[i].send(result)
+                    models[i] = climbs[i].send(measured)
                 except StopIteration:
                     del models[i]
-            if halve and n_pass % _HALVING_PASSES == 0:
+                    repaired = self._repaired(self.states[i])
+                    if repaired is not None:
+                        self.states[i] = repaired
+                        climbs[i] = em(repaired, self.frame, self.settings)
+                        models[i] = next(climbs[i])
+            if halve and self.n_passes % _HALVING_PASSES == 0:
                 for i in self._worse_half(models):
                     del models[i]
-            if self._progress:
-                leader = max(self.states, key=lambda state: state.log_likelihood)
-                height = leader.log_likelihood - self.frame.log_volume
-                self._progress(n_pass, len(models), height, leader.distance)
+            self._tell(len(models))
+
+    def _measure(self, models: Mapping[int, Model]) -> list[tuple[Moments, float]]:
+        scan = Scan.of(list(models.values()), self.frame)
+        label = f"EM pass {self.n_passes}, {len(models)} candidate{'s' * (len(models) > 1)}"
+        return scan.read(self._scan(scan.kernels, label))
+
+    def _repaired(self, ended: Trajectory) -> Trajectory | None:
+        """Return a new run without a component that starved or doubled another, if one did.
+
+        The first time it is put elsewhere, after that it is left out.
+        """
+        j = weakest(ended, self.frame)
+        if j is None or self._reseed is None:
+            return None
+        repair = without if ended.reseeded else self._reseed
+        return Trajectory(repair(ended.model, j), reseeded=True, wanted=ended.wanted)
+
+    def _tell(self, live: int) -> None:
+        if self._progress:
+            leader = max(self.states, key=lambda state: state.log_likelihood)
+            height = leader.log_likelihood - self.frame.log_volume
+            self._progress(self.n_passes, live, height, leader.distance)
 
     def best(self) -> dict[tuple[str, int], Trajectory]:
         """Return the best sound run of each kind, or the best at all where none is sound."""
@@ -167,10 +203,16 @@ class Race:
             kinds.setdefault(state.kind, []).append(state)
         return {kind: min(states, key=self.rank) for kind, states in kinds.items()}
 
-    def rank(self, state: Trajectory) -> tuple[bool, float]:
-        """Order runs: sound ones first, then by likelihood."""
+    def winner(self, state: Trajectory) -> Winner:
+        """Count the starts of the state's kind that ended where it is."""
+        rivals = [s for s in self.states if s.kind == state.kind]
+        agreeing = [s for s in rivals if abs(s.log_likelihood - state.log_likelihood) < _SAME]
+        return Winner(state, len(rivals), len(agreeing))
+
+    def rank(self, state: Trajectory) -> tuple[bool, int, float]:
+        """Order runs: sound ones first, then those with all components, then by likelihood."""
         reason = flaw(state, self.frame, self._profile, self.settings.reg_covar)
-        return reason is not None, -state.log_likelihood
+        return reason is not None, state.n_dropped, -state.log_likelihood
 
     def _worse_half(self, live: Iterable[int]) -> list[int]:
         kinds: dict[tuple[str, int], list[int]] = {}
@@ -182,6 +224,8 @@ class Race:
             leaving += runs[(len(runs) + 1) // 2 :]
         return leaving
 
-    def _flops_a_row(self) -> int:
-        d = len(self._profile.mean)
-        return sum(4 * k * n_features(kind, d) for kind, k in (s.kind for s in self.states))
+
+def flops_a_row(states: Sequence[Trajectory]) -> int:
+    """Return what a row costs in a pass for all of them: 4 k F."""
+    kinds = ((s.model.covariance_type, *s.model.parameters.means.shape) for s in states)
+    return sum(4 * k * n_features(covariance_type, d) for covariance_type, k, d in kinds)

@@ -15,8 +15,9 @@ from sparkgmm.core.covariance import (
     to_mixture,
     variances,
 )
-from sparkgmm.core.em import Trajectory
+from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.repair import rows_needed
 from sparkgmm.errors import FitError
 from sparkgmm.mixture import Array, Mixture, n_parameters
 
@@ -30,19 +31,30 @@ _WIDER = 100.0
 
 
 @dataclass(frozen=True)
+class Winner:
+    """The best run of its kind, and how many of the kind's starts ended in the same optimum."""
+
+    state: Trajectory
+    n_starts: int = 1
+    n_agreeing: int = 1
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One k and covariance type, fitted: the mixture in the data's units and what it is worth.
 
     `log_likelihood` is the sum over the rows, weighted, in nats, at the parameters of `mixture`;
     `log_likelihoods` has one value a pass, the best so far. `distance` is in nats a row.
-    `degenerate` says why the candidate must not win, or is None. `mixture` is None where a
-    component lost its volume altogether.
+    `n_dropped` components could not be kept, so that `k` is that many below what was asked for.
+    `n_agreeing` of `n_starts` starts ended in this optimum. `held_out` is the mean log-likelihood
+    of rows that a refit did not see, or None. `degenerate` says why the candidate must not win, or
+    is None.
     """
 
     k: int
     covariance_type: str
     n_parameters: int
-    mixture: Mixture | None
+    mixture: Mixture
     log_likelihood: float
     log_likelihoods: tuple[float, ...]
     entropy: float
@@ -50,6 +62,10 @@ class Candidate:
     converged: bool
     distance: float
     n_rejected: int
+    n_dropped: int
+    n_starts: int
+    n_agreeing: int
+    held_out: float | None
     degenerate: str | None
 
     @property
@@ -80,21 +96,23 @@ class Candidate:
     @classmethod
     def of(
         cls,
-        state: Trajectory,
+        winner: Winner,
         frame: Frame,
         profile: Profile,
-        tol: float,
-        reg_covar: float,
+        settings: Settings,
         features: tuple[str, ...] | None,
+        held_out: float | None = None,
     ) -> Candidate:
         """Bring the end of a run of EM into the data's units."""
-        covariance_type, k = state.kind
+        state = winner.state
+        covariance_type = state.model.covariance_type
+        k = len(state.model.parameters.weights)
         weight = profile.weight
         entropy = 0.0
         if state.moments is not None:
             expected = expected_log_likelihood(state.model, state.moments, frame)
             entropy = max(0.0, weight * (state.log_likelihood - expected))
-        reason = flaw(state, frame, profile, reg_covar)
+        reason = flaw(state, frame, profile, settings.reg_covar)
         return cls(
             k=k,
             covariance_type=covariance_type,
@@ -106,9 +124,13 @@ class Candidate:
             ),
             entropy=entropy,
             weight=weight,
-            converged=state.converged or state.distance <= tol,
+            converged=state.converged or state.distance <= settings.tol,
             distance=state.distance,
             n_rejected=state.n_rejected,
+            n_dropped=state.n_dropped,
+            n_starts=winner.n_starts,
+            n_agreeing=winner.n_agreeing,
+            held_out=held_out,
             degenerate=reason,
         )
 
@@ -124,7 +146,7 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
     if state.moments is not None:
         # weights of 3 are 3 rows; weights that are shares are put on the scale of rows
         counts = state.moments.counts * max(1.0, profile.n_rows / profile.weight)
-        needed = _rows_needed(state.model.covariance_type, len(profile.mean))
+        needed = rows_needed(state.model.covariance_type, len(profile.mean))
         if (counts < needed).any():
             return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
     for j, covariance in enumerate(_distinct_covariances(state.model, frame)):
@@ -139,10 +161,6 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
                     "of the data's, at the floor of the regularisation"
                 )
     return None
-
-
-def _rows_needed(covariance_type: str, d: int) -> int:
-    return {"full": d + 1, "tied": 1}.get(covariance_type, 2)
 
 
 def _distinct_covariances(model: Model, frame: Frame) -> Array:

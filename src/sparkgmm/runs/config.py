@@ -1,4 +1,4 @@
-"""A job's configuration: YAML and --set, checked before Spark starts, errors by dotted path."""
+"""A job's configuration: YAML and --set, checked before Spark starts."""
 
 from __future__ import annotations
 

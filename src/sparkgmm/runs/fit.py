@@ -16,7 +16,7 @@ from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import Fit, check, fit
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate, choose
+from sparkgmm.core.selection import Candidate, Winner, choose
 from sparkgmm.core.statistics import Scan
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
@@ -109,7 +109,6 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         result = _fit(df, blocks, features, config.model, start, terminal)
     watch.lap("fit")
     chosen = result.chosen
-    assert chosen.mixture is not None
     quarantine = rejected(df, features) if config.input.invalid_rows == "quarantine" else None
     metrics = _metrics(result, found, dropped)
     files = {
@@ -239,7 +238,7 @@ def _fit(
         )
     with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
         starts = None if start is None else [start]
-        return fit(rows, _search(model), features.names, starts, progress)
+        return fit(rows, _search(model), features.names, starts, progress, validate=True)
 
 
 def _fit_by_mllib(
@@ -262,15 +261,18 @@ def _fit_by_mllib(
             )
             state.log_likelihoods = [state.log_likelihood] * n_iter
             state.converged = n_iter < model.max_iter
-            candidates.append(Candidate.of(state, frame, rows.profile, 0.0, 0.0, features.names))
+            candidates.append(
+                Candidate.of(
+                    Winner(state), frame, rows.profile, Settings(tol=0, reg_covar=0), features.names
+                )
+            )
     finally:
         vectors.unpersist()
     best = choose(candidates, "bic")
-    return Fit(best, (best,))
+    return Fit(best, (best,), best.n_iter)
 
 
 def _model(chosen: Candidate) -> dict[str, Any]:
-    assert chosen.mixture is not None
     return {
         **chosen.mixture.to_dict(),
         "n_parameters": chosen.n_parameters,
@@ -292,6 +294,10 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "n_rejected": candidate.n_rejected,
         "converged": candidate.converged,
         "distance": candidate.distance,
+        "held_out_mean_log_likelihood": candidate.held_out,
+        "n_starts": candidate.n_starts,
+        "n_starts_at_this_optimum": candidate.n_agreeing,
+        "n_components_dropped": candidate.n_dropped,
         "degenerate": candidate.degenerate,
     }
 
@@ -302,6 +308,7 @@ def _metrics(result: Fit, found: Read, dropped: list[str]) -> dict[str, Any]:
     return {
         **row,
         "log_likelihoods": list(result.chosen.log_likelihoods),
+        "n_passes": result.n_passes,
         "rows_read": found.counts.read,
         "rows_used": found.used,
         "rows_invalid": found.counts.invalid,
@@ -340,7 +347,6 @@ def _manifest(
 
 def _summary(result: Fit, criterion: str, path: str) -> str:
     chosen = result.chosen
-    assert chosen.mixture is not None
     lines = []
     if len(result.candidates) > 1:
         lines += [candidate_table(result.candidates, chosen, criterion), ""]
@@ -352,4 +358,6 @@ def _summary(result: Fit, criterion: str, path: str) -> str:
         f"{chosen.n_iter} passes",
         f"run {path}",
     ]
+    if chosen.n_dropped:
+        lines.insert(0, f"{chosen.n_dropped} component(s) found no rows of their own: dropped\n")
     return "\n".join(lines)

@@ -34,8 +34,14 @@ class Folder:
         jvm: Any = spark.sparkContext._jvm
         self._jvm = jvm
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
-        base = jvm.org.apache.hadoop.fs.Path(self.path)
-        fs = base.getFileSystem(self._conf)
+        try:
+            base = jvm.org.apache.hadoop.fs.Path(self.path)
+            fs = base.getFileSystem(self._conf)
+        except Exception as error:
+            raise ConfigurationError(
+                f"{path!r} cannot be reached ({first_line(error)}): check the address, or add its "
+                "file system with --packages"
+            ) from error
         self._scheme = str(fs.getScheme()) if hasattr(fs, "getScheme") else ""
         # a local file needs no checksum file beside it
         self._fs = fs.getRawFileSystem() if self._scheme == "file" else fs

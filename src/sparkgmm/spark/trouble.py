@@ -27,12 +27,16 @@ _UNREADABLE = (
     "AccessControlException",
     "Permission denied",
 )
+# What Hadoop throws at an address that it cannot make a file system of.
+_UNREACHABLE = ("No FileSystem for scheme", "FileSystem not found", "URISyntaxException")
 
 
 def first_line(error: BaseException) -> str:
     """Return the one line of an exception's text that says most, without Java's frames."""
     text = str(error)
     causes = re.findall(r"^Caused by: (.+)$", text, flags=re.MULTILINE)
+    # py4j says first which call failed, and on the next line why
+    text = re.sub(r"^An error occurred while calling .*\n: ", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = causes[-1] if causes else (lines[0] if lines else type(error).__name__)
     line = re.sub(r"^(?:[\w$]+\.)+[\w$]+(?:Exception|Error): ", "", line)
@@ -51,6 +55,11 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
         return InputError(
             f"input.path {path!r} holds no readable data: give a file with rows, or set "
             "input.format to what it is"
+        )
+    if any(mark in text for mark in _UNREACHABLE):
+        return InputError(
+            f"input.path {path!r} cannot be reached ({first_line(error)}): check the address, or "
+            "add its file system with --packages"
         )
     if any(mark in text for mark in _UNREADABLE):
         return InputError(
