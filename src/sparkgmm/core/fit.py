@@ -15,8 +15,6 @@ from sparkgmm.core.search import (
     Progress,
     Race,
     Search,
-    draw_starts,
-    improve,
     pilot,
     reseed_from,
 )
@@ -62,28 +60,19 @@ def fit(
     check(rows, max(search.k), features)
     profile, settings = rows.profile, search.settings
     frame = Frame.of(profile)
-    if rows.complete:
-        settings = replace(settings, tol=settings.tol * _SMALL_DATA_TOL)
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
-    elif rows.complete:
-        winners = [Winner(state) for state in draw_starts(rows, search, frame)]
     else:
-        winners = pilot(rows, search, frame)
-    race = Race(
-        [Trajectory(winner.state.model, wanted=winner.state.wanted) for winner in winners],
-        frame,
-        profile,
-        settings,
-        rows.scan,
-        progress,
-        reseed_from(rows, search, frame),
-    )
+        winners = pilot(rows, search, frame, progress)
+    if rows.complete:
+        settings = replace(settings, tol=settings.tol * _SMALL_DATA_TOL)
+        states = [replace(winner.state, converged=False) for winner in winners]
+    else:
+        states = [Trajectory(w.state.model, wanted=w.state.wanted) for w in winners]
+    reseed = reseed_from(rows, search, frame)
+    race = Race(states, frame, profile, settings, rows.scan, progress, reseed)
     race.run(profile.n_rows)
-    if rows.complete and starts is None:
-        winners = improve(race, rows, search, profile.n_rows)
-    else:
-        winners = [replace(w, state=s) for w, s in zip(winners, race.states, strict=True)]
+    winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
     heights: list[float | None] = [None] * len(winners)
     if validate:
         heights = held_out([winner.state for winner in winners], rows, search, frame)

@@ -19,6 +19,8 @@ from sparkgmm.core.statistics import Kernel, Scan, Sums
 from sparkgmm.mixture import Array
 
 _PILOT_PASSES = 100
+# Optima of starts that differ by less, in nats a row, need not be told apart.
+_PILOT_TOL = 1e-5
 # Splitting and merging goes on so often, each proposal for so many passes, while it gains so much.
 _IMPROVEMENTS = 6
 _TRIAL_PASSES = 15
@@ -75,18 +77,30 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed:
     return reseeder(*few_rows(rows, frame), frame, np.random.default_rng([search.seed, 1]))
 
 
-def pilot(rows: Rows, search: Search, frame: Frame) -> list[Winner]:
-    """Run all starts on the sample and return the best of each kind, to begin anew on all rows."""
-    sampled = frame.over(rows.sample)
-    settings = replace(search.settings, max_iter=_PILOT_PASSES)
+def pilot(rows: Rows, search: Search, frame: Frame, progress: Progress | None) -> list[Winner]:
+    """Run all starts on the sample, to where they can be told apart; return the best of each kind.
 
-    def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
-        return scan_blocks([rows.sample], kernels)
+    Where the sample is all the data its passes are passes over the data, and count as such.
+    """
+    sampled, scan, settings = frame, rows.scan, search.settings
+    if not rows.complete:
+        sampled = frame.over(rows.sample)
+        settings = replace(settings, max_iter=_PILOT_PASSES)
+        progress = None
 
+        def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
+            return scan_blocks([rows.sample], kernels)
+
+    settings = replace(settings, tol=max(settings.tol, _PILOT_TOL))
     n_rows = sum(block.n_rows for block in rows.sample)
-    starts = draw_starts(rows, search, frame)
     race = Race(
-        starts, sampled, rows.profile, settings, scan, reseed=reseed_from(rows, search, frame)
+        draw_starts(rows, search, frame),
+        sampled,
+        rows.profile,
+        settings,
+        scan,
+        progress,
+        reseed_from(rows, search, frame),
     )
     race.run(n_rows)
     return improve(race, rows, search, n_rows)
@@ -155,7 +169,7 @@ class Race:
     def run(self, n_rows: int) -> None:
         """Advance all, a pass over the data at a time, until each has ended or left."""
         climbs = [em(state, self.frame, self.settings) for state in self.states]
-        models = {i: next(climb) for i, climb in enumerate(climbs)}
+        models = {i: model for i, climb in enumerate(climbs) if (model := next(climb, None))}
         halve = n_rows * flops_a_row(self.states) > _CHEAP_PASS
         while models:
             self.n_passes += 1

@@ -15,7 +15,7 @@ from sparkgmm.core.statistics import Kernel, Scan, Sums
 
 _FOLDS = 5
 _REFIT_PASSES = 10
-# What all refits may cost together: a fraction of a second. Fewer rows are used where it would be more.
+# What all refits may cost together: a fraction of a second, on fewer rows if need be.
 _FLOPS = 5e9
 _LEAST_ROWS = 1000
 

@@ -1,4 +1,4 @@
-"""A job's configuration: YAML and --set, checked before Spark starts."""
+"""A job's configuration: YAML and --set, checked before Spark starts, errors by dotted path."""
 
 from __future__ import annotations
 
