@@ -1,0 +1,81 @@
+"""Run passes through spark-submit while something dies; print a digest of the sums after each.
+
+usage: faults_app.py PARQUET FAULT, where FAULT is none, executor or task
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.profile import Block, Frame
+from sparkgmm.core.statistics import Scan, Sums
+from sparkgmm.mixture import Mixture
+from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.session import start_session
+from sparkgmm.spark.source import find_features, read
+
+
+@dataclass(frozen=True)
+class DiesOnce:
+    """A kernel that kills its worker the first time that a task reaches it."""
+
+    kernel: Any
+
+    def __call__(self, block: Block) -> list[Sums]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        if context is not None and context.attemptNumber() == 0 and context.partitionId() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return list(self.kernel(block))
+
+
+def digest(sums: list[Sums]) -> str:
+    """Return a hash of every bit of the sums."""
+    content = b"".join(s.moments.tobytes() + np.float64(s.log_likelihood).tobytes() for s in sums)
+    return hashlib.sha256(content).hexdigest()
+
+
+def kill_an_executor(spark: Any) -> None:
+    """Kill the JVM of the executor that runs partition 0, and everything in it, at once."""
+
+    def parent_of_daemon(_: object) -> list[int]:
+        daemon = os.getppid()
+        with open(f"/proc/{daemon}/stat") as file:  # noqa: PTH123
+            return [int(file.read().rpartition(")")[2].split()[1])]
+
+    executor = spark.sparkContext.parallelize([0], 1).mapPartitions(parent_of_daemon).collect()[0]
+    assert executor not in (os.getpid(), os.getppid())
+    os.kill(executor, signal.SIGKILL)
+
+
+def main(path: str, fault: str) -> None:
+    spark = start_session("faults")
+    df = read(spark, path)
+    features = find_features(df, None, None)
+    d = len(features.names)
+    model = Mixture([0.4, 0.6], [[-1.0] * d, [1.0] * d], np.tile(np.eye(d), (2, 1, 1)))
+    with Blocks(df, features, path) as blocks:
+        frame = Frame.of(blocks.profile)
+        scan = Scan.of([from_mixture(model, frame)], frame)
+        kernels: list[Any] = list(scan.kernels)
+        print("digest", digest(blocks.scan(kernels, "first pass")))
+        if fault == "executor":
+            kill_an_executor(spark)
+        if fault == "task":
+            kernels = [DiesOnce(kernel) for kernel in kernels]
+        print("digest", digest(blocks.scan(kernels, "second pass")))
+        print("digest", digest(blocks.scan(scan.kernels, "third pass")))
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,398 @@
+"""The fit job from outside: exit codes, the one line of an error, and the same bits anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Done, Workplace
+
+ROOT = Path(__file__).resolve().parents[2]
+FAITHFUL = str(ROOT / "data" / "faithful.csv")
+# More rows than the pilot sample holds, over several files.
+ROWS, FILES = 48_000, 4
+MASTERS = ["local[1]", "local[2]", "local-cluster[2,1,1024]"]
+
+SCENARIOS: dict[str, Callable[[Workplace], Any]] = {}
+
+
+def scenario(function: Callable[[Workplace], Any]) -> Callable[[Workplace], Any]:
+    """Register a scenario under its function's name."""
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def look_at(name: str) -> pytest.MarkDecorator:
+    """Give a test what a scenario returned, as `outcome`."""
+    return pytest.mark.parametrize("outcome", [name], indirect=True, ids=[""])
+
+
+def configuration(at: Workplace, path: str, *overrides: str) -> list[str]:
+    """Write a configuration and return the arguments that fit it to `path`."""
+    text = json.dumps(
+        {
+            "input": {"path": path, "options": {"header": True}},
+            "model": {"k": 2, "n_init": 2},
+            "output": {"path": str(at.folder / "runs"), "report": False},
+        }
+    )
+    config = at.write("config.yaml", text)
+    return ["--config", config, *(part for text in overrides for part in ("--set", text))]
+
+
+# --- The exit-code table -------------------------------------------------------------------------
+
+
+class Failure:
+    """A way to go wrong: what is there and asked for, the exit code, what the line must say."""
+
+    def __init__(
+        self,
+        code: int,
+        parts: list[str],
+        *overrides: str,
+        data: tuple[str, ...] | Callable[[Workplace], str] = ("a,b", "1,2", "3,5", "7,8", "9,1"),
+        by: str = "spark_submit",
+    ) -> None:
+        self.code = code
+        self.parts = parts
+        self.overrides = overrides
+        self.data = data
+        self.by = by
+
+    def __call__(self, at: Workplace) -> Done:
+        path = self.data(at) if callable(self.data) else at.write("data.csv", *self.data)
+        overrides = [text.replace("{folder}", str(at.folder)) for text in self.overrides]
+        return getattr(at, self.by)(*configuration(at, path, *overrides))
+
+
+def corrupt_parquet(at: Workplace) -> str:
+    """Write a Parquet file with pages overwritten, footer and magic bytes as they were."""
+    path = at.folder / "data.parquet"
+    values = np.random.default_rng(0).normal(size=5000)
+    pq.write_table(pa.table({"a": values, "b": values[::-1]}), path)
+    content = bytearray(path.read_bytes())
+    content[4 : len(content) // 2] = b"\xff" * (len(content) // 2 - 4)
+    path.write_bytes(content)
+    return str(path)
+
+
+def truncated_gzip(at: Workplace) -> str:
+    path = at.folder / "data.csv.gz"
+    lines = "a,b\n" + "".join(f"{i},{i * i % 97}\n" for i in range(50_000))
+    path.write_bytes(gzip.compress(lines.encode())[:-5000])
+    return str(path)
+
+
+def empty_file(at: Workplace) -> str:
+    return at.write("data.csv")
+
+
+def absent(at: Workplace) -> str:
+    return str(at.folder / "absent.csv")
+
+
+SHORT = ("a,b", "1,2", "3,4", "1,2", "3,4")
+FAILURES = {
+    # the command line and the configuration
+    "an unknown key": Failure(
+        2, ["unknown key model.kk", "did you mean model.k?"], "model.kk=3", by="python"
+    ),
+    "a wrong type": Failure(2, ["model.k is 'two'"], "model.k=two", by="python"),
+    "a bad value": Failure(
+        2, ["model.covariance_type is 'ful'", "'full'"], "model.covariance_type=ful", by="python"
+    ),
+    "an extension that tells no format": Failure(
+        2, ["input.format is not set"], data=lambda at: at.write("data.txt", "1")
+    ),
+    "an unknown key by spark-submit": Failure(2, ["did you mean model?"], "modl.k=3"),
+    "an unknown format": Failure(2, ["input.format 'delta-lake'"], "input.format=delta-lake"),
+    "a bad predicate": Failure(2, ["input.where 'a >'", "'a', 'b'"], "input.where=a >"),
+    "an output that cannot be written": Failure(
+        2,
+        ["output.path", "data.csv/runs", "cannot be written"],
+        "output.path={folder}/data.csv/runs",
+    ),
+    "a warm start from nowhere": Failure(
+        2, ["neither a whole run"], "model.warm_start={folder}/absent"
+    ),
+    # the input
+    "a missing path": Failure(3, ["absent.csv", "does not exist"], data=absent),
+    "an empty file": Failure(3, ["no columns and no rows"], data=empty_file),
+    "a header alone": Failure(3, ["no rows"], "input.features=[a, b]", data=("a,b",)),
+    "a missing column": Failure(
+        3,
+        ["'wieght'", "did you mean 'weight'?"],
+        "input.features=[wieght]",
+        data=("weight,b", "1,2"),
+    ),
+    "text as a feature": Failure(
+        3, ["'b'", "'n/a'"], "input.features=[a, b]", data=("a,b", "1,2", "2,n/a")
+    ),
+    "invalid rows": Failure(
+        3, ["1 of 3 rows", "b null in 1", "quarantine"], data=("a,b", "1,2", "2,", "3,4")
+    ),
+    "no valid row": Failure(
+        3, ["all 2 rows are invalid"], "input.invalid_rows=drop", data=("a,b", "NaN,1", "2,NaN")
+    ),
+    "fewer distinct rows than k": Failure(
+        3, ["2 distinct rows for k = 3"], "model.k=3", data=SHORT
+    ),
+    "a constant feature": Failure(
+        3, ["'b' is constant (7 in all 3 rows)", "drop"], data=("a,b", "1,7", "2,7", "3,7")
+    ),
+    "a negative weight": Failure(
+        3, ["w negative in 1"], "input.weight=w", data=("a,b,w", "1,2,1", "2,4,-1", "5,3,1")
+    ),
+    "a corrupt Parquet file": Failure(3, ["data.parquet", "cannot be read"], data=corrupt_parquet),
+    "a truncated gzip file": Failure(3, ["data.csv.gz", "cannot be read"], data=truncated_gzip),
+    # the fit
+    "as many components as points": Failure(
+        4, ["every candidate is degenerate"], "model.k=3", data=("a,b", *["1,1", "5,2", "3,9"] * 30)
+    ),
+}
+SCENARIOS.update(FAILURES)
+
+
+def check_one_line(done: Done, code: int) -> str:
+    """Assert what holds of every error that a user can cause, and return its line."""
+    assert done.code == code, done.err
+    assert len(done.errors) == 1, done.err
+    for sign in ("Traceback", "\tat ", "java.lang.", "Caused by"):
+        assert sign not in done.err
+    assert done.out == ""
+    assert not (done.folder / "runs").exists()
+    return done.errors[0]
+
+
+@pytest.mark.parametrize("outcome", FAILURES, indirect=True)
+def test_an_error_of_the_user_is_one_line_with_its_code_and_publishes_nothing(
+    outcome: Done, request: pytest.FixtureRequest
+) -> None:
+    failure = FAILURES[request.node.callspec.params["outcome"]]
+    line = check_one_line(outcome, failure.code)
+    assert [part for part in failure.parts if part not in line] == []
+
+
+@scenario
+def broken_yaml(at: Workplace) -> Done:
+    return at.python("--config", at.write("config.yaml", "input: {path: a.csv", "output: ]"))
+
+
+@scenario
+def unknown_argument(at: Workplace) -> Done:
+    return at.python(*configuration(at, FAITHFUL), "--overwrit")
+
+
+@scenario
+def no_argument(at: Workplace) -> Done:
+    return at.python()
+
+
+@scenario
+def old_java(at: Workplace) -> Done:
+    java = at.folder / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    return at.python(*configuration(at, FAITHFUL), env={"JAVA_HOME": str(java.parent.parent)})
+
+
+@look_at("broken_yaml")
+def test_a_broken_configuration_is_told_with_its_place(outcome: Done) -> None:
+    assert re.search(r"config\.yaml.* no valid YAML .* line 2", check_one_line(outcome, 2))
+
+
+@look_at("unknown_argument")
+def test_an_unknown_argument_is_told_with_the_usage(outcome: Done) -> None:
+    line = check_one_line(outcome, 2)
+    assert "--overwrit" in line
+    assert "usage:" in line
+
+
+@look_at("no_argument")
+def test_a_missing_argument_is_told(outcome: Done) -> None:
+    assert "--config" in check_one_line(outcome, 2)
+
+
+@look_at("old_java")
+def test_an_old_java_is_told_before_anything_else_starts(outcome: Done) -> None:
+    assert "Java 11.0.2 was found" in check_one_line(outcome, 2)
+    assert outcome.err.count("\n") == 1
+
+
+@scenario
+def executors_without_numpy(at: Workplace) -> Done:
+    bare = at.folder / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    return at.spark_submit(
+        *configuration(at, FAITHFUL),
+        env={"PYSPARK_PYTHON": str(bare / "bin/python"), "PYSPARK_DRIVER_PYTHON": sys.executable},
+    )
+
+
+@look_at("executors_without_numpy")
+def test_executors_without_numpy_are_told_with_the_remedy(outcome: Done) -> None:
+    line = check_one_line(outcome, 2)
+    assert "missing on the executors" in line
+    assert "--archives" in line
+
+
+@scenario
+def verbose(at: Workplace) -> Done:
+    return at.spark_submit(*configuration(at, absent(at)), "--verbose")
+
+
+@look_at("verbose")
+def test_verbose_shows_the_traceback_and_still_the_one_line(outcome: Done) -> None:
+    assert outcome.code == 3
+    assert "Traceback (most recent call last)" in outcome.err
+    assert len(outcome.errors) == 1
+
+
+# --- A run from end to end -----------------------------------------------------------------------
+
+
+@scenario
+def faithful_twice(at: Workplace) -> tuple[Done, Done]:
+    arguments = configuration(at, FAITHFUL, "output.run_id=first", "model.tol=1e-8")
+    return at.spark_submit(*arguments), at.spark_submit(*arguments)
+
+
+@look_at("faithful_twice")
+def test_a_run_converges_publishes_and_shows_its_components(outcome: tuple[Done, Done]) -> None:
+    done = outcome[0]
+    assert done.code == 0, done.err
+    assert "log-likelihood -1130.26396" in done.out
+    assert re.search(r"^ *0 +0\.6441 +4\.28966 ", done.out, flags=re.MULTILINE)
+    runs = done.folder / "runs"
+    assert (runs / "LATEST").read_text() == "first\n"
+    manifest = json.loads((runs / "first" / "manifest.json").read_text())
+    assert manifest["configuration"]["model"]["tol"] == 1e-8
+    assert manifest["spark"]["master"] == "local[1]"
+    assert sorted(p.name for p in done.folder.iterdir()) == ["config.yaml", "local", "runs"]
+
+
+@look_at("faithful_twice")
+def test_on_a_pipe_spark_says_nothing_once_the_session_is_there(
+    outcome: tuple[Done, Done],
+) -> None:
+    err = outcome[0].err
+    assert " INFO " not in err
+    told = err[err.index("reading the rows") :].splitlines()[1:]
+    assert told
+    assert [line for line in told if not re.match(r"\d\d:\d\d:\d\d (read|EM pass) ", line)] == []
+    assert "\x1b" not in err
+    assert "\r" not in err
+
+
+@look_at("faithful_twice")
+def test_an_existing_run_is_left_alone_with_exit_code_zero(outcome: tuple[Done, Done]) -> None:
+    again = outcome[1]
+    assert again.code == 0
+    assert again.out == ""
+    assert len(re.findall("first exists .* left alone", again.err)) == 1
+    assert "reading the rows" not in again.err
+
+
+@scenario
+def dry_run(at: Workplace) -> Done:
+    overrides = ["model.k=[2, 3]", "model.tol=1e-7", "output.run_id=2024-06-01"]
+    return at.spark_submit(*configuration(at, FAITHFUL, *overrides), "--dry-run")
+
+
+@look_at("dry_run")
+def test_a_dry_run_prints_configuration_and_plan_and_writes_nothing(outcome: Done) -> None:
+    assert outcome.code == 0, outcome.err
+    assert "  tol: 1.0e-07\n" in outcome.out
+    assert "  invalid_rows: fail\n" in outcome.out
+    assert re.search(r"^  k:\n  - 2\n  - 3\n", outcome.out, flags=re.MULTILINE)
+    assert re.search(r"^features +2 .*eruptions, waiting$", outcome.out, flags=re.MULTILINE)
+    assert re.search(r"^writes .*/runs/2024-06-01$", outcome.out, flags=re.MULTILINE)
+    assert not (outcome.folder / "runs").exists()
+
+
+# --- The same bits, and a driver that dies -------------------------------------------------------
+
+
+def large_input(at: Workplace) -> str:
+    """Write several files of rows around three centres."""
+    rng = np.random.default_rng(5)
+    centres = np.array([[0.0, 0.0, 0.0], [6.0, 1.0, -4.0], [-3.0, 5.0, 2.0]])
+    X = centres[rng.integers(3, size=ROWS)] + rng.normal(size=(ROWS, 3))
+    folder = at.folder / "data.parquet"
+    folder.mkdir()
+    for i, part in enumerate(np.array_split(X, FILES)):
+        pq.write_table(pa.table(dict(zip("abc", part.T, strict=True))), folder / f"{i}.parquet")
+    return str(folder)
+
+
+# A partition for each file, and every pass a job on the executors.
+ON_EXECUTORS = {"spark.sparkgmm.driverBytes": "0", "spark.sql.files.maxPartitionBytes": "400k"}
+
+
+def on_master(master: str) -> Callable[[Workplace], Done]:
+    def run(at: Workplace) -> Done:
+        arguments = configuration(at, large_input(at), "model.k=3", "output.run_id=a")
+        return at.spark_submit(*arguments, master=master, confs=ON_EXECUTORS)
+
+    return run
+
+
+SCENARIOS.update({master: on_master(master) for master in MASTERS})
+
+
+@pytest.mark.parametrize("outcome", MASTERS, indirect=True)
+def test_every_master_gives_the_same_bytes(
+    outcome: Done, outcomes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    assert outcome.code == 0, outcome.err
+    run = outcome.folder / "runs" / "a"
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["spark"]["master"] == request.node.callspec.params["outcome"]
+    assert f"in {FILES} partitions" in outcome.err
+    assert json.loads((run / "metrics.json").read_text())["converged"] is True
+    first = outcomes[MASTERS[0]].result().folder / "runs" / "a"
+    assert (run / "model.json").read_bytes() == (first / "model.json").read_bytes()
+
+
+@scenario
+def killed(at: Workplace) -> Done:
+    """Kill driver and JVM in the middle of the passes of a second run."""
+    earlier = at.folder / "runs" / "before"
+    earlier.mkdir(parents=True)
+    (earlier / "manifest.json").write_text("{}")
+    (at.folder / "runs" / "LATEST").write_text("before\n")
+    endless = ["model.k=6", "model.tol=1e-300", "model.max_iter=100000", "output.run_id=after"]
+    process = at.start(*configuration(at, large_input(at), *endless), confs=ON_EXECUTORS)
+    assert process.stderr is not None
+    told, deadline = "", time.monotonic() + 120
+    while "EM pass" not in told and process.poll() is None and time.monotonic() < deadline:
+        told += process.stderr.readline()
+    os.killpg(process.pid, signal.SIGKILL)
+    done = at.finish(process)
+    return type(done)(done.code, done.out, told + done.err, done.folder)
+
+
+@look_at("killed")
+def test_a_driver_that_dies_leaves_the_earlier_run_the_latest(outcome: Done) -> None:
+    assert outcome.code == -signal.SIGKILL
+    assert "EM pass 1" in outcome.err
+    runs = outcome.folder / "runs"
+    assert (runs / "LATEST").read_text() == "before\n"
+    assert not (runs / "after" / "manifest.json").exists()
