@@ -48,6 +48,14 @@ format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
+.PHONY: bench
+bench: java $(READY)  ## measure against the peers and write docs/benchmarks.md (about an hour, 20 GB of disk)
+	@$(BIN)/python scripts/bench
+
+.PHONY: bench-clean
+bench-clean:  ## forget what was measured
+	rm -rf build/bench
+
 .PHONY: lock
 lock:  ## pin the dependencies anew (needs uv)
 	@scripts/lock.sh

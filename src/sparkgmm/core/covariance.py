@@ -185,8 +185,10 @@ def m_step(covariance_type: str, moments: Moments, frame: Frame, reg_covar: floa
     model = Model(covariance_type, Parameters(weights, moments.origin + offset, covariances))
     if covariance_type in ("full", "tied"):
         smallest = np.linalg.cholesky(covariances).diagonal(axis1=-2, axis2=-1).min() ** 2
+    elif covariance_type == "diag":
+        smallest = covariances.min()
     else:
-        smallest = variances(model, frame).min() if covariance_type == "diag" else covariances.min()
+        smallest = covariances.min() / (frame.scale**2).mean()
     if not smallest > VOLUME_FLOOR:
         raise np.linalg.LinAlgError(f"a component's variance fell to {smallest:.3g}")
     return model

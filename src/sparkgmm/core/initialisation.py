@@ -17,6 +17,8 @@ from sparkgmm.mixture import Array
 
 # k-means++ looks at this many rows at most.
 SEEDING_ROWS = 8192
+# k-means++ seeds move to the means of their rows so many times.
+SETTLING_ROUNDS = 10
 # A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
 _START_REG = 1e-3
 
@@ -70,6 +72,21 @@ INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
     "k-means++": k_means_plus_plus,
     "random_from_data": random_from_data,
 }
+
+
+def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) -> Array:
+    """Move centres (k, d) to the means of their nearest rows, a few times: Lloyd (1982).
+
+    A single row is a poor centre in many dimensions: its noise, squared, hides the clusters.
+    """
+    squares = np.einsum("nd,nd->n", Z, Z)
+    for _ in range(rounds):
+        labels = np.argmin(_squared_distances(Z, squares, centres), axis=0)
+        R = (labels == np.arange(len(centres))[:, None]) * w
+        counts = R.sum(axis=1, keepdims=True)
+        means = R @ Z / np.maximum(counts, 1e-300)
+        centres = np.where(counts > 0, means, centres)
+    return centres
 
 
 def model_around(centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame) -> Model:

@@ -114,6 +114,11 @@ class Profile:
         return cls(int(packed[0]), packed[1], mean, scatter.reshape(d, d), low, high)
 
     @property
+    def rows_per_weight(self) -> float:
+        """What makes rows of effective counts: weights of 3 are 3 rows, but shares are not less."""
+        return max(1.0, self.n_rows / self.weight)
+
+    @property
     def variance(self) -> Array:
         """Weighted variance of each feature (divided by the sum of weights), shape (d,)."""
         return np.diagonal(self.scatter) / self.weight

@@ -8,7 +8,7 @@ import numpy as np
 
 from sparkgmm.core.covariance import Model, Parameters, expand
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.mixture import Array, Mixture
 
 # Components nearer than this, in standard deviations and in relative covariance, are one.
@@ -24,11 +24,11 @@ def rows_needed(covariance_type: str, d: int) -> int:
     return {"full": d + 1, "tied": 1}.get(covariance_type, 2)
 
 
-def weakest(state: Trajectory, frame: Frame) -> int | None:
+def weakest(state: Trajectory, frame: Frame, profile: Profile) -> int | None:
     """Return a component that starves or doubles another, or None."""
     if state.moments is None or len(state.moments.counts) == 1:
         return None
-    counts = state.moments.counts
+    counts = state.moments.counts * profile.rows_per_weight
     if counts.min() < rows_needed(state.model.covariance_type, len(frame.shift)):
         return int(np.argmin(counts))
     return _double(state.model, frame)

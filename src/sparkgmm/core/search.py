@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkgmm.core.covariance import Model, Moments, n_features
 from sparkgmm.core.em import Settings, Trajectory, em
-from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, model_around
+from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, SETTLING_ROUNDS, model_around, settle
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.repair import Reseed, reseeder, weakest, without
@@ -64,9 +64,10 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
         centres = INIT[search.init](Z, w, max(search.k), rng)
+        rounds = SETTLING_ROUNDS if i % 2 == 0 else 0  # every other start: they should differ
         starts += [
-            Trajectory(model_around(centres[:k], Z, w, kind, frame))
-            for k in search.k
+            Trajectory(model_around(centres_of_k, Z, w, kind, frame))
+            for centres_of_k in (settle(centres[:k], Z, w, rounds) for k in search.k)
             for kind in search.covariance_type
         ]
     return starts
@@ -198,7 +199,7 @@ class Race:
 
         The first time it is put elsewhere, after that it is left out.
         """
-        j = weakest(ended, self.frame)
+        j = weakest(ended, self.frame, self._profile)
         if j is None or self._reseed is None:
             return None
         repair = without if ended.reseeded else self._reseed

@@ -144,8 +144,7 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
     if state.collapsed:
         return "a component lost its rows or its volume"
     if state.moments is not None:
-        # weights of 3 are 3 rows; weights that are shares are put on the scale of rows
-        counts = state.moments.counts * max(1.0, profile.n_rows / profile.weight)
+        counts = state.moments.counts * profile.rows_per_weight
         needed = rows_needed(state.model.covariance_type, len(profile.mean))
         if (counts < needed).any():
             return f"a component has {counts.min():.3g} effective rows, {needed} are needed"

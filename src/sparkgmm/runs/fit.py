@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -98,11 +99,11 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     start = _warm_start(spark, config)
     watch = Stopwatch.start()
     df, features = open_input(spark, config)
-    with terminal.reading(lambda: _tasks(spark)):
-        blocks = Blocks(df, features, config.input.path)
-    with blocks:
+    with ExitStack() as held:
+        with terminal.reading(lambda: _tasks(spark)):
+            blocks = held.enter_context(Blocks(df, features, config.input.path))
         _judge(blocks.read, features, config)
-        blocks, features, dropped = _without_constants(df, blocks, features, config)
+        blocks, features, dropped = _without_constants(df, blocks, features, config, held)
         found = blocks.read
         seconds = watch.lap("read")
         terminal.say(_what_was_read(found, blocks, features, dropped, seconds))
@@ -168,7 +169,7 @@ def _judge(found: Read, features: Features, config: FitConfig) -> None:
 
 
 def _without_constants(
-    df: DataFrame, blocks: Blocks, features: Features, config: FitConfig
+    df: DataFrame, blocks: Blocks, features: Features, config: FitConfig, held: ExitStack
 ) -> tuple[Blocks, Features, list[str]]:
     """Read again without the constant features, where there are any and they are to be dropped."""
     profile = blocks.profile
@@ -188,9 +189,9 @@ def _without_constants(
             f"{', '.join(constant)} of vector column {features.vector!r} are constant and cannot "
             "be dropped from it: write the column without them"
         )
-    blocks.__exit__()
+    held.close()
     kept = features.without(constant)
-    return Blocks(df, kept, config.input.path), kept, constant
+    return held.enter_context(Blocks(df, kept, config.input.path)), kept, constant
 
 
 def _what_was_read(

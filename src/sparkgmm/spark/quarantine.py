@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sparkgmm.spark.source import Features, is_vector, quoted
+from sparkgmm.spark.source import Features, as_array, quoted
 
 
 def rejected(df: DataFrame, features: Features) -> DataFrame:
@@ -45,8 +44,7 @@ def _vector_reason(df: DataFrame, features: Features) -> Column:
     assert features.vector is not None
     name, d = features.vector, len(features.names)
     column = quoted(df, name)
-    array = vector_to_array(column) if is_vector(df.schema[name].dataType) else column
-    array = array.cast("array<double>")
+    array = as_array(df, name).cast("array<double>")
     return (
         F.when(column.isNull(), F.lit(f"{name} is null"))
         .when(

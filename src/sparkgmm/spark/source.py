@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.trouble import first_line, translate
 
 EXTENSIONS = {
@@ -65,10 +67,8 @@ class Features:
             selected = [
                 quoted(df, name).cast(wide).alias(f"f{i}") for i, name in enumerate(self.columns)
             ]
-        elif is_vector(df.schema[self.vector].dataType):
-            selected = [vector_to_array(quoted(df, self.vector), "float64").alias("f0")]
         else:
-            selected = [quoted(df, self.vector).cast(f"array<{wide}>").alias("f0")]
+            selected = [as_array(df, self.vector).cast(f"array<{wide}>").alias("f0")]
         if self.weight is not None:
             selected.append(quoted(df, self.weight).cast("double").alias("weight"))
         return df.select(selected)
@@ -77,6 +77,14 @@ class Features:
 def quoted(df: DataFrame, name: str) -> Column:
     """Return the column of exactly this name, dots, blanks and backticks included."""
     return df["`" + name.replace("`", "``") + "`"]
+
+
+def as_array(df: DataFrame, name: str) -> Column:
+    """Return a vector or array column as an array; null stays null, which Spark's own refuses."""
+    column = quoted(df, name)
+    if not is_vector(df.schema[name].dataType):
+        return column
+    return F.when(column.isNotNull(), vector_to_array(column))
 
 
 def is_vector(dtype: DataType) -> bool:
@@ -99,6 +107,22 @@ def format_of(path: object) -> str:
     return found
 
 
+def _format_inside(spark: SparkSession, path: object) -> str | None:
+    """Tell the format of a folder by the first file in it whose extension is known."""
+    first = path[0] if isinstance(path, list | tuple) and path else path
+    if not isinstance(first, str) or PurePosixPath(first.rstrip("/")).suffix:
+        return None
+    try:
+        names = (info.path for info in Folder(spark, first).files())
+    except Exception:  # a glob or a file system that is not there: the reader will say what it is
+        return None
+    for name in names:
+        if not PurePosixPath(name).name.startswith(("_", ".")):
+            with contextlib.suppress(ConfigurationError):
+                return format_of(name)
+    return None
+
+
 def read(
     spark: SparkSession,
     path: str | Sequence[str] | None,
@@ -116,7 +140,7 @@ def read(
         If the format is unknown or the predicate is not SQL over the columns.
 
     """
-    source = format or format_of(path)
+    source = format or _format_inside(spark, path) or format_of(path)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
@@ -199,8 +223,7 @@ def _vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
     """Count the entries of a vector column in its first row that is not null."""
     dtype = df.schema[name].dataType
     column = quoted(df, name)
-    array = vector_to_array(column) if is_vector(dtype) else column
-    row = df.where(column.isNotNull()).select(F.size(array)).first()
+    row = df.where(column.isNotNull()).select(F.size(as_array(df, name))).first()
     if row is None or row[0] < 1:
         raise InputError(f"column {name!r} holds no values in any row: give rows with features")
     names = tuple(f"{name}[{i}]" for i in range(row[0]))

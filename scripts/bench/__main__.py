@@ -1,0 +1,184 @@
+"""`make bench`: measure everything in turn and write docs/benchmarks.md.
+
+Each part runs in a Spark application of its own; its figures stay in build/bench/*.json, and a part
+whose file is there is not measured again (make bench-clean removes them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from machine import describe, matmul_gflops
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+WORK = Path(os.environ.get("BENCH_DIR", ROOT / "build" / "bench"))
+SUBMIT = [str(ROOT / ".venv/bin/spark-submit"), "--driver-memory", "8g"]
+QUIET = ["--conf", "spark.log.level=ERROR"]
+
+
+def build_armadillo() -> str:
+    """Compile the Armadillo program where its headers are; return its path or an empty string."""
+    if not Path("/usr/include/armadillo").exists() or shutil.which("g++") is None:
+        return ""
+    program = WORK / "armadillo_gmm"
+    flags = ["-O3", "-march=native", "-fopenmp", "-DARMA_USE_OPENMP"]
+    source = str(HERE / "armadillo_gmm.cpp")
+    subprocess.run(["g++", *flags, "-o", str(program), source, "-larmadillo"], check=True)
+    return str(program)
+
+
+def part(name: str, script: str, cores: int, *arguments: str) -> Any:
+    """Run a part unless its figures are there, and return them."""
+    out = WORK / f"{name}.json"
+    if not out.exists():
+        draft = WORK / f"{name}.draft.json"
+        command = [*SUBMIT, "--master", f"local[{cores}]", *QUIET, str(HERE / script)]
+        subprocess.run([*command, *arguments, str(draft)], check=True)
+        draft.rename(out)
+    return json.loads(out.read_text())
+
+
+def hundred_million() -> Any:
+    """Run the job itself on 100 million rows by 10 of float32, k = 8, and return its metrics."""
+    from data import Recipe
+
+    out = WORK / "hundredmillion.json"
+    if not out.exists():
+        recipe = Recipe("hundredmillion", 100_000_000, 10, 8, apart=1.0, dtype="float32")
+        folder = recipe.write(WORK / "data", n_files=40)
+        runs = WORK / "runs"
+        config = WORK / "hundredmillion.yaml"
+        config.write_text(
+            f"input: {{path: {folder}}}\nmodel: {{k: 8}}\n"
+            f"output: {{path: {runs}, run_id: hundredmillion}}\n"
+        )
+        submit = [str(ROOT / ".venv/bin/spark-submit"), "--master", "local[2]"]
+        job = [str(ROOT / "jobs/fit_gmm.py"), "--config", str(config), "--overwrite"]
+        timed = ["/usr/bin/time", "-v"] if Path("/usr/bin/time").exists() else []
+        done = subprocess.run(
+            [*timed, *submit, *job], check=True, stderr=subprocess.PIPE, text=True
+        )
+        metrics = json.loads((runs / "hundredmillion" / "metrics.json").read_text())
+        peak = [line for line in done.stderr.splitlines() if "Maximum resident" in line]
+        metrics["peak_kib"] = int(peak[0].rpartition(" ")[2]) if peak else None
+        out.write_text(json.dumps(metrics))
+    return json.loads(out.read_text())
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def passes_table(two: list[Any], one: list[Any], peak_two: float) -> list[str]:
+    """Nanoseconds a row and pass, ratios, share of the peak, one core against two."""
+    rows = []
+    for both, single in zip(two, one, strict=True):
+        d, k, n = both["d"], both["k"], both["n"]
+        ours = statistics.median(both["ours"])
+        flops = 4 * k * (1 + d + d * (d + 1) // 2) * n
+
+        def against(peer: str, both: Any = both, ours: float = ours, n: int = n) -> str:
+            seconds = both.get(peer)
+            if seconds is None:
+                return "n/a"
+            return f"{seconds / n * 1e9:,.0f} ({seconds / ours:.1f}x)"
+
+        rows.append(
+            [
+                f"{d}, {k}",
+                f"{n:,}",
+                f"{ours:.2f}",
+                f"{ours / n * 1e9:,.0f}",
+                against("mllib"),
+                against("sklearn"),
+                against("armadillo"),
+                f"{flops / ours / 1e9 / peak_two:.0%}",
+                f"{statistics.median(single['ours']) / ours:.2f}x",
+            ]
+        )
+    head = ["d, k", "rows", "ours, s", "ours, ns a row", "MLlib", "scikit-learn", "Armadillo"]
+    return table([*head, "of peak", "two cores against one"], rows)
+
+
+def optimum_table(results: list[Any]) -> list[str]:
+    """Seconds, passes and nats a row short of the best, a line a problem and solver."""
+    rows = []
+    for r in results:
+        solved = {s: r[s] for s in ("ours", "mllib", "sklearn") if "seconds" in r[s]}
+        best = max(facts["log_likelihood"] for facts in solved.values())
+        for solver in ("ours", "mllib", "sklearn"):
+            facts = r[solver]
+            label = f"{r['problem']} ({r['n']:,} x {r['d']}, k={r['k']})"
+            if solver not in solved:
+                rows.append([label, solver, "", "", "", f"failed: {facts['failed']}", ""])
+                continue
+            rows.append(
+                [
+                    label if solver == "ours" else "",
+                    solver,
+                    f"{facts['seconds']:.1f}",
+                    f"{facts['seconds'] / r['ours']['seconds']:.1f}x",
+                    str(facts["passes"]),
+                    f"{facts['log_likelihood']:.7f}",
+                    f"{best - facts['log_likelihood']:.1e}",
+                ]
+            )
+    head = ["problem", "solver", "seconds", "to ours", "passes", "log-likelihood a row", "short by"]
+    return table(head, rows)
+
+
+def main() -> None:
+    """Measure and write."""
+    (WORK / "data").mkdir(parents=True, exist_ok=True)
+    data = str(WORK / "data")
+    peak_one, peak_two = matmul_gflops(1), matmul_gflops(2)
+    program = build_armadillo()
+    two = part("passes-two", "passes.py", 2, "local[2]", data, "yes", program)
+    one = part("passes-one", "passes.py", 1, "local[1]", data, "no", "")
+    optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
+    growth = part("growth", "growth.py", 2, data)
+    large = hundred_million()
+    text = (HERE / "template.md").read_text()
+    for key, lines in {
+        "machine": [describe()],
+        "peak": [f"{peak_one:.0f} GFLOP/s on one core, {peak_two:.0f} on two"],
+        "passes": passes_table(two, one, peak_two),
+        "optimum": optimum_table(optimum),
+        "growth": table(
+            ["rows", "d", "k", "split", "seconds a pass", "ns a row"],
+            [
+                [
+                    f"{g['n']:,}",
+                    str(g["d"]),
+                    str(g["k"]),
+                    g["split"],
+                    f"{g['seconds']:.3f}",
+                    f"{g['seconds'] / g['n'] * 1e9:.0f}",
+                ]
+                for g in growth
+            ],
+        ),
+        "large": [
+            f"read {large['seconds_by_step']['read']:.0f} s, fit "
+            f"{large['seconds_by_step']['fit']:.0f} s, {large['n_passes']} passes over all rows, "
+            f"converged: {large['converged']}; largest process "
+            f"{(large['peak_kib'] or 0) / 2**20:.1f} GiB resident"
+        ],
+    }.items():
+        text = text.replace(f"{{{{{key}}}}}", "\n".join(lines))
+    (ROOT / "docs" / "benchmarks.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Time from Parquet to an optimum at default settings: ours, MLlib, scikit-learn, on the same rows.
+
+Every log-likelihood is recomputed by one function at the parameters that each returned.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from pyspark.ml.clustering import GaussianMixture
+from pyspark.ml.feature import VectorAssembler
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+from sparkgmm.core.fit import fit
+from sparkgmm.core.search import Search
+from sparkgmm.mixture import Mixture
+from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.session import start_session
+from sparkgmm.spark.source import find_features, read
+
+sys.path.insert(0, str(Path(__file__).parent))
+from data import Recipe
+
+PROBLEMS = [
+    Recipe("separated", 400_000, 10, 5, apart=3.0),
+    Recipe("overlapping", 400_000, 5, 4, apart=0.8),
+    Recipe("unequal", 400_000, 8, 6, apart=1.5, unequal=True),
+    Recipe("thirty", 150_000, 30, 8, apart=0.7),
+    Recipe("tenmillion", 10_000_000, 10, 8, apart=1.0),
+]
+FLIGHTS = ["dep_delay", "arr_delay", "air_time", "distance"]
+# MLlib would take hours for its 100 iterations of the largest: it gets this many.
+MLLIB_ITERATIONS = {"tenmillion": 5}
+
+
+def ours(spark: Any, path: str, columns: list[str], k: int) -> tuple[Mixture, dict[str, Any]]:
+    """Fit at default settings."""
+    df = read(spark, path)
+    features = find_features(df, columns, None)
+    with Blocks(df, features, path) as blocks:
+        result = fit(blocks.rows(0), Search(k=(k,)), features.names)
+    chosen = result.chosen
+    return chosen.mixture, {"passes": result.n_passes, "converged": chosen.converged}
+
+
+def mllib(
+    spark: Any, path: str, columns: list[str], k: int, iterations: int
+) -> tuple[Mixture, dict[str, Any]]:
+    """Fit at default settings but for k."""
+    df = VectorAssembler(inputCols=columns, outputCol="features", handleInvalid="skip").transform(
+        spark.read.parquet(path)
+    )
+    model = GaussianMixture(k=k, seed=1, maxIter=iterations).fit(df.select("features").cache())
+    n_iter = model.summary.numIter
+    gaussians = model.gaussians
+    spark.catalog.clearCache()
+    mixture = Mixture(
+        model.weights, [g.mean.toArray() for g in gaussians], [g.cov.toArray() for g in gaussians]
+    )
+    return mixture, {"passes": n_iter, "converged": n_iter < iterations}
+
+
+def sklearn(path: str, columns: list[str], k: int) -> tuple[Mixture, dict[str, Any]]:
+    """Fit at default settings but for k."""
+    frame = pq.read_table(path, columns=columns).to_pandas().dropna()
+    model = SklearnMixture(k, random_state=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(frame.to_numpy())
+    mixture = Mixture(model.weights_, model.means_, model.covariances_)
+    return mixture, {"passes": model.n_iter_, "converged": bool(model.converged_)}
+
+
+def solve(spark: Any, name: str, path: str, columns: list[str], k: int) -> dict[str, Any]:
+    """Run all on one problem and judge what they return."""
+    found: dict[str, Any] = {}
+    iterations = MLLIB_ITERATIONS.get(name, 100)
+    solvers = {
+        "ours": lambda: ours(spark, path, columns, k),
+        "sklearn": lambda: sklearn(path, columns, k),
+        "mllib": lambda: mllib(spark, path, columns, k, iterations),
+    }
+    X = pq.read_table(path, columns=columns).to_pandas().dropna().to_numpy(np.float64)
+    for solver, run in solvers.items():
+        begun = time.perf_counter()
+        try:
+            mixture, facts = run()
+        except Exception as error:  # a peer may fail: that is a result
+            found[solver] = {"failed": str(error).splitlines()[0][:120]}
+            continue
+        facts["seconds"] = time.perf_counter() - begun
+        facts["log_likelihood"] = mixture.log_likelihood(X) / len(X)
+        found[solver] = facts
+    return {"problem": name, "n": len(X), "d": len(columns), "k": k, **found}
+
+
+def main(root: str, flights: str, out: str) -> None:
+    """Solve all problems; `flights` may be empty."""
+    spark = start_session("benchmark")
+    warm = Recipe("warm", 40_000, 5, 3, apart=2.0)
+    solve(spark, "warm", str(warm.write(Path(root))), [f"x{i}" for i in range(5)], 3)
+    results = []
+    problems = [
+        (r.name, str(r.write(Path(root))), [f"x{i}" for i in range(r.d)], r.k) for r in PROBLEMS
+    ]
+    if flights:
+        problems.insert(3, ("flights", flights, FLIGHTS, 6))
+    for problem in problems:
+        results.append(solve(spark, *problem))
+        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+        Path(out).write_text(json.dumps(results))
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,147 @@
+"""Time of one EM pass over the same rows: ours through Spark, MLlib, scikit-learn, Armadillo.
+
+Ours is a whole Spark job, blocks resident on the executors. The peers' is the difference between
+runs of more and of one iteration, so that their reading and starting do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from pyspark.ml.clustering import GaussianMixture
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.statistics import Scan
+from sparkgmm.mixture import Mixture
+from sparkgmm.spark.mllib import assemble
+from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.session import start_session
+from sparkgmm.spark.source import find_features, read
+
+sys.path.insert(0, str(Path(__file__).parent))
+from data import Recipe
+
+# rows so that a pass of ours on two cores takes half a second or more
+SHAPES = {
+    (2, 3): 24_000_000,
+    (10, 5): 6_000_000,
+    (10, 20): 4_000_000,
+    (20, 10): 1_600_000,
+    (50, 10): 400_000,
+    (50, 50): 160_000,
+    (100, 10): 160_000,
+    (200, 10): 48_000,
+}
+PASSES = 5
+
+
+def recipe(d: int, k: int, n: int) -> Recipe:
+    """Overlapping components, scaled so that densities stay above MLlib's floor."""
+    return Recipe("pass", n, d, k, apart=0.5, scale=0.1)
+
+
+def start(d: int, k: int) -> Mixture:
+    """Return a mixture that overlaps the data, to measure a pass at."""
+    rng = np.random.default_rng(2)
+    return Mixture(
+        np.full(k, 1 / k), rng.standard_normal((k, d)) * 0.05, np.tile(np.eye(d) * 0.012, (k, 1, 1))
+    )
+
+
+def ours(spark: Any, folder: Path, k: int) -> list[float]:
+    """Return the seconds of some passes, the first left out."""
+    df = read(spark, str(folder))
+    features = find_features(df, None, None)
+    with Blocks(df, features, str(folder)) as blocks:
+        frame = Frame.of(blocks.profile)
+        scan = Scan.of([from_mixture(start(len(features.names), k), frame)], frame)
+        times = []
+        for _ in range(PASSES + 1):
+            begun = time.perf_counter()
+            blocks.scan(scan.kernels, "benchmark pass")
+            times.append(time.perf_counter() - begun)
+    return times[1:]
+
+
+def mllib(spark: Any, folder: Path, k: int) -> float:
+    """Return the seconds of an iteration."""
+    df = read(spark, str(folder))
+    vectors = assemble(df, find_features(df, None, None)).cache()
+    vectors.count()
+    times = []
+    for iterations in (1, 3):
+        begun = time.perf_counter()
+        GaussianMixture(k=k, maxIter=iterations, tol=0.0, seed=1).fit(vectors)
+        times.append(time.perf_counter() - begun)
+    vectors.unpersist(blocking=True)
+    return (times[1] - times[0]) / 2
+
+
+def sklearn(X: np.ndarray[Any, Any], k: int) -> float:
+    """Return the seconds of an iteration, from given parameters."""
+    at = start(X.shape[1], k)
+    times = []
+    for iterations in (1, 2):
+        model = SklearnMixture(
+            k,
+            max_iter=iterations,
+            tol=0.0,
+            weights_init=at.weights,
+            means_init=at.means,
+            precisions_init=np.linalg.inv(at.covariances),
+        )
+        begun = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it did not converge
+            model.fit(X)
+        times.append(time.perf_counter() - begun)
+    return times[1] - times[0]
+
+
+def armadillo(X: np.ndarray[Any, Any], k: int, program: str | None) -> float | None:
+    """Return the seconds of an iteration, or None where Armadillo is not installed."""
+    if program is None:
+        return None
+    with tempfile.NamedTemporaryFile() as file:
+        X.tofile(file.name)
+        command = [program, file.name, str(X.shape[1]), str(len(X)), str(k), "1", "2"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line.split() for line in done.stdout.splitlines() if line[:1].isdigit()]
+    if len(lines) < 2:
+        return None
+    return float(lines[1][1]) - float(lines[0][1])
+
+
+def main(master: str, root: str, peers: str, program: str, out: str) -> None:
+    """Measure all shapes under one master; `peers` is yes or no."""
+    results = []
+    for (d, k), n in SHAPES.items():
+        folder = recipe(d, k, n).write(Path(root))
+        spark = start_session("benchmark")
+        row: dict[str, Any] = {"d": d, "k": k, "n": n, "master": master}
+        row["ours"] = ours(spark, folder, k)
+        if peers == "yes":
+            X = np.column_stack([c.to_numpy() for c in pq.read_table(folder).columns])
+            row["armadillo"] = armadillo(X, k, program or None)
+            row["sklearn"] = sklearn(X, k)
+            del X
+            row["mllib"] = mllib(spark, folder, k)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        results.append(row)
+        Path(out).write_text(json.dumps(results))
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

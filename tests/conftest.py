@@ -1,0 +1,78 @@
+"""What all tests share: one Spark session, real data, and the `spark` marker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# The folders whose tests all need Java.
+_SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        below = any(folder in item.path.parents for folder in _SPARK_FOLDERS)
+        if below or "spark" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.spark)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The session of this run of the tests, started the way a job starts its own."""
+    from sparkgmm.spark.session import start_session
+
+    scratch = tmp_path_factory.mktemp("spark")
+    arguments = {
+        "spark.local.dir": scratch / "local",
+        "spark.sql.warehouse.dir": scratch / "warehouse",
+        "spark.sql.shuffle.partitions": 2,
+        "spark.ui.port": 0,
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }
+    confs = " ".join(f"--conf {key}={value}" for key, value in arguments.items())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        patch.setenv("PYSPARK_DRIVER_PYTHON", sys.executable)
+        patch.setenv(
+            "PYSPARK_SUBMIT_ARGS",
+            f"--master local[2] {confs} pyspark-shell",
+        )
+        patch.delenv("SPARK_HOME", raising=False)
+        session = start_session("sparkgmm tests")
+        yield session
+        session.stop()
+
+
+@pytest.fixture
+def on_executors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have passes run as Spark jobs, however small the data are."""
+    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+
+
+@pytest.fixture(scope="session")
+def faithful_csv() -> str:
+    return str(ROOT / "data" / "faithful.csv")
+
+
+@pytest.fixture(scope="session")
+def faithful(faithful_csv: str) -> np.ndarray:
+    """Old Faithful, (272, 2)."""
+    return np.loadtxt(faithful_csv, delimiter=",", skiprows=1)
+
+
+@pytest.fixture
+def write_csv(tmp_path: Path) -> Callable[..., str]:
+    """A function that writes lines to a file of that name and returns its path."""
+
+    def write(*lines: str, name: str = "data.csv") -> str:
+        path = tmp_path / name
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return str(path)
+
+    return write

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_sets import random_mixture
+from sparkgmm.core.acceleration import Anderson, metric, pack, unpack
+from sparkgmm.core.covariance import Model, Parameters, from_mixture, to_mixture
+from sparkgmm.core.profile import Frame
+from sparkgmm.mixture import COVARIANCE_TYPES
+
+
+def some_model(kind, k=3, d=3, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = Frame(rng.standard_normal(d), rng.uniform(0.5, 2, d), np.eye(d), 1.0)
+    return from_mixture(random_mixture(rng, k, d, kind), frame), frame
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_packed_parameters_are_read_back(kind, d):
+    model, _ = some_model(kind, d=d)
+    back = unpack(pack(model), model)
+    assert back.covariance_type == kind
+    for a, b in zip(model.parameters, back.parameters, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-15)
+
+
+@given(
+    kind=st.sampled_from(COVARIANCE_TYPES),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.sampled_from([0.1, 1.0, 5.0]),
+)
+def test_every_point_of_the_packed_space_is_a_valid_mixture(kind, seed, size):
+    model, frame = some_model(kind, seed=seed)
+    here = pack(model)
+    there = here + size * np.random.default_rng(seed).standard_normal(here.shape)
+    mixture = to_mixture(unpack(there, model), frame)  # checks weights and covariances
+    assert mixture.weights.min() > 0
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_every_coordinate_has_a_positive_weight_in_the_metric(kind, d):
+    model, _ = some_model(kind, d=d)
+    weight = metric(model)
+    assert weight.shape == pack(model).shape
+    assert (weight > 0).all()
+    assert np.isfinite(weight).all()
+
+
+def points(*values):
+    """Two components of equal width whose means stand at the values: a model each."""
+    return [
+        Model("tied", Parameters(np.full(2, 0.5), np.array(v)[:, None], np.eye(1))) for v in values
+    ]
+
+
+def test_the_first_step_is_the_plain_one():
+    here, there = points([0.0, 1.0], [0.5, 2.0])
+    assert Anderson().extrapolate(here, there) is there
+
+
+def linear(model, rate, limit):
+    """Take a step of a map that draws nearer to `limit` by a rate a coordinate."""
+    means = limit + rate * (model.parameters.means - limit)
+    return model._replace(parameters=model.parameters._replace(means=means))
+
+
+def iterate(limit, rate, steps, anderson):
+    (model,) = points([0.0, 0.0])
+    for _ in range(steps):
+        plain = linear(model, rate, limit)
+        model = plain if anderson is None else anderson.extrapolate(model, plain)
+    return np.abs(model.parameters.means - limit).max()
+
+
+def test_a_slow_linear_map_is_solved_in_a_few_steps():
+    limit, rate = np.array([[3.0], [-2.0]]), np.array([[0.95], [0.7]])
+    assert iterate(limit, rate, 12, None) > 1
+    assert iterate(limit, rate, 12, Anderson()) < 1e-6
+
+
+def test_without_depth_every_step_is_plain():
+    limit, rate = np.array([[3.0], [-2.0]]), np.array([[0.95], [0.7]])
+    assert iterate(limit, rate, 9, Anderson(0)) == iterate(limit, rate, 9, None)
+
+
+def test_a_step_taken_back_clears_the_history():
+    anderson = Anderson()
+    a, b, c, d = points([0.0, 0.0], [1.0, 1.0], [1.9, 1.9], [2.7, 2.7])
+    anderson.extrapolate(a, b)
+    assert anderson.extrapolate(b, c) is not c
+    anderson.take_back()
+    assert anderson.extrapolate(c, d) is d
+
+
+def test_steps_that_grow_are_not_extrapolated():
+    anderson = Anderson()
+    a, b, c = points([0.0, 0.0], [1.0, 1.0], [3.0, 3.0])
+    anderson.extrapolate(a, b)
+    assert anderson.extrapolate(b, c) is c

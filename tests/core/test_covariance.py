@@ -1,0 +1,208 @@
+import numpy as np
+import pytest
+
+from data_sets import random_mixture
+from oracle import e_step, weighted_sums
+from sparkgmm.core.covariance import (
+    Moments,
+    diagonal_order,
+    expand,
+    expected_log_likelihood,
+    from_mixture,
+    m_step,
+    n_features,
+    penalty,
+    to_mixture,
+)
+from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
+
+
+def setting(kind, d=3, k=3, n=400, weighted=True, seed=0):
+    """Return rows, weights, their frame, a model and the moments it measures about an origin."""
+    rng = np.random.default_rng(seed)
+    mixture = random_mixture(rng, k, d, kind)
+    X, _ = mixture.sample(n, seed=seed)
+    w = rng.uniform(0.2, 3, n) if weighted else np.ones(n)
+    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), w)))
+    R = e_step(mixture, X).responsibilities
+    Z = (X - frame.shift) / frame.scale
+    origin = rng.standard_normal((k, d))
+    return X, w, R, frame, mixture, Moments(*weighted_sums(R, w, Z, origin), origin)
+
+
+def textbook_m_step(kind, X, w, R, reg, frame):
+    """Bishop (2006), eq. 9.24-9.26, and what each type makes of it, in the data's own units."""
+    weight = R * w[:, None]
+    counts = weight.sum(axis=0)
+    means = (weight.T @ X) / counts[:, None]
+    d = X.shape[1]
+    full = np.array(
+        [
+            sum(p * np.outer(x - m, x - m) for p, x in zip(share, X, strict=True)) / share.sum()
+            for m, share in zip(means, weight.T, strict=True)
+        ]
+    ) + reg * np.diag(frame.scale**2)
+    if kind == "tied":
+        pooled = np.tensordot(counts / counts.sum(), full, axes=1)
+        full = np.broadcast_to(pooled, full.shape)
+    elif kind == "diag":
+        full = full * np.eye(d)
+    elif kind == "spherical":
+        full = np.array([np.trace(c) / d * np.eye(d) for c in full])
+    return Mixture(counts / counts.sum(), means, full, kind)
+
+
+def by_weight(mixture):
+    order = np.lexsort((*mixture.means.T[::-1], -mixture.weights))
+    return mixture.weights[order], mixture.means[order], mixture.covariances[order]
+
+
+@pytest.mark.parametrize("d", [1, 2, 4])
+@pytest.mark.parametrize("reg", [0.0, 0.01])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_the_m_step_is_the_textbooks_in_the_datas_units(kind, reg, d):
+    X, w, R, frame, _, moments = setting(kind, d=d)
+    found = to_mixture(m_step(kind, moments, frame, reg), frame)
+    expected = textbook_m_step(kind, X, w, R, reg, frame)
+    for ours, theirs in zip(by_weight(found), by_weight(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_a_tied_m_step_without_second_moments_takes_the_scatter_of_all_the_data(d):
+    _, _, _, frame, _, moments = setting("tied", d=d)
+    # that short cut is for moments about the frame's origin
+    shift = moments.origin
+    first = moments.first + moments.counts[:, None] * shift
+    bare = Moments(moments.counts, first, None, np.zeros_like(shift))
+    np.testing.assert_allclose(
+        m_step("tied", bare, frame, 0.0).parameters.covariances,
+        m_step("tied", moments, frame, 0.0).parameters.covariances,
+        rtol=1e-9,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_dense_and_diagonal_second_moments_give_the_same_m_step(kind):
+    _, _, _, frame, _, moments = setting(kind)
+    diagonal = moments._replace(second=np.einsum("kii->ki", moments.second))
+    for a, b in zip(
+        m_step(kind, moments, frame, 0.1).parameters,
+        m_step(kind, diagonal, frame, 0.1).parameters,
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_no_neighbour_of_the_m_step_expects_a_higher_log_likelihood(kind):
+    _, _, _, frame, _, moments = setting(kind)
+    best = m_step(kind, moments, frame, 0.0)
+    height = expected_log_likelihood(best, moments, frame)
+    w, means, covariances = best.parameters
+    rng = np.random.default_rng(1)
+    for size in (1e-1, 1e-2):
+        for _ in range(20):
+            factor = 1 + size * rng.uniform(-1, 1, covariances.shape[:1])
+            stretch = factor.reshape(-1, *[1] * (covariances.ndim - 1))
+            if kind == "tied":
+                stretch = factor[0]
+            v = w * np.exp(size * rng.standard_normal(len(w)))
+            other = best.parameters._replace(
+                weights=v / v.sum(),
+                means=means + size * rng.standard_normal(means.shape),
+                covariances=covariances * stretch,
+            )
+            assert expected_log_likelihood(best._replace(parameters=other), moments, frame) < height
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_the_expected_log_likelihood_is_that_of_complete_data(kind, d):
+    X, w, R, frame, mixture, moments = setting(kind, d=d)
+    # E[log p(x, component)] = sum of r (log density + log r), in standardised coordinates
+    log_joint = e_step(mixture, X).log_density[:, None] + np.log(np.maximum(R, 1e-300))
+    expected = (w[:, None] * R * log_joint).sum() / w.sum() + frame.log_volume
+    found = expected_log_likelihood(from_mixture(mixture, frame), moments, frame)
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_the_penalty_is_half_reg_covar_times_the_trace_of_the_precisions(kind, d):
+    _, _, _, frame, mixture, moments = setting(kind, d=d)
+    scaled = mixture.covariances / np.outer(frame.scale, frame.scale)
+    traces = [np.trace(np.linalg.inv(c)) for c in scaled]
+    expected = 0.5 * 0.01 * float(moments.counts / moments.counts.sum() @ traces)
+    model = from_mixture(mixture, frame)
+    assert penalty(model, moments, frame, 0.01) == pytest.approx(expected, rel=1e-10)
+    assert penalty(model, moments, frame, 0.0) == 0.0
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_to_standardised_coordinates_and_back_is_the_same_mixture(kind):
+    _, _, _, frame, mixture, _ = setting(kind)
+    back = to_mixture(from_mixture(mixture, frame), frame, ("a", "b", "c"))
+    for ours, theirs in zip(by_weight(back), by_weight(mixture), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert back.features == ("a", "b", "c")
+    assert back.covariance_type == kind
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_expanded_covariances_are_dense_in_standardised_coordinates(kind):
+    _, _, _, frame, mixture, _ = setting(kind)
+    dense = expand(from_mixture(mixture, frame), frame)
+    scaled = mixture.covariances / np.outer(frame.scale, frame.scale)
+    np.testing.assert_allclose(dense, scaled, rtol=1e-12, atol=1e-15)
+
+
+def test_components_stand_by_falling_weight_and_ties_by_mean():
+    frame = Frame(np.zeros(2), np.ones(2), np.eye(2), 1.0)
+    means = np.array([[3.0, 0.0], [1.0, 5.0], [1.0, 2.0], [9.0, 9.0]])
+    mixture = Mixture([0.2, 0.2, 0.2, 0.4], means, np.tile(np.eye(2), (4, 1, 1)))
+    ordered = to_mixture(from_mixture(mixture, frame), frame)
+    np.testing.assert_array_equal(ordered.weights, [0.4, 0.2, 0.2, 0.2])
+    np.testing.assert_array_equal(ordered.means, [[9, 9], [1, 2], [1, 5], [3, 0]])
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_component_without_volume_is_refused_by_the_m_step(kind):
+    frame = Frame(np.zeros(2), np.ones(2), np.zeros((2, 2)), 4.0)
+    spike = Moments(np.array([4.0]), np.zeros((1, 2)), np.zeros((1, 2, 2)), np.zeros((1, 2)))
+    with pytest.raises(np.linalg.LinAlgError):
+        m_step(kind, spike, frame, 0.0)
+    m_step(kind, spike, frame, 1e-6)
+
+
+def test_products_are_ordered_diagonal_by_diagonal():
+    rows, columns = diagonal_order(3)
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [
+        (0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (0, 2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("full", 10), ("tied", 4), ("diag", 7), ("spherical", 7)]
+)
+def test_each_type_asks_of_a_pass_what_its_m_step_needs(kind, expected):
+    assert n_features(kind, 3) == expected
+
+
+@pytest.mark.parametrize("d", [2, 3, 5])
+def test_packed_moments_are_read_back(d):
+    rng = np.random.default_rng(0)
+    second = rng.standard_normal((2, d, d))
+    second = second + second.transpose(0, 2, 1)
+    counts, first, origin = rng.uniform(1, 2, 2), rng.standard_normal((2, d)), np.zeros((2, d))
+    rows, columns = diagonal_order(d)
+    packed = np.concatenate([counts[:, None], first, second[:, rows, columns]], axis=1)
+    read = Moments.unpack(packed, origin)
+    np.testing.assert_array_equal(read.counts, counts)
+    np.testing.assert_array_equal(read.first, first)
+    np.testing.assert_array_equal(read.second, second)
+    diagonal = Moments.unpack(packed[:, : 1 + 2 * d], origin)
+    np.testing.assert_array_equal(diagonal.second, np.einsum("kii->ki", second))
+    assert Moments.unpack(packed[:, : 1 + d], origin).second is None

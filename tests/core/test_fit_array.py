@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture
+
+from data_sets import clusters, faithful, random_mixture
+from sparkgmm import fit_array
+from sparkgmm.errors import InputError, SparkGmmError
+from sparkgmm.mixture import COVARIANCE_TYPES
+
+X = faithful()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 0}, "k is 0: give an integer of 1 or more"),
+        ({"k": 2.0}, "k is 2.0: give an integer of 1 or more"),
+        ({"covariance_type": "round"}, "covariance_type is 'round': use one of full, tied, diag"),
+        ({"init": "kmeans"}, r"init is 'kmeans': use one of k-means\+\+, random_from_data"),
+        ({"n_init": 0}, "n_init is 0: give an integer of 1 or more"),
+        ({"max_iter": 0}, "max_iter is 0: give an integer of 1 or more"),
+        ({"tol": -1e-6}, "tol is -1e-06: give a number of 0 or more"),
+        ({"tol": np.nan}, "tol is nan: give a number of 0 or more"),
+        ({"reg_covar": -1.0}, "reg_covar is -1.0: give a number of 0 or more"),
+        ({"reg_covar": np.inf}, "reg_covar is inf: give a number of 0 or more"),
+        ({"seed": -1}, "seed is -1: give an integer of 0 or more"),
+        ({"seed": None}, "seed is None: give an integer of 0 or more"),
+        ({"X": [1.0, 2.0]}, r"X has shape \(2,\): give \(n, d\)"),
+        ({"X": np.empty((0, 2))}, r"X has shape \(0, 2\): give \(n, d\) with n and d of 1 or more"),
+        ({"X": [[1.0, 2.0], [np.nan, 0.0]]}, r"X holds \[nan, 0.0\] in row 1: give finite numbers"),
+        ({"X": [[np.inf, 2.0]]}, r"X holds \[inf, 2.0\] in row 0"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\) .* give \(272,\) finite"),
+        ({"sample_weight": np.full(272, -1.0)}, "minimum -1.0: give .* finite weights >= 0"),
+        ({"sample_weight": np.zeros(272)}, "every sample_weight is 0: give a row some weight"),
+        ({"weights_init": [0.5, 0.5]}, "weights_init and precisions_init need means_init"),
+        ({"means_init": [[0.0, 1.0]]}, "means"),
+        ({"means_init": [[0.0], [1.0]]}, "means"),
+        (
+            {"means_init": X[:2], "precisions_init": np.eye(2)},
+            r"precisions_init has shape \(2, 2\): give \(2, 2, 2\)",
+        ),
+        (
+            {"means_init": X[:2], "precisions_init": np.zeros((2, 2, 2))},
+            "precisions_init is singular: give invertible ones",
+        ),
+        ({"means_init": X[:2], "weights_init": [0.5, 0.9]}, "weights are .*: give shares"),
+    ],
+)
+def test_a_bad_argument_is_refused_with_its_value_and_the_remedy(options, message):
+    with pytest.raises(InputError, match=message):
+        fit_array(**({"X": X, "k": 2} | options))
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_one_feature_is_enough(covariance_type):
+    waiting = X[:, 1:]
+    found = fit_array(waiting, 2, covariance_type=covariance_type, reg_covar=0)
+    theirs = GaussianMixture(
+        2, covariance_type=covariance_type, reg_covar=0, tol=1e-10, max_iter=5000, random_state=0
+    ).fit(waiting)
+    assert found.mixture.covariances.shape == (2, 1, 1)
+    assert found.log_likelihood == pytest.approx(theirs.score(waiting) * 272, abs=1e-4)
+    assert found.log_likelihood == pytest.approx(found.mixture.log_likelihood(waiting), rel=1e-12)
+
+
+def test_the_unequal_variance_types_are_one_model_for_one_feature():
+    heights = [
+        fit_array(X[:, :1], 2, covariance_type=kind, reg_covar=0).log_likelihood
+        for kind in ("full", "diag", "spherical")
+    ]
+    np.testing.assert_allclose(heights, heights[0], atol=1e-5)
+
+
+def test_the_result_tells_convergence_and_passes():
+    found = fit_array(X, 2)
+    assert found.converged is True
+    assert found.n_iter == len(found.log_likelihoods)
+    assert isinstance(found.log_likelihood, float)
+    cut_short = fit_array(X, 3, covariance_type="tied", max_iter=2, n_init=1)
+    assert cut_short.converged is False
+    assert cut_short.n_iter == 2
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_fit_goes_on_from_the_parameters_given(covariance_type):
+    best = fit_array(X, 2, covariance_type=covariance_type)
+    precisions = np.linalg.inv(best.mixture.covariances)
+    again = fit_array(
+        X,
+        2,
+        covariance_type=covariance_type,
+        weights_init=best.mixture.weights,
+        means_init=best.mixture.means,
+        precisions_init=precisions,
+    )
+    assert again.n_iter <= 2
+    assert again.log_likelihood == pytest.approx(best.log_likelihood, abs=1e-6)
+
+
+def test_means_alone_decide_which_optimum_is_reached():
+    X, labels = clusters(np.random.default_rng(0), 4, 2, 400, 20.0)
+    means = np.array([X[labels == j].mean(axis=0) for j in range(4)])
+    found = fit_array(X, 4, means_init=means)
+    for mean in means:
+        assert np.abs(found.mixture.means - mean).max(axis=1).min() < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
+def test_rows_of_any_number_type_are_fitted_in_double_precision(dtype):
+    whole = np.round(X * [1000, 1])
+    expected = fit_array(whole, 2)
+    found = fit_array(whole.astype(dtype), 2)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
+    np.testing.assert_allclose(found.mixture.means, expected.mixture.means, rtol=1e-9)
+
+
+def test_the_callers_arrays_are_left_alone():
+    rows, weights = X.copy(), np.ones(len(X))
+    rows.setflags(write=False)
+    weights.setflags(write=False)
+    fit_array(rows, 2, sample_weight=weights)
+    np.testing.assert_array_equal(rows, X)
+
+
+def test_rows_beyond_the_pilot_sample_all_count():
+    rng = np.random.default_rng(0)
+    truth = random_mixture(rng, 3, 2, "full", spread=6.0)
+    rows, _ = truth.sample(60_000, seed=1)
+    found = fit_array(rows, 3, reg_covar=0)
+    assert found.converged
+    assert found.log_likelihood >= truth.log_likelihood(rows)
+    assert found.log_likelihood == pytest.approx(found.mixture.log_likelihood(rows), rel=1e-10)
+    onwards = fit_array(
+        rows,
+        3,
+        reg_covar=0,
+        tol=1e-11,
+        weights_init=found.mixture.weights,
+        means_init=found.mixture.means,
+        precisions_init=np.linalg.inv(found.mixture.covariances),
+    )
+    assert onwards.log_likelihood - found.log_likelihood < 2e-6 * len(rows)
+
+
+def test_weights_count_in_the_pilot_sample_too():
+    rng = np.random.default_rng(1)
+    rows = np.r_[rng.standard_normal((20_000, 1)), 8 + rng.standard_normal((20_000, 1))]
+    w = np.repeat([3.0, 1.0], 20_000)
+    mixture = fit_array(rows, 2, sample_weight=w).mixture
+    np.testing.assert_allclose(mixture.weights, [0.75, 0.25], atol=2e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_rows_for_any_mixture_are_refused_in_words(n):
+    with pytest.raises(SparkGmmError):
+        fit_array(X[:n], 1)

@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_sets import faithful
+from sparkgmm.core.em import Settings
+from sparkgmm.core.fit import fit
+from sparkgmm.core.local import _array_rows
+from sparkgmm.core.search import Search
+from sparkgmm.core.selection import CRITERIA, choose
+from sparkgmm.errors import FitError
+from sparkgmm.mixture import COVARIANCE_TYPES
+
+WEIGHTS = np.random.default_rng(0).uniform(0.5, 2.5, 272)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "weighted"])
+def case(request):
+    """The candidates of a small search, with the weights that they were fitted to."""
+    w = WEIGHTS if request.param else None
+    search = Search(k=(1, 2), covariance_type=COVARIANCE_TYPES, n_init=2, settings=Settings())
+    return fit(_array_rows(faithful(), w, 0), search).candidates, w
+
+
+def test_a_candidates_worth_is_that_of_its_mixture(case):
+    candidates, w = case
+    assert len(candidates) == 8
+    for c in candidates:
+        X, mixture = faithful(), c.mixture
+        assert c.n_parameters == mixture.n_parameters
+        assert c.weight == pytest.approx(272 if w is None else w.sum())
+        assert c.log_likelihood == pytest.approx(mixture.log_likelihood(X, w), rel=1e-11)
+        assert c.mean_log_likelihood == pytest.approx(c.log_likelihood / c.weight)
+        assert c.aic == pytest.approx(mixture.aic(X, w), rel=1e-11)
+        assert c.bic == pytest.approx(mixture.bic(X, w), rel=1e-11)
+        assert c.icl == pytest.approx(mixture.icl(X, w), rel=1e-8)
+        assert c.entropy == pytest.approx((c.icl - c.bic) / 2, abs=1e-8)
+        assert c.n_iter == len(c.log_likelihoods)
+        assert c.degenerate is None
+        assert isinstance(c.converged, bool)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_lowest_criterion_wins(case, criterion):
+    candidates, _ = case
+    values = [getattr(c, criterion) for c in candidates]
+    assert choose(candidates, criterion) is candidates[int(np.argmin(values))]
+
+
+def test_the_smaller_model_wins_a_tie(case):
+    candidates, _ = case
+    first, second = candidates[0], candidates[-1]
+    # nothing to tell them apart but how many parameters they spend
+    large = replace(first, n_parameters=9, log_likelihood=-100.0 + 9)
+    small = replace(second, n_parameters=5, log_likelihood=-100.0 + 5)
+    assert large.aic == small.aic
+    assert choose([large, small], "aic") is small
+    assert choose([small, large], "aic") is small
+
+
+def test_a_degenerate_candidate_never_wins(case):
+    candidates, _ = case
+    best = choose(candidates, "bic")
+    spoilt = [replace(c, degenerate="a spike") if c is best else c for c in candidates]
+    assert choose(spoilt, "bic") is not best
+    assert choose(spoilt, "bic").degenerate is None
+
+
+def test_nothing_but_degenerate_candidates_is_an_error_that_names_them(case):
+    candidates, _ = case
+    spoilt = [replace(c, degenerate="a spike") for c in candidates[:2]]
+    with pytest.raises(FitError, match=r"k=1 full: a spike; k=1 tied: a spike\): lower model.k"):
+        choose(spoilt, "bic")

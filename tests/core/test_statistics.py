@@ -1,0 +1,255 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_sets import random_mixture
+from oracle import e_step, weighted_sums
+from sparkgmm.core.covariance import Moments, diagonal_order, from_mixture
+from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.statistics import (
+    NaturalKernel,
+    Scan,
+    Sums,
+    WhitenedKernel,
+    run_kernels,
+    total,
+)
+from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
+
+KERNELS = ["natural", "whitened", "centred"]
+
+
+def kernel_of(name, model, frame):
+    if name == "natural":
+        return NaturalKernel.of([model], frame)
+    return WhitenedKernel.of(model, frame, centred=name == "centred")
+
+
+def rows_of(mixture, n, dtype=np.float64, weighted=False, seed=0):
+    X, _ = mixture.sample(n, seed=seed)
+    w = np.random.default_rng(seed).uniform(0.1, 4, n) if weighted else None
+    block = Block(np.ascontiguousarray(X.T.astype(dtype)), w)
+    return block, Frame.of(Profile.of(block))
+
+
+def textbook(mixture, block, frame, origin):
+    """Return the moments about `origin` and the log-likelihood, in standardised coordinates."""
+    X = block.values.T.astype(np.float64)
+    w = np.ones(len(X)) if block.weights is None else block.weights
+    log_density, R = e_step(mixture, X)
+    sums = weighted_sums(R, w, (X - frame.shift) / frame.scale, origin)
+    return sums, float(w @ (log_density + frame.log_volume))
+
+
+def pack(sums):
+    rows, columns = diagonal_order(sums.first.shape[1])
+    return np.concatenate([sums.counts[:, None], sums.first, sums.second[:, rows, columns]], axis=1)
+
+
+def assert_close(found, expected, rel=1e-10):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=rel * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_kernels_statistics_are_the_textbooks(kind, d, dtype, weighted, name):
+    truth = random_mixture(np.random.default_rng(d), 3, d, kind)
+    block, frame = rows_of(truth, 700, dtype, weighted)
+    # not the mixture of the rows: its responsibilities would be too tidy
+    mixture = Mixture(truth.weights[::-1], truth.means * 0.9, truth.covariances, kind)
+    model = from_mixture(mixture, frame)
+    origin = model.parameters.means if name == "centred" else np.zeros((3, d))
+    sums, log_likelihood = textbook(mixture, block, frame, origin)
+    (found,) = kernel_of(name, model, frame)(block)
+    packed = pack(sums)
+    assert_close(found.moments, packed[:, : found.moments.shape[1]])
+    if name != "natural" or kind != "tied":  # there the common quadratic term is left out
+        assert found.log_likelihood == pytest.approx(log_likelihood, rel=1e-11)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_scan_reads_the_textbooks_moments_and_mean_log_likelihood(kind, d, weighted):
+    mixture = random_mixture(np.random.default_rng(d), 4, d, kind)
+    block, frame = rows_of(mixture, 500, weighted=weighted)
+    scan = Scan.of([from_mixture(mixture, frame)], frame)
+    ((moments, mean_log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
+    sums, log_likelihood = textbook(mixture, block, frame, moments.origin)
+    assert mean_log_likelihood == pytest.approx(log_likelihood / frame.weight, rel=1e-11)
+    assert_close(moments.counts, sums.counts)
+    assert_close(moments.first, sums.first)
+    if kind in ("diag", "spherical"):
+        second = moments.second
+        if second.ndim == 3:
+            second = np.einsum("kii->ki", second)
+        assert_close(second, np.einsum("kii->ki", sums.second))
+    elif kind == "full":
+        assert_close(moments.second.reshape(sums.second.shape), sums.second)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("n", [1, 2, 1023, 1025, 4097, 9001])
+def test_no_row_is_lost_or_counted_twice_at_the_edges_of_chunks(n, name):
+    mixture = random_mixture(np.random.default_rng(0), 2, 2, "full")
+    X, _ = mixture.sample(n, seed=0)
+    block = Block(np.ascontiguousarray(X.T), np.arange(1.0, n + 1))
+    frame = Frame(np.zeros(2), np.ones(2), np.eye(2), float(block.weights.sum()))
+    (found,) = kernel_of(name, from_mixture(mixture, frame), frame)(block)
+    assert found.moments[:, 0].sum() == pytest.approx(n * (n + 1) / 2, rel=1e-12)
+    expected = mixture.log_likelihood(X, block.weights)
+    assert found.log_likelihood == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("d", [5, 24, 60, 101])
+def test_the_kernels_agree_in_many_dimensions(d):
+    mixture = random_mixture(np.random.default_rng(d), 3, d, "full", spread=0.3)
+    block, frame = rows_of(mixture, 2500, weighted=True)
+    model = from_mixture(mixture, frame)
+    (natural,) = kernel_of("natural", model, frame)(block)
+    (whitened,) = kernel_of("whitened", model, frame)(block)
+    (centred,) = kernel_of("centred", model, frame)(block)
+    assert_close(whitened.moments, natural.moments, rel=1e-9)
+    assert whitened.log_likelihood == pytest.approx(natural.log_likelihood, rel=1e-10)
+    assert centred.log_likelihood == pytest.approx(natural.log_likelihood, rel=1e-10)
+    zero = np.zeros_like(model.parameters.means)
+    about_zero = Moments.unpack(natural.moments, zero)
+    about_means = Moments.unpack(centred.moments, model.parameters.means)
+    m = about_means.origin
+    cross = m[:, :, None] * about_means.first[:, None, :]
+    moved = (
+        about_means.second
+        + cross
+        + cross.transpose(0, 2, 1)
+        + about_means.counts[:, None, None] * m[:, :, None] * m[:, None, :]
+    )
+    assert_close(moved, about_zero.second, rel=1e-9)
+
+
+def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
+    rng = np.random.default_rng(0)
+    block, frame = rows_of(random_mixture(rng, 3, 3, "full"), 3000, weighted=True)
+    mixtures = [
+        random_mixture(rng, k, 3, kind)
+        for kind, k in [
+            ("full", 2), ("tied", 3), ("diag", 1), ("spherical", 4), ("full", 5), ("tied", 1),
+            ("diag", 3), ("full", 1),
+        ]
+    ]  # fmt: skip
+    # where the rows are, so that no candidate is worlds away from them
+    models = [
+        from_mixture(
+            Mixture(m.weights, frame.shift + 0.1 * m.means, m.covariances, m.covariance_type), frame
+        )
+        for m in mixtures
+    ]
+    # a component so narrow that its candidate must go by the centred kernel, amid the others
+    narrow = models[4].parameters
+    models[4] = models[4]._replace(
+        parameters=narrow._replace(means=narrow.means + 3.0, covariances=narrow.covariances * 1e-8)
+    )
+    together = Scan.of(models, frame)
+    results = together.read(run_kernels(together.kernels, block))
+    assert len(results) == len(models)
+    for model, (moments, log_likelihood) in zip(models, results, strict=True):
+        alone = Scan.of([model], frame)
+        ((expected, expected_height),) = alone.read(run_kernels(alone.kernels, block))
+        assert log_likelihood == pytest.approx(expected_height, rel=1e-10)
+        np.testing.assert_array_equal(moments.origin, expected.origin)
+        np.testing.assert_allclose(moments.counts, expected.counts, atol=1e-9)
+        np.testing.assert_allclose(moments.first, expected.first, atol=1e-8)
+
+
+def test_the_choice_of_kernel_does_not_show_in_what_is_read():
+    rng = np.random.default_rng(3)
+    mixture = random_mixture(rng, 2, 12, "full")
+    block, frame = rows_of(mixture, 800)
+    model = from_mixture(mixture, frame)
+    alone = Scan.of([model], frame)
+    crowd = Scan.of([model] * 40, frame)
+    assert {type(kernel) for kernel in alone.kernels} != {type(kernel) for kernel in crowd.kernels}
+    ((expected, height),) = alone.read(run_kernels(alone.kernels, block))
+    for moments, log_likelihood in crowd.read(run_kernels(crowd.kernels, block)):
+        assert log_likelihood == pytest.approx(height, rel=1e-12)
+        assert_close(moments.second, expected.second)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(COVARIANCE_TYPES),
+    name=st.sampled_from(KERNELS),
+    weighted=st.booleans(),
+    cuts=st.lists(st.integers(1, 199), unique=True, max_size=6),
+)
+def test_statistics_of_parts_add_up_to_those_of_the_whole(seed, kind, name, weighted, cuts):
+    mixture = random_mixture(np.random.default_rng(seed), 2, 2, kind)
+    block, frame = rows_of(mixture, 200, weighted=weighted, seed=seed)
+    kernel = kernel_of(name, from_mixture(mixture, frame), frame)
+    parts = [
+        kernel(Block(block.values[:, a:b], None if block.weights is None else block.weights[a:b]))
+        for a, b in pairwise([0, *sorted(cuts), 200])
+    ]
+    (added,), (whole,) = total(parts), kernel(block)
+    assert_close(added.moments, whole.moments, rel=1e-12)
+    assert added.log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-12, abs=1e-10)
+
+
+def test_totals_are_taken_candidate_by_candidate_in_the_order_given():
+    def sums(*values):
+        return [Sums(np.array([[v]]), v) for v in values]
+
+    first, second = total([sums(1e16, 1.0), sums(1.0, 2.0), sums(-1e16, 3.0)])
+    assert first.moments[0, 0] == (1e16 + 1.0) - 1e16  # plainly added, left to right
+    assert first.log_likelihood == 1.0  # exactly added
+    assert second.moments[0, 0] == second.log_likelihood == 6.0
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_kernel_leaves_the_rows_alone(kind):
+    mixture = random_mixture(np.random.default_rng(0), 2, 2, kind)
+    block, frame = rows_of(mixture, 100, weighted=True)
+    before = block.values.copy(), block.weights.copy()
+    block.values.setflags(write=False)
+    block.weights.setflags(write=False)
+    for name in KERNELS:
+        kernel_of(name, from_mixture(mixture, frame), frame)(block)
+    np.testing.assert_array_equal(block.values, before[0])
+    np.testing.assert_array_equal(block.weights, before[1])
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_a_row_far_out_leaves_the_counts_whole(kind, name):
+    mixture = random_mixture(np.random.default_rng(0), 3, 2, kind)
+    _, frame = rows_of(mixture, 100)
+    far = np.array([[1e9, 0.0], [0.0, -1e9], [1e7, 1e7]]) * frame.scale
+    (found,) = kernel_of(name, from_mixture(mixture, frame), frame)(
+        Block(np.ascontiguousarray(far.T), None)
+    )
+    assert np.isfinite(found.moments).all()
+    assert found.moments[:, 0].sum() == pytest.approx(3, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_tight_components_far_apart_keep_their_digits(kind):
+    centres, sd = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1e-6
+    mixture = Mixture(np.full(3, 1 / 3), centres, np.tile(sd**2 * np.eye(2), (3, 1, 1)), kind)
+    block, frame = rows_of(mixture, 600)
+    model = from_mixture(mixture, frame)
+    scan = Scan.of([model], frame)
+    ((moments, log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
+    sums, expected = textbook(mixture, block, frame, model.parameters.means)
+    assert log_likelihood == pytest.approx(expected / 600, rel=1e-9)
+    np.testing.assert_array_equal(moments.origin, model.parameters.means)
+    second = moments.second
+    if second.ndim == 2:
+        second = second[:, :, None] * np.eye(2)
+        sums = sums._replace(second=sums.second * np.eye(2))
+    assert_close(second, sums.second, rel=1e-8)

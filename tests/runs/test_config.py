@@ -1,0 +1,265 @@
+"""The configuration: what is taken, and how each error names its key and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkgmm.errors import ConfigurationError
+from sparkgmm.runs.config import FitConfig, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+MINIMAL = "input: {path: a.csv}\noutput: {path: runs}\n"
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., FitConfig]:
+    """A function that loads a text and overrides."""
+
+    def from_text(text: str = MINIMAL, *overrides: str) -> FitConfig:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(str(path), overrides)
+
+    return from_text
+
+
+Load = Callable[..., FitConfig]
+
+
+def refused(load: Load, *arguments: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(*arguments)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
+    assert load().resolved() == {
+        "input": {
+            "path": "a.csv",
+            "format": None,
+            "options": {},
+            "features": None,
+            "weight": None,
+            "where": None,
+            "invalid_rows": "fail",
+            "constant_features": "fail",
+        },
+        "model": {
+            "engine": "em",
+            "k": 2,
+            "covariance_type": "full",
+            "criterion": "bic",
+            "init": "k-means++",
+            "n_init": 10,
+            "tol": 1e-6,
+            "max_iter": 200,
+            "reg_covar": 1e-6,
+            "seed": 0,
+            "warm_start": None,
+        },
+        "output": {"path": "runs", "run_id": None, "report": True},
+    }
+
+
+@pytest.mark.parametrize("name", ["faithful.yaml", "select.yaml"])
+def test_a_shipped_configuration_is_valid(name: str) -> None:
+    assert load_config(str(ROOT / "conf" / name)).input.path == "data/faithful.csv"
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("model.k=3", "model", "k", [3]),
+        ("model.k=[1, 2, 3]", "model", "k", [1, 2, 3]),
+        ("model.covariance_type=[full, tied]", "model", "covariance_type", ["full", "tied"]),
+        ("model.tol=1e-6", "model", "tol", 1e-6),
+        ("model.tol=1.0e-6", "model", "tol", 1e-6),
+        ("model.reg_covar=0", "model", "reg_covar", 0.0),
+        ("input.weight=null", "input", "weight", None),
+        ("input.where=a = 'x' and b > 1", "input", "where", "a = 'x' and b > 1"),
+        ("input.features=[a, 温度]", "input", "features", ["a", "温度"]),
+        (
+            "input.options={header: true, sep: ';'}",
+            "input",
+            "options",
+            {"header": True, "sep": ";"},
+        ),
+        ("input.options.sep=;", "input", "options", {"sep": ";"}),
+        ("output.run_id=2024-01-01", "output", "run_id", "2024-01-01"),
+    ],
+)
+def test_set_takes_any_dotted_key_and_reads_the_value_as_yaml(
+    load: Load, override: str, section: str, key: str, value: Any
+) -> None:
+    assert getattr(getattr(load(MINIMAL, override), section), key) == value
+
+
+def test_set_makes_a_section_that_the_file_lacks_and_the_last_one_wins(load: Load) -> None:
+    config = load("input: {path: a.csv}\n", "output.path=x", "model.k=3", "model.k=4")
+    assert config.output.path == "x"
+    assert config.model.k == [4]
+
+
+@pytest.mark.parametrize("override", ["model.k", "=3", "model..k=3", "input.path.deeper=1"])
+def test_set_that_is_no_assignment_is_refused_with_its_text(load: Load, override: str) -> None:
+    assert repr(override) in refused(load, MINIMAL, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("model.kk=3", "model.k"),
+        ("modl.k=3", "model"),
+        ("model.covariancetype=full", "model.covariance_type"),
+        ("model.maxiter=3", "model.max_iter"),
+        ("input.feature=[a]", "input.features"),
+        ("output.runid=x", "output.run_id"),
+        ("tol=1", "model.tol"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_valid_key(
+    load: Load, override: str, nearest: str
+) -> None:
+    unknown = override.partition("=")[0].rpartition(".")[0] or override.partition("=")[0]
+    message = refused(load, MINIMAL, override)
+    assert f"unknown key {unknown}" in message
+    assert f"did you mean {nearest}?" in message
+
+
+def test_an_unknown_key_without_a_neighbour_gets_the_valid_keys(load: Load) -> None:
+    message = refused(load, MINIMAL, "output.zzz=1")
+    assert "unknown key output.zzz: valid keys are output.path, output.run_id, output.report" in (
+        message
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "met"),
+    [
+        ("model.k=two", "model.k", "'two'"),
+        ("model.k=2.5", "model.k", "2.5"),
+        ("model.k=true", "model.k", "True"),
+        ("model.k=0", "model.k", "0"),
+        ("model.k=[2, -1]", "model.k", "-1"),
+        ("model.k=[]", "model.k", "[]"),
+        ("model.k=[2, 2]", "model.k", "[2, 2]"),
+        ("model.covariance_type=ful", "model.covariance_type", "'ful'"),
+        ("model.engine=sklearn", "model.engine", "'sklearn'"),
+        ("model.criterion=bicc", "model.criterion", "'bicc'"),
+        ("model.init=kmeans", "model.init", "'kmeans'"),
+        ("model.n_init=0", "model.n_init", "0"),
+        ("model.tol=0", "model.tol", "0"),
+        ("model.tol=small", "model.tol", "'small'"),
+        ("model.tol=.nan", "model.tol", "nan"),
+        ("model.tol=true", "model.tol", "True"),
+        ("model.max_iter=1.5", "model.max_iter", "1.5"),
+        ("model.reg_covar=-1", "model.reg_covar", "-1"),
+        ("model.seed=-1", "model.seed", "-1"),
+        ("model.warm_start=3", "model.warm_start", "3"),
+        ("input.path=7", "input.path", "7"),
+        ("input.path=[]", "input.path", "[]"),
+        ("input.features=[]", "input.features", "[]"),
+        ("input.features=[a, a]", "input.features", "['a', 'a']"),
+        ("input.options={a: [1]}", "input.options", "[1]"),
+        ("input.options=header", "input.options", "'header'"),
+        ("input.invalid_rows=skip", "input.invalid_rows", "'skip'"),
+        ("input.constant_features=keep", "input.constant_features", "'keep'"),
+        ("output.path=null", "output.path", "None"),
+        ("output.report=1", "output.report", "1"),
+        ("output.run_id=../x", "output.run_id", "'../x'"),
+        ("output.run_id=LATEST", "output.run_id", "'LATEST'"),
+        ("output.run_id=20240101", "output.run_id", "20240101"),
+        ("input=a.csv", "input", "'a.csv'"),
+    ],
+)
+def test_a_bad_value_is_named_by_its_dotted_path_with_the_value_met(
+    load: Load, override: str, path: str, met: str
+) -> None:
+    message = refused(load, MINIMAL, override)
+    assert message.startswith(path)
+    assert met in message
+
+
+def test_all_that_is_wrong_is_said_at_once(load: Load) -> None:
+    message = refused(load, MINIMAL, "model.k=0", "model.zzz=1", "output.report=maybe")
+    for path in ("model.k", "model.zzz", "output.report"):
+        assert path in message
+
+
+def test_a_missing_section_is_named(load: Load) -> None:
+    assert "output is missing" in refused(load, "input: {path: a.csv}\n")
+
+
+def test_a_missing_input_path_is_named(load: Load) -> None:
+    assert "path is missing" in refused(load, "input: {features: [a]}\noutput: {path: x}\n")
+
+
+def test_a_weight_that_is_a_feature_too_is_refused(load: Load) -> None:
+    message = refused(load, MINIMAL, "input.features=[a, w]", "input.weight=w")
+    assert "'w' is one of the features too" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.covariance_type=diag", "model.k=[1, 2]", "model.warm_start=runs/before"],
+)
+def test_what_mllib_cannot_do_is_refused_before_spark_starts(load: Load, override: str) -> None:
+    message = refused(load, MINIMAL, "model.engine=mllib", override)
+    assert override.partition("=")[0].partition(".")[2] in message
+    assert "use engine em" in message
+
+
+def test_warm_start_with_several_candidates_is_refused(load: Load) -> None:
+    message = refused(load, MINIMAL, "model.k=[1, 2]", "model.warm_start=runs/before")
+    assert "warm_start goes with one k" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("input: {path: a.csv\n", "no valid YAML"),
+        ("input:\n\tpath: a.csv\n", "line 2"),
+        ("just words\n", "not sections"),
+        ("- a\n- b\n", "not sections"),
+        ("", "not sections"),
+        ("input: {path: a}\ninput: {path: b}\noutput: {path: c}\n", "'input' stands twice"),
+        ("input: !!python/object/apply:os.getcwd []\n", "no valid YAML"),
+    ],
+    ids=["unclosed", "tab", "text", "list", "empty", "twice", "python"],
+)
+def test_a_file_that_is_no_configuration_is_refused_with_the_place(
+    load: Load, text: str, part: str
+) -> None:
+    assert part in refused(load, text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigurationError, match="No such file") as caught:
+        load_config(path)
+    assert path in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"input: {path: \xe9.csv}\n")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("key", ["password", "fs.s3a.secret.key", "accessKey", "sasToken"])
+def test_a_secret_among_the_options_never_shows(load: Load, key: str) -> None:
+    config = load(MINIMAL, f"input.options={{{key}: hunter2, header: true}}")
+    assert config.resolved()["input"]["options"] == {key: "***", "header": True}
+
+
+def test_the_digest_tells_what_is_fitted_and_not_where_it_goes(load: Load) -> None:
+    digest = load().digest()
+    assert load(MINIMAL, "output.path=elsewhere", "output.report=false").digest() == digest
+    assert load(MINIMAL, "model.k=3").digest() != digest
+    assert load(MINIMAL, "input.where=a > 1").digest() != digest

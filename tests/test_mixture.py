@@ -1,0 +1,390 @@
+import copy
+import json
+import math
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture
+
+from data_sets import faithful, iris, random_mixture
+from oracle import e_step
+from sparkgmm import Mixture
+from sparkgmm.errors import InputError
+from sparkgmm.mixture import COVARIANCE_TYPES, n_parameters
+
+WEIGHTS = [0.25, 0.75]
+MEANS = [[0.0, 1.0], [2.0, 3.0]]
+COVARIANCES = [[[1.0, 0.2], [0.2, 2.0]], [[3.0, 0.0], [0.0, 1.0]]]
+
+
+@pytest.fixture
+def mixture():
+    return Mixture(WEIGHTS, MEANS, COVARIANCES, features=["a", "b"])
+
+
+def as_sklearn(mixture):
+    """Return scikit-learn's model with the very same parameters."""
+    theirs = GaussianMixture(mixture.k, covariance_type=mixture.covariance_type)
+    dense = mixture.covariances
+    theirs.weights_, theirs.means_ = mixture.weights, mixture.means
+    theirs.covariances_ = {
+        "full": dense,
+        "tied": dense[0],
+        "diag": np.einsum("kii->ki", dense),
+        "spherical": dense[:, 0, 0],
+    }[mixture.covariance_type]
+    if mixture.covariance_type in ("full", "tied"):
+        L = np.linalg.cholesky(theirs.covariances_)
+        theirs.precisions_cholesky_ = np.swapaxes(np.linalg.inv(L), -1, -2)
+    else:
+        theirs.precisions_cholesky_ = 1 / np.sqrt(theirs.covariances_)
+    theirs.n_features_in_ = mixture.d
+    return theirs
+
+
+# --- what it computes
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "expected"), [("full", 41), ("tied", 26), ("diag", 21), ("spherical", 13)]
+)
+def test_free_parameters_of_two_components_in_five_dimensions(covariance_type, expected):
+    assert n_parameters(2, 5, covariance_type) == expected
+    rng = np.random.default_rng(0)
+    assert random_mixture(rng, 2, 5, covariance_type).n_parameters == expected
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_densities_and_responsibilities_are_the_textbook_formula(covariance_type, d):
+    rng = np.random.default_rng(d)
+    mixture = random_mixture(rng, 3, d, covariance_type)
+    X, _ = mixture.sample(200, seed=1)
+    expected = e_step(mixture, X)
+    np.testing.assert_allclose(mixture.log_density(X), expected.log_density, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(mixture.responsibilities(X), expected.responsibilities, atol=1e-9)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("data", [faithful, iris])
+def test_scoring_agrees_with_scikit_learn_at_the_same_parameters(covariance_type, data):
+    X = data()
+    theirs = GaussianMixture(3, covariance_type=covariance_type, random_state=0).fit(X)
+    d = X.shape[1]
+    dense = {
+        "full": lambda c: c,
+        "tied": lambda c: np.broadcast_to(c, (3, d, d)),
+        "diag": lambda c: c[:, :, None] * np.eye(d),
+        "spherical": lambda c: c[:, None, None] * np.eye(d),
+    }[covariance_type](theirs.covariances_)
+    ours = Mixture(theirs.weights_, theirs.means_, dense, covariance_type)
+    np.testing.assert_allclose(ours.log_density(X), theirs.score_samples(X), rtol=1e-10)
+    np.testing.assert_allclose(ours.responsibilities(X), theirs.predict_proba(X), atol=1e-10)
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    assert ours.log_likelihood(X) == pytest.approx(theirs.score(X) * len(X), rel=1e-12)
+    assert ours.bic(X) == pytest.approx(theirs.bic(X), rel=1e-12)
+    assert ours.aic(X) == pytest.approx(theirs.aic(X), rel=1e-12)
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_scoring_agrees_with_scikit_learn_in_many_dimensions(covariance_type):
+    rng = np.random.default_rng(4)
+    ours = random_mixture(rng, 4, 40, covariance_type, spread=0.2)
+    X, _ = ours.sample(300, seed=2)
+    theirs = as_sklearn(ours)
+    np.testing.assert_allclose(ours.log_density(X), theirs.score_samples(X), rtol=1e-10)
+    np.testing.assert_allclose(ours.responsibilities(X), theirs.predict_proba(X), atol=1e-9)
+    assert ours.bic(X) == pytest.approx(theirs.bic(X), rel=1e-12)
+
+
+def test_icl_is_bic_plus_twice_the_entropy(mixture):
+    X, _ = mixture.sample(500, seed=0)
+    R = e_step(mixture, X).responsibilities
+    entropy = -(R * np.log(R)).sum()
+    assert entropy > 10
+    assert mixture.icl(X) == pytest.approx(mixture.bic(X) + 2 * entropy, rel=1e-12)
+
+
+def test_icl_is_finite_where_a_responsibility_is_zero(mixture):
+    X = np.array([[1e5, 1e5], [0.0, 1.0]])
+    assert math.isfinite(mixture.icl(X))
+
+
+@pytest.mark.parametrize("criterion", ["log_likelihood", "aic", "bic", "icl"])
+def test_a_weight_of_three_counts_as_three_rows(mixture, criterion):
+    X, _ = mixture.sample(50, seed=0)
+    w = np.arange(50) % 4
+    value = getattr(mixture, criterion)
+    assert value(X, w) == pytest.approx(value(np.repeat(X, w, axis=0)), rel=1e-12)
+
+
+def test_scoring_in_chunks_is_scoring_row_by_row():
+    rng = np.random.default_rng(0)
+    mixture = random_mixture(rng, 3, 2, "full")
+    X, _ = mixture.sample(50_000, seed=0)
+    picked = np.r_[0:50_000:997, 49_999]
+    alone = np.array([mixture.log_density(X[i : i + 1])[0] for i in picked])
+    np.testing.assert_allclose(mixture.log_density(X)[picked], alone, rtol=1e-12)
+
+
+def test_float32_and_integer_rows_and_lists_are_scored_in_double_precision(mixture):
+    X = np.array([[1, 2], [30, -4]])
+    expected = mixture.log_density(X.astype(float))
+    np.testing.assert_array_equal(mixture.log_density(X), expected)
+    np.testing.assert_array_equal(mixture.log_density(X.astype(np.float32)), expected)
+    np.testing.assert_array_equal(mixture.log_density(X.tolist()), expected)
+
+
+def test_no_rows_give_no_scores(mixture):
+    assert mixture.log_density(np.empty((0, 2))).shape == (0,)
+    assert mixture.responsibilities(np.empty((0, 2))).shape == (0, 2)
+    assert mixture.predict(np.empty((0, 2))).shape == (0,)
+
+
+# --- rows far out
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("far", [1e3, 1e8, 1e16, 1e100, 1e154, 1e160, 1e300, 1.7e308])
+def test_responsibilities_are_finite_and_sum_to_one_however_far_out(covariance_type, far):
+    mixture = random_mixture(np.random.default_rng(7), 3, 3, covariance_type)
+    X = far * np.array([[1, 0, 0], [0, -1, 0], [1, 1, 1], [-1, 1, 0.5], [1e-200, 0, 1]])
+    R = mixture.responsibilities(X)
+    assert np.isfinite(R).all()
+    np.testing.assert_allclose(R.sum(axis=1), 1, rtol=1e-12)
+    assert not np.isnan(mixture.log_density(X)).any()
+    np.testing.assert_array_equal(mixture.predict(X), R.argmax(axis=1))
+
+
+def test_a_row_far_out_goes_to_the_component_that_is_widest_in_its_direction():
+    mixture = Mixture([0.5, 0.5], [[0.0, 0.0], [1.0, 0.0]], [np.diag([1, 9]), np.diag([9, 1])])
+    X = np.array([[1e300, 0], [0, 1e300], [-1e200, 1e190], [1e190, -1e200]])
+    np.testing.assert_array_equal(mixture.predict(X), [1, 0, 1, 0])
+
+
+def test_the_origin_is_no_special_row_for_components_far_away():
+    mixture = Mixture([0.5, 0.5], [[1e200], [3e200]], [[[1.0]], [[1.0]]])
+    np.testing.assert_array_equal(mixture.responsibilities([[0.0], [4e200]]), [[1, 0], [0, 1]])
+
+
+def test_a_component_without_weight_never_takes_a_row():
+    mixture = Mixture([1.0, 0.0], [[0.0], [0.0]], [[[1.0]], [[100.0]]])
+    np.testing.assert_array_equal(mixture.responsibilities([[0.0], [5.0], [1e200]])[:, 1], 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", ["log_density", "responsibilities", "predict", "bic"])
+def test_a_row_that_is_not_finite_is_refused_not_given_to_some_component(mixture, bad, method):
+    with pytest.raises(InputError, match=r"X holds \[0.0, (nan|-?inf)\] in row 1: give finite"):
+        getattr(mixture, method)([[0.0, 0.0], [0.0, bad]])
+
+
+# --- a value
+
+
+@pytest.mark.parametrize("name", ["weights", "means", "covariances"])
+def test_arrays_cannot_be_written(mixture, name):
+    with pytest.raises(ValueError, match="read-only"):
+        getattr(mixture, name)[0] = 1
+
+
+@pytest.mark.parametrize("name", ["weights", "covariance_type", "k", "anything"])
+def test_attributes_cannot_be_set_or_deleted(mixture, name):
+    with pytest.raises(AttributeError, match=f"a Mixture is immutable: {name} cannot be set"):
+        setattr(mixture, name, 1)
+    with pytest.raises(AttributeError, match=f"a Mixture is immutable: {name} cannot be deleted"):
+        delattr(mixture, name)
+
+
+def test_the_callers_arrays_are_copied_and_stay_writable():
+    weights, means, covariances = map(np.array, (WEIGHTS, MEANS, COVARIANCES))
+    mixture = Mixture(weights, means, covariances)
+    weights[0], means[0], covariances[0] = 9, 9, 9
+    np.testing.assert_array_equal(mixture.weights, WEIGHTS)
+    np.testing.assert_array_equal(mixture.means, MEANS)
+    np.testing.assert_array_equal(mixture.covariances, COVARIANCES)
+
+
+def test_equal_parameters_make_equal_mixtures(mixture):
+    twin = Mixture(WEIGHTS, MEANS, COVARIANCES, features=("a", "b"))
+    assert mixture == twin
+    assert hash(mixture) == hash(twin)
+    assert mixture != Mixture(WEIGHTS, MEANS, COVARIANCES)
+    assert mixture != Mixture(WEIGHTS, np.nextafter(MEANS, 9), COVARIANCES, features=("a", "b"))
+    assert mixture != "something else"
+
+
+@pytest.mark.parametrize(
+    "through", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_copies_and_pickles_are_equal_and_still_score(mixture, through):
+    twin = through(mixture)
+    assert twin == mixture
+    np.testing.assert_array_equal(twin.log_density(MEANS), mixture.log_density(MEANS))
+
+
+def test_repr_shows_size_type_and_weights(mixture):
+    assert repr(mixture) == "Mixture(k=2, d=2, covariance_type='full', weights=[0.25, 0.75])"
+
+
+# --- checks on construction
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": [0.3, 0.3]}, r"weights are \[0.3, 0.3\], sum 0.6: give shares that sum to 1"),
+        ({"weights": [-0.5, 1.5]}, r"weights are \[-0.5, 1.5\].*: give shares that sum to 1"),
+        ({"weights": [np.nan, 1]}, "weights holds nan: give finite numbers"),
+        ({"weights": [[0.25, 0.75]]}, r"weights has shape \(1, 2\): 1 dimension\(s\) are needed"),
+        ({"weights": []}, r"weights has shape \(0,\): 1 dimension"),
+        ({"weights": ["a", "b"]}, "weights is not an array of numbers: could not convert"),
+        (
+            {"weights": [1.0]},
+            r"weights \(1,\), means \(2, 2\) .* do not fit.*give \(k,\), \(k, d\)",
+        ),
+        ({"means": [0.0, 1.0]}, r"means has shape \(2,\): 2 dimension\(s\) are needed"),
+        ({"means": [[0.0, np.inf], [0, 0]]}, "means holds inf: give finite numbers"),
+        ({"means": [[0.0, 1.0], [2.0]]}, "means is not an array of numbers"),
+        ({"means": [[0.0], [1.0]]}, r"means \(2, 1\) and covariances \(2, 2, 2\) do not fit"),
+        ({"covariances": np.eye(2)}, r"covariances has shape \(2, 2\): 3 dimension\(s\)"),
+        ({"covariances": np.full((2, 2, 2), np.nan)}, "covariances holds nan: give finite"),
+        ({"covariances": [np.eye(2), [[1, 0.5], [0.4, 1]]]}, "covariance 1 is not symmetric"),
+        (
+            {"covariances": [np.eye(2), [[1, 2], [2, 1]]]},
+            r"covariance 1 is not positive definite \(smallest eigenvalue -1\): raise reg_covar",
+        ),
+        ({"covariances": np.zeros((2, 2, 2))}, "covariance 0 is not positive definite"),
+        (
+            {"covariance_type": "round"},
+            "covariance_type is 'round': use one of full, tied, diag, spherical",
+        ),
+        ({"features": ["a"]}, "features holds 1 names for 2 columns of means"),
+    ],
+)
+def test_a_bad_construction_names_the_argument_the_value_and_the_remedy(change, message):
+    good = {"weights": WEIGHTS, "means": MEANS, "covariances": COVARIANCES}
+    Mixture(**good)
+    with pytest.raises(InputError, match=message):
+        Mixture(**(good | change))
+
+
+def test_asymmetry_of_rounding_size_is_mended():
+    skew = np.array([[[1.0, 0.3], [0.3 + 1e-12, 1.0]]])
+    mixture = Mixture([1.0], [[0.0, 0.0]], skew)
+    np.testing.assert_array_equal(mixture.covariances, mixture.covariances.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("X", [[1.0, 2.0], [[1.0, 2.0, 3.0]], [[[1.0, 2.0]]]])
+def test_rows_of_another_width_are_refused(mixture, X):
+    with pytest.raises(InputError, match=r"X has shape \(.*\): give \(n, 2\)"):
+        mixture.log_density(X)
+
+
+# --- JSON
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_json_keeps_every_bit(covariance_type):
+    original = random_mixture(np.random.default_rng(3), 3, 4, covariance_type)
+    read = Mixture.from_json(original.to_json())
+    for name in ("weights", "means", "covariances"):
+        assert getattr(read, name).tobytes() == getattr(original, name).tobytes()
+    assert read.covariance_type == covariance_type
+    assert read.features is None
+    assert read == original
+
+
+def test_json_keeps_names_of_any_alphabet():
+    mixture = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)], features=["größe", '日本"\n'])
+    assert Mixture.from_json(mixture.to_json()).features == ("größe", '日本"\n')
+
+
+def test_json_keeps_the_smallest_and_largest_numbers():
+    mixture = Mixture([1.0], [[5e-324, -1.7976931348623157e308]], [np.diag([1e-300, 1e300])])
+    assert Mixture.from_json(mixture.to_json()) == mixture
+
+
+def test_json_of_a_run_with_more_keys_is_read(mixture):
+    text = json.dumps(mixture.to_dict() | {"run_id": "x", "log_likelihood": -1.0})
+    assert Mixture.from_json(text) == mixture
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format_version is 2, this sparkgmm reads 1: update sparkgmm"),
+        ({"format_version": None}, "format_version is None, this sparkgmm reads 1"),
+        ({"means": [[float("nan"), 1.0], [2.0, 3.0]]}, "means holds nan: give finite numbers"),
+        ({"means": "x"}, "means is not an array of numbers"),
+        ({"means": None}, "means"),
+        ({"covariances": [[[1, 2], [2, 1]]] * 2}, "covariance 0 is not positive definite"),
+        ({"weights": [1.0, 1.0]}, r"weights are \[1.0, 1.0\], sum 2: give"),
+        ({"covariance_type": ["full"]}, r"covariance_type is \['full'\]: use one of"),
+        ({"features": 3}, "features is 3: give a list of 2 names"),
+    ],
+)
+def test_a_model_that_fails_the_checks_is_refused(mixture, change, message):
+    with pytest.raises(InputError, match=message):
+        Mixture.from_json(json.dumps(mixture.to_dict() | change))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the model is not valid JSON .*: write it again"),
+        ('{"weights": [1.0', "the model is not valid JSON"),
+        ("[1, 2]", "the model has no weights, means and covariances: is it a model.json"),
+        ("null", "the model has no weights, means and covariances"),
+        ('{"weights": [1.0]}', "the model has no weights, means and covariances"),
+    ],
+)
+def test_text_that_is_no_model_is_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        Mixture.from_json(text)
+
+
+# --- samples
+
+
+def test_a_sample_has_the_moments_of_the_mixture():
+    mixture = random_mixture(np.random.default_rng(5), 3, 2, "full")
+    n = 200_000
+    X, labels = mixture.sample(n, seed=1)
+    assert (X.shape, labels.shape, labels.dtype) == ((n, 2), (n,), np.int64)
+    for j in range(3):
+        share = mixture.weights[j]
+        assert (labels == j).mean() == pytest.approx(share, abs=5 * math.sqrt(share / n))
+        mine = X[labels == j]
+        sd = np.sqrt(np.diagonal(mixture.covariances[j]))
+        five_errors = 5 / math.sqrt(len(mine))
+        np.testing.assert_allclose((mine.mean(axis=0) - mixture.means[j]) / sd, 0, atol=five_errors)
+        excess = (np.cov(mine.T) - mixture.covariances[j]) / np.outer(sd, sd)
+        np.testing.assert_allclose(excess, 0, atol=math.sqrt(2) * five_errors)
+
+
+def test_a_seed_gives_the_same_sample_and_none_another(mixture):
+    X, labels = mixture.sample(100, seed=3)
+    X_again, labels_again = mixture.sample(100, seed=3)
+    np.testing.assert_array_equal(X, X_again)
+    np.testing.assert_array_equal(labels, labels_again)
+    assert not np.array_equal(mixture.sample(100)[0], mixture.sample(100)[0])
+
+
+def test_a_sample_may_be_empty_but_not_less(mixture):
+    assert mixture.sample(0)[0].shape == (0, 2)
+    with pytest.raises(InputError, match="n is -1: ask for 0 rows or more"):
+        mixture.sample(-1)
+
+
+def test_scoring_and_fitting_arrays_load_no_spark():
+    code = (
+        "import sys; from sparkgmm import Mixture, fit_array; "
+        "print(*sorted({m.split('.')[0] for m in sys.modules} "
+        "& {'pyspark', 'py4j', 'pandas', 'pyarrow', 'sklearn', 'pydantic'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
