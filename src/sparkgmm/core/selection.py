@@ -22,9 +22,13 @@ from sparkgmm.errors import FitError
 from sparkgmm.mixture import Array, Mixture, n_parameters
 
 CRITERIA = ("bic", "aic", "icl")
-# Without regularisation, a variance below this share of the feature's own counts as a spike.
+# A variance below this share of the feature's own is none, nor is one that regularisation exceeds
+# a thousandfold.
 _SPIKE = 1e-10
-# A component is at the floor where regularisation makes up a third of its variance ...
+_NO_WIDTH = 1e-3
+# A component of few rows (so many times the least) is suspect where regularisation makes up a third
+# of its variance ...
+_FEW = 5
 _AT_FLOOR = 3.0
 # ... in a direction in which the data as a whole are this many times wider.
 _WIDER = 100.0
@@ -47,7 +51,8 @@ class Candidate:
     `log_likelihoods` has one value a pass, the best so far. `distance` is in nats a row.
     `n_dropped` components could not be kept, so that `k` is that many below what was asked for.
     `n_agreeing` of `n_starts` starts ended in this optimum. `held_out` is the mean log-likelihood
-    of rows that a refit did not see, or None. `degenerate` says why the candidate must not win, or
+    of rows that a refit did not see, or None. `regularised` is the share of the narrowest variance
+    that is reg_covar. `degenerate` says why the candidate must not win, or
     is None.
     """
 
@@ -66,6 +71,7 @@ class Candidate:
     n_starts: int
     n_agreeing: int
     held_out: float | None
+    regularised: float
     degenerate: str | None
 
     @property
@@ -131,6 +137,7 @@ class Candidate:
             n_starts=winner.n_starts,
             n_agreeing=winner.n_agreeing,
             held_out=held_out,
+            regularised=regularised(state.model, frame, settings.reg_covar),
             degenerate=reason,
         )
 
@@ -143,23 +150,40 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
     """
     if state.collapsed:
         return "a component lost its rows or its volume"
+    needed = rows_needed(state.model.covariance_type, len(profile.mean))
+    counts = np.full(len(state.model.parameters.weights), np.inf)
     if state.moments is not None:
         counts = state.moments.counts * profile.rows_per_weight
-        needed = rows_needed(state.model.covariance_type, len(profile.mean))
-        if (counts < needed).any():
-            return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
-    for j, covariance in enumerate(_distinct_covariances(state.model, frame)):
-        values, vectors = np.linalg.eigh(covariance)
-        narrow = values <= _AT_FLOOR * max(reg_covar, _SPIKE)
-        if narrow.any():
-            V = vectors[:, narrow]
-            if np.linalg.eigvalsh(V.T @ frame.correlation @ V)[-1] > _WIDER * values[narrow].max():
-                share = math.sqrt(max(values[0], 0.0))
-                return (
-                    f"component {j} is a spike: its narrowest standard deviation is {share:.2g} "
-                    "of the data's, at the floor of the regularisation"
-                )
+    if (counts < needed).any():
+        return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
+    covariances = _distinct_covariances(state.model, frame)
+    owners = counts if len(covariances) == len(counts) else [counts.sum()]
+    for j, (covariance, count) in enumerate(zip(covariances, owners, strict=True)):
+        if _is_spike(covariance, frame, reg_covar, few_rows=count < _FEW * needed):
+            return (
+                f"component {j} is a spike: {count:.3g} rows without width in some direction in "
+                "which the data are wide"
+            )
     return None
+
+
+def _is_spike(covariance: Array, frame: Frame, reg_covar: float, few_rows: bool) -> bool:
+    """Tell rows that are equal in some direction, or few and nearly so."""
+    values, vectors = np.linalg.eigh(covariance)
+    if few_rows:
+        narrow = values <= _AT_FLOOR * max(reg_covar, _SPIKE)
+    else:
+        narrow = values - reg_covar <= max(_NO_WIDTH * reg_covar, _SPIKE)
+    if not narrow.any():
+        return False
+    V = vectors[:, narrow]
+    return bool(np.linalg.eigvalsh(V.T @ frame.correlation @ V)[-1] > _WIDER * values[narrow].max())
+
+
+def regularised(model: Model, frame: Frame, reg_covar: float) -> float:
+    """Return how much of the narrowest variance of any component is regularisation, 0 to 1."""
+    widths = np.linalg.eigvalsh(_distinct_covariances(model, frame))
+    return float(min(1.0, reg_covar / max(widths.min(), 1e-300)))
 
 
 def _distinct_covariances(model: Model, frame: Frame) -> Array:
@@ -189,6 +213,6 @@ def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
         reasons = "; ".join(f"k={c.k} {c.covariance_type}: {c.degenerate}" for c in candidates)
         raise FitError(
             f"every candidate is degenerate ({reasons}): lower model.k, try covariance_type diag "
-            "or tied, raise model.reg_covar, or look for outliers and repeated rows"
+            "or tied, look for outliers and repeated rows, or raise model.reg_covar if it is 0"
         )
     return min(sound, key=lambda c: (getattr(c, criterion), c.n_parameters))

@@ -31,6 +31,9 @@ from sparkgmm.spark.source import Features, find_features, read
 from sparkgmm.spark.storage import Folder, input_files
 from sparkgmm.version import __version__
 
+# Regularisation that makes up more of a component's narrowest variance is told.
+_BINDING = 0.1
+
 
 @dataclass
 class Stopwatch:
@@ -299,6 +302,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "n_starts": candidate.n_starts,
         "n_starts_at_this_optimum": candidate.n_agreeing,
         "n_components_dropped": candidate.n_dropped,
+        "regularised_share": candidate.regularised,
         "degenerate": candidate.degenerate,
     }
 
@@ -359,6 +363,12 @@ def _summary(result: Fit, criterion: str, path: str) -> str:
         f"{chosen.n_iter} passes",
         f"run {path}",
     ]
+    if chosen.regularised > _BINDING:
+        lines.insert(
+            0,
+            f"model.reg_covar is {chosen.regularised:.0%} of the narrowest variance: lower it if "
+            "components may be that narrow\n",
+        )
     if chosen.n_dropped:
         lines.insert(0, f"{chosen.n_dropped} component(s) found no rows of their own: dropped\n")
     return "\n".join(lines)
