@@ -96,8 +96,16 @@ def test_a_step_taken_back_clears_the_history():
     assert anderson.extrapolate(c, d) is d
 
 
-def test_steps_that_grow_are_not_extrapolated():
+def test_steps_that_grow_in_one_direction_are_lengthened_to_leave_a_saddle():
     anderson = Anderson()
     a, b, c = points([0.0, 0.0], [1.0, 1.0], [3.0, 3.0])
+    anderson.extrapolate(a, b)
+    ahead = pack(anderson.extrapolate(b, c)) - pack(b)
+    np.testing.assert_allclose(ahead, 2 * (pack(c) - pack(b)), atol=1e-12)
+
+
+def test_steps_that_grow_and_turn_are_not_extrapolated():
+    anderson = Anderson()
+    a, b, c = points([0.0, 0.0], [1.0, 1.0], [3.0, -2.0])
     anderson.extrapolate(a, b)
     assert anderson.extrapolate(b, c) is c

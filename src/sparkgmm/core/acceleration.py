@@ -17,6 +17,8 @@ from sparkgmm.mixture import Array
 DEPTH = 5
 # By how much the reach of an extrapolation grows and shrinks.
 GROWTH = 2.0
+# Steps of EM that get longer and whose directions have a cosine above this lead away from a saddle.
+ALIGNED = 0.9
 # Directions that the history hardly tells apart are left out of the least-squares problem.
 _RCOND = 1e-7
 
@@ -80,16 +82,18 @@ class Anderson:
     """Extrapolates the fixed point of EM from its last few steps (type II, Walker and Ni).
 
     It waits until the steps of EM get shorter: before that EM is not linear yet, and the history
-    tells nothing. A step goes at most `reach` EM steps beyond the plain one; the reach grows while
-    steps at its end succeed and shrinks when one has to be taken back (as the step length of
+    tells nothing. But where they get longer in one direction EM is leaving a saddle, and a multiple
+    of its step is taken. A step goes at most `reach` EM steps beyond the plain one; the reach grows
+    while steps at its end succeed and shrinks when one has to be taken back (as the step length of
     SQUAREM does, Varadhan and Roland 2008, section 5).
     """
 
     def __init__(self, depth: int = DEPTH) -> None:
+        self._depth = depth
         self._points: deque[Array] = deque(maxlen=depth + 1)
         self._residuals: deque[Array] = deque(maxlen=depth + 1)
         self._reach = 1.0
-        self._last_length = np.inf
+        self._last = (np.inf, np.zeros(0))
 
     def take_back(self) -> None:
         """Start anew, after a step that fell."""
@@ -99,21 +103,28 @@ class Anderson:
 
     def extrapolate(self, current: Model, plain: Model) -> Model:
         """Return the next point, from where we are and where the plain EM step leads."""
+        if not self._depth:
+            return plain
         weight = metric(plain)
         point = pack(current)
         residual = pack(plain) - point
-        length = float(np.linalg.norm(residual * weight))
-        if length > self._last_length:
+        direction = residual * weight
+        length = float(np.linalg.norm(direction))
+        last_length, last_direction = self._last
+        self._last = (length, direction)
+        if length > last_length:
             self._points.clear()
             self._residuals.clear()
-        self._last_length = length
+            if direction @ last_direction > ALIGNED * length * last_length:
+                self._reach *= GROWTH
+                return unpack(point + residual * self._reach, plain)
         self._points.append(point)
         self._residuals.append(residual)
         if len(self._points) < 2:
             return plain
         dF = np.diff(np.array(self._residuals), axis=0).T
         dG = np.diff(np.array(self._points), axis=0).T + dF
-        gamma = np.linalg.lstsq(dF * weight[:, None], residual * weight, rcond=_RCOND)[0]
+        gamma = np.linalg.lstsq(dF * weight[:, None], direction, rcond=_RCOND)[0]
         beyond = -dG @ gamma
         excess = float(np.linalg.norm(beyond * weight)) / max(self._reach * length, 1e-300)
         if excess > 1:

@@ -16,16 +16,14 @@ from sparkgmm.core.initialisation import k_means_plus_plus, model_of
 from sparkgmm.core.profile import Frame
 from sparkgmm.mixture import Array, Mixture
 
-# So many components are tried to be split at a time, the worst described first.
-_MOVES = 8
-
 
 def split_and_merge(
-    model: Model, Z: Array, w: Array, frame: Frame, rng: np.random.Generator
+    model: Model, Z: Array, w: Array, frame: Frame, rng: np.random.Generator, most: int
 ) -> list[Model]:
     """Return models in which one component of k >= 3 is split and the two most alike are merged.
 
-    `Z` (n, d) are rows in standardised coordinates with weights `w` (n,).
+    `Z` (n, d) are rows in standardised coordinates with weights `w` (n,). At most `most` moves, of
+    the components that are described worst.
     """
     weights, means, _ = model.parameters
     k = len(weights)
@@ -33,7 +31,7 @@ def split_and_merge(
         return []
     R = Mixture(weights, means, expand(model, frame)).responsibilities(Z).T
     proposals = []
-    for split in _worst_described(R, model, Z, w, frame)[:_MOVES]:
+    for split in _worst_described(R, model, Z, w, frame)[:most]:
         kept, freed = _most_alike(R, w, without=split)
         halves = _halves(R[split], Z, w, rng)
         if halves is None:

@@ -11,9 +11,9 @@ from sparkgmm.core.covariance import Model, Moments, n_features
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, SETTLING_ROUNDS, model_around, settle
 from sparkgmm.core.moves import split_and_merge
-from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.profile import Frame, Profile, take_rows
 from sparkgmm.core.repair import Reseed, reseeder, weakest, without
-from sparkgmm.core.rows import Rows, scan_blocks
+from sparkgmm.core.rows import Rows, cut, scan_blocks
 from sparkgmm.core.selection import Winner, flaw
 from sparkgmm.core.statistics import Kernel, Scan, Sums
 from sparkgmm.mixture import Array
@@ -21,16 +21,21 @@ from sparkgmm.mixture import Array
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be told apart.
 _PILOT_TOL = 1e-5
-# Splitting and merging goes on so often, each proposal for so many passes, while it gains so much.
-_IMPROVEMENTS = 6
-_TRIAL_PASSES = 15
+# Splitting and merging goes on so often, with so many proposals of so many passes, while it gains
+# so much a row and has not cost more than so many floating-point operations.
+_IMPROVEMENTS = 10
+_PROPOSALS = 20
+_TRIAL_PASSES = 30
 _WORTH_IT = 1e-6
+_IMPROVEMENT_FLOPS = 2e11
 # Runs whose mean log-likelihoods differ by less ended in the same optimum.
 _SAME = 1e-5
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
 _CHEAP_PASS = 2e8
 _HALVING_PASSES = 12
+# Where they are dear, starts are first told apart on a part of the sample, for two halvings.
+_SCREENED = 4
 
 
 @dataclass(frozen=True)
@@ -94,17 +99,33 @@ def pilot(rows: Rows, search: Search, frame: Frame, progress: Progress | None) -
 
     settings = replace(settings, tol=max(settings.tol, _PILOT_TOL))
     n_rows = sum(block.n_rows for block in rows.sample)
-    race = Race(
-        draw_starts(rows, search, frame),
-        sampled,
-        rows.profile,
-        settings,
-        scan,
-        progress,
-        reseed_from(rows, search, frame),
-    )
+    starts = draw_starts(rows, search, frame)
+    if not rows.complete and n_rows * flops_a_row(starts) > _CHEAP_PASS:
+        starts = screen(starts, rows, frame, settings)
+    reseed = reseed_from(rows, search, frame)
+    race = Race(starts, sampled, rows.profile, settings, scan, progress, reseed)
     race.run(n_rows)
     return improve(race, rows, search, n_rows)
+
+
+def screen(
+    starts: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings
+) -> list[Trajectory]:
+    """Run many starts for a while on a part of the sample; return the best quarter of each kind."""
+    whole = take_rows(rows.sample, np.arange(sum(block.n_rows for block in rows.sample)))
+    part = cut(take_rows([whole], np.arange(0, whole.n_rows, _SCREENED)))
+
+    def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
+        return scan_blocks([part], kernels)
+
+    settings = replace(settings, max_iter=2 * _HALVING_PASSES)
+    race = Race(starts, frame.over(part), rows.profile, settings, scan)
+    race.run(whole.n_rows)
+    return [
+        Trajectory(state.model, wanted=state.wanted)
+        for states in race.by_kind().values()
+        for state in states[: -(-len(states) // 4)]
+    ]
 
 
 def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
@@ -112,14 +133,18 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     Z, w = few_rows(rows, race.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     best = race.best()
-    open_kinds = set(best)
+    # passes over all the rows are the user's to limit: a run that used them up gets no more
+    open_kinds = {kind for kind, s in best.items() if s.converged or not rows.complete}
+    spent = 0.0
     for _ in range(_IMPROVEMENTS):
-        proposals = [
-            Trajectory(model, wanted=best[kind].wanted)
-            for kind in sorted(open_kinds)
-            for model in split_and_merge(best[kind].model, Z, w, race.frame, rng)
-        ]
-        if not proposals:
+        proposals = []
+        for kind in sorted(open_kinds):
+            cost = flops_a_row([best[kind]]) * n_rows * _TRIAL_PASSES
+            most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
+            moved = split_and_merge(best[kind].model, Z, w, race.frame, rng, most)
+            proposals += [Trajectory(model, wanted=best[kind].wanted) for model in moved]
+            spent += cost * len(moved)
+        if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
             break
         trial = race.again(proposals, replace(race.settings, max_iter=_TRIAL_PASSES))
         trial.run(n_rows)
@@ -211,12 +236,16 @@ class Race:
             height = leader.log_likelihood - self.frame.log_volume
             self._progress(self.n_passes, live, height, leader.distance)
 
-    def best(self) -> dict[tuple[str, int], Trajectory]:
-        """Return the best sound run of each kind, or the best at all where none is sound."""
+    def by_kind(self) -> dict[tuple[str, int], list[Trajectory]]:
+        """Return the runs of each kind, the best first."""
         kinds: dict[tuple[str, int], list[Trajectory]] = {}
         for state in self.states:
             kinds.setdefault(state.kind, []).append(state)
-        return {kind: min(states, key=self.rank) for kind, states in kinds.items()}
+        return {kind: sorted(states, key=self.rank) for kind, states in kinds.items()}
+
+    def best(self) -> dict[tuple[str, int], Trajectory]:
+        """Return the best sound run of each kind, or the best at all where none is sound."""
+        return {kind: states[0] for kind, states in self.by_kind().items()}
 
     def winner(self, state: Trajectory) -> Winner:
         """Count the starts of the state's kind that ended where it is."""
