@@ -176,3 +176,10 @@ def test_well_separated_clusters_in_many_dimensions_are_recovered(d, k, n, apart
     np.testing.assert_allclose(found.mixture.weights, 1 / k, rtol=1e-6)
     R = found.mixture.responsibilities(X)
     assert R.max(axis=1).min() > 1 - 1e-9
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e8, 1.7e12])
+def test_three_hundred_dimensions_at_any_offset_are_told_apart(offset: float) -> None:
+    X, labels = clusters(np.random.default_rng(5), 3, 300, 1500, 40.0)
+    found = fit_array(X + offset, 3, n_init=2, covariance_type="diag")
+    assert adjusted_rand_score(labels, found.mixture.predict(X + offset)) == 1.0

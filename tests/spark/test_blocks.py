@@ -228,3 +228,11 @@ def test_on_a_full_disk_the_blocks_travel_in_the_row(
     assert list(local_directory.iterdir()) == []
     for a, b in zip(before, values(row, PLAIN), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("d", "dtype", "weighted"), [(2, "float32", False), (10, "float64", True)])
+def test_what_is_kept_is_hardly_more_than_the_raw_rows(d: int, dtype: str, weighted: bool) -> None:
+    layout = Layout(d, dtype, vector=False, weighted=weighted)
+    n = block_rows(d)
+    raw = n * (d * np.dtype(dtype).itemsize + 8 * weighted)
+    assert sum(layout.sizes(n)) <= 1.001 * raw

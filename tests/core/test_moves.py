@@ -1,0 +1,54 @@
+"""Splitting and merging: the way out of an optimum that EM cannot leave."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data_sets import clusters
+from sparkgmm import fit_array
+from sparkgmm.core.covariance import Model, Parameters, to_mixture
+from sparkgmm.core.moves import split_and_merge
+from sparkgmm.core.profile import Block, Frame, Profile
+
+
+def stuck(d: int = 2) -> tuple[np.ndarray, Frame, Model]:
+    """Three clusters, and a model with two components on one of them and one on two."""
+    X, _ = clusters(np.random.default_rng(0), 3, d, 900, separation=12.0)
+    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), None)))
+    Z = (X - frame.shift) / frame.scale
+    labels = np.arange(900) % 3
+    one, rest = Z[labels == 0], Z[labels != 0]
+    means = np.array([one.mean(0) - 0.01, one.mean(0) + 0.01, rest.mean(0)])
+    covariances = np.array([np.cov(one.T), np.cov(one.T), np.cov(rest.T)])
+    return Z, frame, Model("full", Parameters(np.full(3, 1 / 3), means, covariances))
+
+
+def test_a_move_frees_the_doubled_component_for_the_crowded_one() -> None:
+    Z, frame, model = stuck()
+    moved = split_and_merge(model, Z, np.ones(900), frame, np.random.default_rng(0), most=1)
+    assert len(moved) == 1
+    unit = Frame(np.zeros(2), np.ones(2), np.eye(2), 1.0)
+    labels = to_mixture(moved[0], unit).predict(Z)
+    truth = np.arange(900) % 3
+    # each cluster is one component's own
+    assert len({(a, b) for a, b in zip(labels, truth, strict=True)}) == 3
+
+
+def test_two_components_are_too_few_to_move() -> None:
+    Z, frame, model = stuck()
+    two = Model("full", Parameters(*(a[:2] for a in model.parameters)))
+    assert split_and_merge(two, Z, np.ones(900), frame, np.random.default_rng(0), most=5) == []
+
+
+def test_a_fit_from_the_worst_of_starts_finds_all_clusters() -> None:
+    X, _ = clusters(np.random.default_rng(3), 8, 4, 2400, separation=9.0)
+    heights = [fit_array(X, 8, n_init=1, seed=s).log_likelihood for s in range(5)]
+    np.testing.assert_allclose(heights, max(heights), rtol=1e-9)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_moves_are_proposed_than_asked_for(most: int) -> None:
+    Z, frame, model = stuck()
+    moved = split_and_merge(model, Z, np.ones(900), frame, np.random.default_rng(0), most)
+    assert len(moved) <= most
