@@ -33,6 +33,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "spark.sql.warehouse.dir": scratch / "warehouse",
         "spark.sql.shuffle.partitions": 2,
         "spark.ui.port": 0,
+        "spark.executorEnv.MKL_NUM_THREADS": 2,  # another than our default, which must not win
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     }
     confs = " ".join(f"--conf {key}={value}" for key, value in arguments.items())

@@ -92,7 +92,8 @@ def passes_table(two: list[Any], one: list[Any], peak_two: float) -> list[str]:
             seconds = both.get(peer)
             if seconds is None:
                 return "n/a"
-            return f"{seconds / n * 1e9:,.0f} ({seconds / ours:.1f}x)"
+            a_row = seconds / both["peer_n"]
+            return f"{a_row * 1e9:,.0f} ({a_row / (ours / n):.1f}x)"
 
         rows.append(
             [
@@ -143,6 +144,7 @@ def main() -> None:
     (WORK / "data").mkdir(parents=True, exist_ok=True)
     data = str(WORK / "data")
     peak_one, peak_two = matmul_gflops(1), matmul_gflops(2)
+    print(f"matrix products: {peak_one:.0f} and {peak_two:.0f} GFLOP/s", flush=True)
     program = build_armadillo()
     two = part("passes-two", "passes.py", 2, "local[2]", data, "yes", program)
     one = part("passes-one", "passes.py", 1, "local[1]", data, "no", "")

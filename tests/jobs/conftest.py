@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._watchdogs: dict[int, threading.Timer] = {}
 
     def write(self, name: str, *lines: str) -> str:
         """Write lines to a file and return its path."""
@@ -71,39 +73,43 @@ class Workplace:
         master: str = "local[1]",
         confs: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        stderr: int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
         """Submit the fit job, without waiting."""
         given = [
             part for key, value in (confs or {}).items() for part in ("--conf", f"{key}={value}")
         ]
         command = [str(SPARK_SUBMIT), "--master", master, *QUICK, *given]
-        return self._popen([*command, *self._job(arguments)], env)
+        return self._popen([*command, *self._job(arguments)], env, stderr)
 
     def finish(self, process: subprocess.Popen[str]) -> Done:
-        """Wait for a process; end all that it started if it takes too long."""
-        try:
-            out, err = process.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-        return Done(process.returncode, out, err, self.folder)
+        """Wait for a process."""
+        out, err = process.communicate()
+        self._watchdogs.pop(process.pid).cancel()
+        return Done(process.returncode, out, err or "", self.folder)
 
     def _job(self, arguments: tuple[str, ...]) -> list[str]:
         return [str(ROOT / "jobs" / "fit_gmm.py"), *arguments]
 
-    def _popen(self, command: list[str], env: Mapping[str, str] | None) -> subprocess.Popen[str]:
+    def _popen(
+        self, command: list[str], env: Mapping[str, str] | None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
         hidden = ("SPARK_HOME", "PYSPARK_", "PYTHONPATH", "SPARK_CONF_DIR")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             cwd=self.folder,
             env={**inherited, "SPARK_LOCAL_DIRS": str(self.folder / "local"), **(env or {})},
             start_new_session=True,  # so that its whole family can be ended, and nothing else
         )
+        watchdog = threading.Timer(TIMEOUT, os.killpg, (process.pid, signal.SIGKILL))
+        watchdog.start()
+        self._watchdogs[process.pid] = watchdog
+        return process
 
 
 Scenario = Callable[[Workplace], Any]

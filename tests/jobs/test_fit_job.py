@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +92,6 @@ def corrupt_parquet(at: Workplace) -> str:
     return str(path)
 
 
-def truncated_gzip(at: Workplace) -> str:
-    path = at.folder / "data.csv.gz"
-    lines = "a,b\n" + "".join(f"{i},{i * i % 97}\n" for i in range(50_000))
-    path.write_bytes(gzip.compress(lines.encode())[:-5000])
-    return str(path)
-
-
 def empty_file(at: Workplace) -> str:
     return at.write("data.csv")
 
@@ -117,9 +110,6 @@ FAILURES = {
     "a bad value": Failure(
         2, ["model.covariance_type is 'ful'", "'full'"], "model.covariance_type=ful", by="python"
     ),
-    "an extension that tells no format": Failure(
-        2, ["input.format is not set"], data=lambda at: at.write("data.txt", "1")
-    ),
     "an unknown key by spark-submit": Failure(2, ["did you mean model?"], "modl.k=3"),
     "an unknown format": Failure(2, ["input.format 'delta-lake'"], "input.format=delta-lake"),
     "a bad predicate": Failure(2, ["input.where 'a >'", "'a', 'b'"], "input.where=a >"),
@@ -127,9 +117,6 @@ FAILURES = {
         2,
         ["output.path", "data.csv/runs", "cannot be written"],
         "output.path={folder}/data.csv/runs",
-    ),
-    "a warm start from nowhere": Failure(
-        2, ["neither a whole run"], "model.warm_start={folder}/absent"
     ),
     # the input
     "a missing path": Failure(3, ["absent.csv", "does not exist"], data=absent),
@@ -144,10 +131,7 @@ FAILURES = {
     "text as a feature": Failure(
         3, ["'b'", "'n/a'"], "input.features=[a, b]", data=("a,b", "1,2", "2,n/a")
     ),
-    "invalid rows": Failure(
-        3, ["1 of 3 rows", "b null in 1", "quarantine"], data=("a,b", "1,2", "2,", "3,4")
-    ),
-    "no valid row": Failure(
+    "every row invalid": Failure(
         3, ["all 2 rows are invalid"], "input.invalid_rows=drop", data=("a,b", "NaN,1", "2,NaN")
     ),
     "fewer distinct rows than k": Failure(
@@ -160,21 +144,20 @@ FAILURES = {
         3, ["w negative in 1"], "input.weight=w", data=("a,b,w", "1,2,1", "2,4,-1", "5,3,1")
     ),
     "a corrupt Parquet file": Failure(3, ["data.parquet", "cannot be read"], data=corrupt_parquet),
-    "a truncated gzip file": Failure(3, ["data.csv.gz", "cannot be read"], data=truncated_gzip),
     # the fit
     "as many components as points": Failure(
         4, ["every candidate is degenerate"], "model.k=3", data=("a,b", *["1,1", "5,2", "3,9"] * 30)
     ),
 }
 SCENARIOS.update(FAILURES)
+STACKS = ("Traceback", "\tat ", "java.lang.", "Caused by")
 
 
-def check_one_line(done: Done, code: int) -> str:
+def check_one_line(done: Done, code: int, signs: Sequence[str] = STACKS) -> str:
     """Assert what holds of every error that a user can cause, and return its line."""
     assert done.code == code, done.err
     assert len(done.errors) == 1, done.err
-    for sign in ("Traceback", "\tat ", "java.lang.", "Caused by"):
-        assert sign not in done.err
+    assert [sign for sign in signs if sign in done.err] == []
     assert done.out == ""
     assert not (done.folder / "runs").exists()
     return done.errors[0]
@@ -184,8 +167,11 @@ def check_one_line(done: Done, code: int) -> str:
 def test_an_error_of_the_user_is_one_line_with_its_code_and_publishes_nothing(
     outcome: Done, request: pytest.FixtureRequest
 ) -> None:
-    failure = FAILURES[request.node.callspec.params["outcome"]]
-    line = check_one_line(outcome, failure.code)
+    name = request.node.callspec.params["outcome"]
+    failure = FAILURES[name]
+    # A worker of PySpark's own looks for data sources written in Python; ending, it may speak up.
+    signs = STACKS[1:] if name == "an unknown format" else STACKS
+    line = check_one_line(outcome, failure.code, signs)
     assert [part for part in failure.parts if part not in line] == []
 
 
@@ -242,14 +228,18 @@ def executors_without_numpy(at: Workplace) -> Done:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     return at.spark_submit(
         *configuration(at, FAITHFUL),
-        env={"PYSPARK_PYTHON": str(bare / "bin/python"), "PYSPARK_DRIVER_PYTHON": sys.executable},
+        env={
+            "PYSPARK_PYTHON": str(bare / "bin/python"),
+            "PYSPARK_DRIVER_PYTHON": sys.executable,
+            "PYTHONPATH": str(ROOT / "src"),
+        },
     )
 
 
 @look_at("executors_without_numpy")
 def test_executors_without_numpy_are_told_with_the_remedy(outcome: Done) -> None:
     line = check_one_line(outcome, 2)
-    assert "missing on the executors" in line
+    assert "numpy is missing on the executors" in line
     assert "--archives" in line
 
 
@@ -308,6 +298,32 @@ def test_an_existing_run_is_left_alone_with_exit_code_zero(outcome: tuple[Done, 
     assert again.out == ""
     assert len(re.findall("first exists .* left alone", again.err)) == 1
     assert "reading the rows" not in again.err
+
+
+@scenario
+def on_a_terminal(at: Workplace) -> tuple[int, str, str]:
+    """Give the job a terminal for its standard error; return what came on it and on stdout."""
+    ours, theirs = pty.openpty()
+    process = at.start(*configuration(at, FAITHFUL), stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123
+        while chunk := terminal.read(4096):  # an OSError where the last writer has gone
+            shown += chunk
+    done = at.finish(process)
+    return done.code, done.out, shown.decode()
+
+
+@look_at("on_a_terminal")
+def test_on_a_terminal_a_bar_moves_and_the_result_alone_is_on_stdout(
+    outcome: tuple[int, str, str],
+) -> None:
+    code, out, shown = outcome
+    assert code == 0, shown
+    assert "\x1b[2K" in shown
+    assert "nats a row" in shown
+    assert "\x1b" not in out
+    assert out.lstrip().startswith("component")
 
 
 @scenario
@@ -378,13 +394,15 @@ def killed(at: Workplace) -> Done:
     earlier.mkdir(parents=True)
     (earlier / "manifest.json").write_text("{}")
     (at.folder / "runs" / "LATEST").write_text("before\n")
-    endless = ["model.k=6", "model.tol=1e-300", "model.max_iter=100000", "output.run_id=after"]
+    endless = ["model.k=6", "model.tol=1e-15", "model.max_iter=100000", "output.run_id=after"]
     process = at.start(*configuration(at, large_input(at), *endless), confs=ON_EXECUTORS)
     assert process.stderr is not None
-    told, deadline = "", time.monotonic() + 120
-    while "EM pass" not in told and process.poll() is None and time.monotonic() < deadline:
-        told += process.stderr.readline()
-    os.killpg(process.pid, signal.SIGKILL)
+    told = ""
+    for line in process.stderr:
+        told += line
+        if "EM pass" in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
     done = at.finish(process)
     return type(done)(done.code, done.out, told + done.err, done.folder)
 

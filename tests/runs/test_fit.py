@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
@@ -425,6 +426,15 @@ def test_an_unfinished_run_is_done_again(fit: Fit) -> None:
     (run.folder / "manifest.json").unlink()
     fit(output={"run_id": "a"}, model={"k": 3})
     assert run.mixture.k == 3
+
+
+def test_a_file_that_breaks_off_is_refused(fit: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "data.csv.gz"
+    lines = "a,b\n" + "".join(f"{i},{i * i % 97}\n" for i in range(50_000))
+    path.write_bytes(gzip.compress(lines.encode())[:-5000])
+    with pytest.raises(InputError, match=r"data\.csv\.gz.* cannot be read"):
+        fit(input={"path": str(path)})
+    assert nothing_published(tmp_path)
 
 
 def test_a_run_that_fails_leaves_the_earlier_ones_as_they_were(fit: Fit, tmp_path: Path) -> None:

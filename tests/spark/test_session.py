@@ -10,17 +10,24 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.spark.session import DEFAULTS, ship_package, start_session
 
+OVERRIDDEN = "spark.executorEnv.MKL_NUM_THREADS"
 
-@pytest.mark.parametrize("key", sorted(DEFAULTS))
+
+@pytest.mark.parametrize("key", sorted(DEFAULTS.keys() - {OVERRIDDEN}))
 def test_the_session_has_the_defaults_that_keep_the_bits_the_same(
     spark: SparkSession, key: str
 ) -> None:
     assert spark.sparkContext.getConf().get(key) == DEFAULTS[key]
 
 
+def test_sparks_own_progress_bar_is_off_beside_ours(spark: SparkSession) -> None:
+    assert spark.sparkContext.getConf().get("spark.ui.showConsoleProgress") == "false"
+
+
 def test_what_the_user_set_stays(spark: SparkSession) -> None:
+    assert OVERRIDDEN in DEFAULTS
+    assert spark.sparkContext.getConf().get(OVERRIDDEN) == "2"
     assert spark.sparkContext.master == "local[2]"
-    assert spark.conf.get("spark.sql.shuffle.partitions") == "2"
 
 
 def test_a_running_session_is_taken_and_not_replaced(spark: SparkSession) -> None:

@@ -70,6 +70,19 @@ def test_a_list_a_glob_and_a_folder_read_all_their_files(
 
 
 @pytest.mark.parametrize(
+    ("name", "extension"), [("table", "parquet"), ("table", "csv"), ("table.v2", "orc")]
+)
+def test_the_files_of_a_folder_tell_its_format(
+    spark: SparkSession, tmp_path: Path, expected: DataFrame, name: str, extension: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "_SUCCESS").touch()
+    write(tmp_path / name, extension)
+    df = read(spark, str(tmp_path / name), options={"header": True})
+    assert_df_equality(df, expected, ignore_row_order=True, ignore_nullable=True)
+
+
+@pytest.mark.parametrize(
     ("path", "found"),
     [
         ("a.csv", "csv"),
@@ -258,6 +271,15 @@ def test_a_file_without_a_header_is_suspected(spark: SparkSession, write_csv: Wr
     df = read(spark, write_csv("a,b", "1,2"))
     with pytest.raises(InputError, match="does the file have a header"):
         find_features(df, ["a"], None)
+
+
+@pytest.mark.parametrize("features", [None, ["a"]])
+def test_a_header_without_rows_is_told_as_such(
+    spark: SparkSession, write_csv: WriteCsv, features: list[str] | None
+) -> None:
+    df = read(spark, write_csv("a,b"), options={"header": True})
+    with pytest.raises(InputError, match="the input has no rows"):
+        find_features(df, features, None)
 
 
 def test_a_column_that_stands_twice_is_refused(spark: SparkSession) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs.config import load_config
+from sparkgmm.runs.streams import direct_errors
 from sparkgmm.version import __version__
 
 
@@ -21,7 +22,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _fit_parser() -> _Parser:
     parser = _Parser(
-        prog="fit_gmm", description="Fit a Gaussian mixture to a table and write the run."
+        prog="fit_gmm",
+        description="Fit a Gaussian mixture to a table and write the run.",
+        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="the configuration, YAML")
     parser.add_argument(
@@ -48,6 +51,7 @@ def _fit_parser() -> _Parser:
 def fit_main(argv: Sequence[str] | None = None) -> int:
     """Run the fit job and return its exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    direct_errors()
     try:
         options = _fit_parser().parse_args(arguments)
         _fit(options)

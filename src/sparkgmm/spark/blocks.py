@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def block_maker(
 
         context = TaskContext.get()
         partition = 0 if context is None else context.partitionId()
+        _end_quietly()
         tally, buffer, profile = Tally(layout), _Buffer(layout), None
         with _Store(layout) as store:
             for arrow_batch in batches:
@@ -135,6 +137,18 @@ def block_maker(
         yield _as_batch(row)
 
     return make_blocks
+
+
+def _end_quietly() -> None:
+    """Have a worker end at its first write to a task that Spark gave up, or when it is let go.
+
+    PySpark's own way is a traceback about a broken pipe on the terminal.
+    """
+    from pyspark import TaskContext
+
+    if TaskContext.get() is not None:  # a worker of Spark's
+        with contextlib.suppress(AttributeError, ValueError):  # not on Windows, not in a thread
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _joined(profile: Profile | None, more: Profile) -> Profile:
@@ -377,6 +391,7 @@ blocks are not here. It reads all rows: PySpark 4.3 stalls 10 s where one stops 
 
 def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> OnPartition:
     def run(rows: Iterable[BlockRow]) -> Iterator[tuple[int, Any]]:
+        _end_quietly()
         for row in rows:
             blocks = blocks_of(row, layout)
             result = None if blocks is None else function(row.partition, blocks)

@@ -35,7 +35,7 @@ from sparkgmm.spark.blocks import (
     pick,
     statistics,
 )
-from sparkgmm.spark.source import Features
+from sparkgmm.spark.source import NO_ROWS, Features
 from sparkgmm.spark.trouble import translate
 
 # Blocks of no more than this are fetched and scanned on the driver: an empty Spark job costs more.
@@ -250,7 +250,7 @@ class described:  # noqa: N801
 
 def _nothing_left(read: Read) -> str:
     if read.counts.read == 0:
-        return "the input has no rows: give a file with data, or check input.where"
+        return NO_ROWS
     if read.counts.invalid == read.counts.read:
         return (
             f"all {read.counts.read} rows are invalid: check input.features, and input.options "

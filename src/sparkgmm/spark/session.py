@@ -26,7 +26,6 @@ DEFAULTS = {
     "spark.executorEnv.MKL_NUM_THREADS": "1",
     # Rows reach the Python workers a third faster (Spark 4.1 and later; others ignore it).
     "spark.python.unix.domain.socket.enabled": "true",
-    "spark.ui.showConsoleProgress": "false",
 }
 
 
@@ -43,24 +42,25 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
         problem = java_problem()
         if problem:
             raise ConfigurationError(problem)
+    SparkContext._ensure_initialized()  # the JVM knows what the user set, SparkConf asks it
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
     conf.setIfMissing("spark.app.name", name)
+    conf.set("spark.ui.showConsoleProgress", "false")  # PySpark sets it; a job has its own bar
     if (conf.get("spark.master") or "local").startswith("local"):
         # here the workers are of this machine: the driver's own Python unless another is named
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
-        _quiet(conf)
+        _quiet()
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if not str(spark.sparkContext.master).startswith("local["):
         ship_package(spark)
     return spark
 
 
-def _quiet(conf: SparkConf) -> None:
+def _quiet() -> None:
     """Have the JVM log by our rules before the SparkContext says its first word."""
-    SparkContext._ensure_initialized(conf=conf)
     jvm = SparkContext._jvm
     assert jvm is not None
     if any(

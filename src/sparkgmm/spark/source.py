@@ -34,6 +34,7 @@ EXTENSIONS = {
     ".ndjson": "json",
     ".orc": "orc",
 }
+NO_ROWS = "the input has no rows: give a file with data, or check input.where"
 _COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
 
 
@@ -110,7 +111,7 @@ def format_of(path: object) -> str:
 def _format_inside(spark: SparkSession, path: object) -> str | None:
     """Tell the format of a folder by the first file in it whose extension is known."""
     first = path[0] if isinstance(path, list | tuple) and path else path
-    if not isinstance(first, str) or PurePosixPath(first.rstrip("/")).suffix:
+    if not isinstance(first, str) or PurePosixPath(first).suffix.lower() in EXTENSIONS:
         return None
     try:
         names = (info.path for info in Folder(spark, first).files())
@@ -204,6 +205,7 @@ def find_features(
             if isinstance(field.dataType, NumericType) and field.name != weight
         )
         if not names:
+            _check_rows(df)
             raise InputError(
                 f"the input has no numeric column (columns: {_typed(df)}): name the features in "
                 "input.features, or check input.options (header, sep, inferSchema)"
@@ -257,6 +259,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
         or (isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType))
     ):
         return
+    _check_rows(df)
     example = _example(df, name) if isinstance(dtype, StringType) else ""
     remedy = (
         "one vector or array column stands alone, not among others"
@@ -267,6 +270,12 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
         f"{key} names column {name!r}, which is of type {dtype.simpleString()}, not a number"
         f"{example}: {remedy}"
     )
+
+
+def _check_rows(df: DataFrame) -> None:
+    """Tell an input without rows, whose columns are all text if the schema was inferred."""
+    if df.isEmpty():
+        raise InputError(NO_ROWS)
 
 
 def _example(df: DataFrame, name: str) -> str:
