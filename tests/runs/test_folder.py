@@ -177,3 +177,20 @@ def test_json_is_strict_whatever_numbers_it_is_given(value: Any, expected: Any) 
     assert "NaN" not in text
     assert "Infinity" not in text
     assert json.loads(text) == {"value": expected}
+
+
+def test_an_overwrite_that_fails_leaves_the_old_run_as_it_was(
+    published: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {info.path: published.read_bytes(info.path) for info in published.files()}
+    write = Folder.write
+
+    def full(self: Folder, name: str, content: bytes) -> None:
+        if name == "manifest.json":
+            raise OSError("No space left on device")
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        RunFolder(published, "before").publish({"model.json": b"{}"}, None, {})
+    assert {info.path: published.read_bytes(info.path) for info in published.files()} == before

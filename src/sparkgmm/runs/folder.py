@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,35 +48,40 @@ class RunFolder:
     ) -> None:
         """Write everything, the manifest last, and then move LATEST here.
 
-        A run that was here before stops to exist first, so that no reader mixes the two. If
-        anything fails, what was written goes and LATEST stays where it was.
+        A whole run that is here already is replaced only once the new one is whole beside it. If
+        anything fails, what was written goes, and the old run and LATEST stay as they were.
         """
-        self._folder.delete(MANIFEST)
-        self._folder.delete()
+        draft = self._folder
+        if self.is_whole():
+            draft = self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
+        draft.delete()
         try:
             for name, content in files.items():
-                self._folder.write(name, content)
+                draft.write(name, content)
             if rejected is not None:
-                rejected.write.parquet(self._folder.child("rejected").uri)
-            listed = self._checksums(files)
-            text = to_json({**manifest, "files": listed})
-            self._folder.write(MANIFEST, text.encode())
+                rejected.write.parquet(draft.child("rejected").uri)
+            listed = _checksums(draft, files)
+            draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
         except BaseException:
-            self._folder.delete()
+            draft.delete()
             raise
+        if draft is not self._folder:
+            self._folder.delete()
+            draft.move(self._folder)
         self._root.replace(LATEST, f"{self.run_id}\n".encode())
 
-    def _checksums(self, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-        listed = []
-        for info in self._folder.files():
-            if info.path.endswith(".crc"):
-                continue
-            content = files.get(info.path)
-            if content is None:
-                content = self._folder.read_bytes(info.path)
-            digest = hashlib.sha256(content).hexdigest()
-            listed.append({"path": info.path, "bytes": len(content), "sha256": digest})
-        return listed
+
+def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    listed = []
+    for info in folder.files():
+        if info.path.endswith(".crc"):
+            continue
+        content = files.get(info.path)
+        if content is None:
+            content = folder.read_bytes(info.path)
+        digest = hashlib.sha256(content).hexdigest()
+        listed.append({"path": info.path, "bytes": len(content), "sha256": digest})
+    return listed
 
 
 def load_mixture(folder: Folder) -> Mixture:
