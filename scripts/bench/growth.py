@@ -14,10 +14,10 @@ from data import Recipe
 from sparkgmm.spark.session import start_session
 
 GRID = [
-    *((n, 10, 8, "32m") for n in (100_000, 1_000_000, 10_000_000, 30_000_000)),
-    *((1_000_000, 10, k, "32m") for k in (2, 32)),
-    *((1_000_000, d, 8, "32m") for d in (2, 30)),
-    *((10_000_000, 10, 8, split) for split in ("8m", "128m")),
+    *((n, 10, 8, "64m") for n in (100_000, 1_000_000, 10_000_000, 30_000_000)),
+    *((1_000_000, 10, k, "64m") for k in (2, 32)),
+    *((1_000_000, d, 8, "64m") for d in (2, 30)),
+    *((10_000_000, 10, 8, split) for split in ("16m", "256m")),
 ]
 
 

@@ -18,7 +18,7 @@ from sparkgmm.spark.java import java_problem
 
 DEFAULTS = {
     # Partitions by the data alone, never by the number of cores: the same bits everywhere.
-    "spark.sql.files.maxPartitionBytes": "32m",
+    "spark.sql.files.maxPartitionBytes": "64m",
     "spark.sql.files.minPartitionNum": "1",
     # A worker's matrix products run on its own core.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
