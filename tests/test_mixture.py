@@ -388,3 +388,16 @@ def test_scoring_and_fitting_arrays_load_no_spark():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "covariances"),
+    [
+        ("diag", [[[1, 0.2], [0.2, 1]]] * 2),
+        ("tied", [np.eye(2), 2 * np.eye(2)]),
+        ("spherical", [np.diag([1.0, 2.0])] * 2),
+    ],
+)
+def test_covariances_that_contradict_their_type_are_refused(covariance_type, covariances):
+    with pytest.raises(InputError, match=f"which is not {covariance_type}: give"):
+        Mixture([0.5, 0.5], [[0, 0], [1, 1]], covariances, covariance_type)

@@ -86,6 +86,7 @@ class Mixture:
             raise InputError(f"features is {features!r}: give a list of {d} names")
         if features is not None and len(features) != d:
             raise InputError(f"features holds {len(features)} names for {d} columns of means")
+        _check_structure(values[2], covariance_type)
         factors = _cholesky(values[2])
         fields: dict[str, Any] = {
             "weights": values[0],
@@ -345,6 +346,26 @@ def _checked(
     if asymmetry.any():
         raise InputError(f"covariance {int(np.argwhere(asymmetry)[0, 0])} is not symmetric")
     return w, m, 0.5 * (c + c.transpose(0, 2, 1))
+
+
+def _check_structure(covariances: Array, covariance_type: str) -> None:
+    """Refuse covariances that are not of the type that counts their parameters."""
+    d = covariances.shape[1]
+    variances = np.einsum("kii->ki", covariances)
+    like: Array = {
+        "full": covariances,
+        "tied": covariances[:1],
+        "diag": variances[:, :, None] * np.eye(d),
+        "spherical": variances[:, :1, None] * np.eye(d),
+    }[covariance_type]
+    sd = np.sqrt(np.abs(variances))
+    off = np.abs(covariances - like) > 1e-8 * sd[:, :, None] * sd[:, None, :]
+    if off.any():
+        j = int(np.argwhere(off)[0, 0])
+        raise InputError(
+            f"covariance {j} is {covariances[j].tolist()}, which is not {covariance_type}: give "
+            "covariances of that type, or covariance_type='full'"
+        )
 
 
 def _cholesky(covariances: Array) -> Array:

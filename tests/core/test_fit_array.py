@@ -154,3 +154,9 @@ def test_weights_count_in_the_pilot_sample_too():
 def test_too_few_rows_for_any_mixture_are_refused_in_words(n):
     with pytest.raises(SparkGmmError):
         fit_array(X[:n], 1)
+
+
+def test_components_that_had_to_be_dropped_are_told():
+    with pytest.warns(UserWarning, match="of 3 components found no rows"):
+        found = fit_array([[0.0], [1.0], [2.0]], 3)
+    assert found.mixture.k < 3

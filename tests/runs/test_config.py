@@ -263,3 +263,8 @@ def test_the_digest_tells_what_is_fitted_and_not_where_it_goes(load: Load) -> No
     assert load(MINIMAL, "output.path=elsewhere", "output.report=false").digest() == digest
     assert load(MINIMAL, "model.k=3").digest() != digest
     assert load(MINIMAL, "input.where=a > 1").digest() != digest
+
+
+@pytest.mark.parametrize("override", ["input.path=''", "input.path=[' ']", "output.path=''"])
+def test_an_empty_path_is_refused_before_anything_is_listed(load: Load, override: str) -> None:
+    assert "it is empty: give a path" in refused(load, MINIMAL, override)

@@ -292,3 +292,10 @@ def test_a_table_without_numbers_lists_what_it_has(spark: SparkSession) -> None:
     df = spark.createDataFrame([("a",)], "name string")
     with pytest.raises(InputError, match=r"no numeric column.*name: string"):
         find_features(df, None, None)
+
+
+def test_the_commonest_length_of_arrays_counts_and_not_that_of_the_first(
+    spark: SparkSession,
+) -> None:
+    df = spark.createDataFrame([([1.0],), ([1.0, 2.0],), ([3.0, 4.0],)], "v array<double>")
+    assert find_features(df, "v", None).names == ("v[0]", "v[1]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -93,6 +94,12 @@ def fit_array(
     )
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     chosen = fit(rows, search, starts=start).chosen
+    if chosen.n_dropped:
+        warnings.warn(
+            f"{chosen.n_dropped} of {k} components found no rows of their own and were dropped: "
+            "lower k or give more rows",
+            stacklevel=2,
+        )
     return FitResult(
         chosen.mixture,
         chosen.converged,
@@ -100,6 +107,18 @@ def fit_array(
         chosen.log_likelihood,
         chosen.log_likelihoods,
     )
+
+
+def _of_type(covariances: Array, covariance_type: str) -> Array:
+    """Return the covariances (k, d, d) nearest to the given ones that are of the type."""
+    if covariance_type == "full":
+        return covariances
+    if covariance_type == "tied":
+        return np.broadcast_to(covariances.mean(axis=0), covariances.shape)
+    variances = np.einsum("kii->ki", covariances)
+    if covariance_type == "spherical":
+        variances = np.repeat(variances.mean(axis=1, keepdims=True), variances.shape[1], axis=1)
+    return np.asarray(variances[:, :, None] * np.eye(variances.shape[1]))
 
 
 def _start(
@@ -128,7 +147,10 @@ def _start(
                 "a matrix of precisions_init is singular: give invertible ones"
             ) from None
     start = Mixture(
-        np.full(k, 1 / k) if weights is None else weights, means, covariances, covariance_type
+        np.full(k, 1 / k) if weights is None else weights,
+        means,
+        _of_type(covariances, covariance_type),
+        covariance_type,
     )
     if (start.k, start.d) != (k, d):
         raise InputError(f"means_init has shape {start.means.shape}: give {(k, d)}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -41,6 +42,13 @@ def _number(value: object) -> object:
     return value
 
 
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("it is empty: give a path")
+    return value
+
+
+Location = Annotated[StrictStr, AfterValidator(_not_blank)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Count = Annotated[StrictInt, Field(ge=1)]
 
@@ -62,7 +70,7 @@ class _Section(BaseModel):
 class InputConfig(_Section):
     """Where the rows are and which columns count."""
 
-    path: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    path: Location | Annotated[list[Location], Field(min_length=1)] | None = None
     format: StrictStr | None = None
     options: dict[StrictStr, Any] = {}
     features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
@@ -136,7 +144,7 @@ class ModelConfig(_Section):
 class OutputConfig(_Section):
     """Where the run goes."""
 
-    path: StrictStr
+    path: Location
     run_id: StrictStr | None = None
     report: StrictBool = True
 

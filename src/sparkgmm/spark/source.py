@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -34,6 +35,8 @@ EXTENSIONS = {
     ".ndjson": "json",
     ".orc": "orc",
 }
+# So many rows or files are looked at to tell what the others will be.
+_PEEK = 1000
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
 _COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
 
@@ -114,7 +117,7 @@ def _format_inside(spark: SparkSession, path: object) -> str | None:
     if not isinstance(first, str) or PurePosixPath(first).suffix.lower() in EXTENSIONS:
         return None
     try:
-        names = (info.path for info in Folder(spark, first).files())
+        names = (info.path for info in Folder(spark, first).files(most=_PEEK))
     except Exception:  # a glob or a file system that is not there: the reader will say what it is
         return None
     for name in names:
@@ -222,13 +225,15 @@ def find_features(
 
 
 def _vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
-    """Count the entries of a vector column in its first row that is not null."""
+    """Take the commonest length of a vector column's first rows that are not null."""
     dtype = df.schema[name].dataType
     column = quoted(df, name)
-    row = df.where(column.isNotNull()).select(F.size(as_array(df, name))).first()
-    if row is None or row[0] < 1:
+    first = df.where(column.isNotNull()).select(F.size(as_array(df, name))).take(_PEEK)
+    lengths = Counter(row[0] for row in first)
+    length = lengths.most_common(1)[0][0] if lengths else 0
+    if length < 1:
         raise InputError(f"column {name!r} holds no values in any row: give rows with features")
-    names = tuple(f"{name}[{i}]" for i in range(row[0]))
+    names = tuple(f"{name}[{i}]" for i in range(length))
     single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
     return Features(names, (), name, weight, single)
 

@@ -115,13 +115,14 @@ class Folder:
         """Delete a file or folder with all below it, if it is there."""
         self._fs.delete(self._at(name), True)
 
-    def files(self, name: str = "") -> list[FileInfo]:
-        """List all files below, in the order of their paths relative to this folder."""
+    def files(self, name: str = "", most: int | None = None) -> list[FileInfo]:
+        """List all files below, or the first that are found, by paths relative to this folder."""
         if not self.exists(name):
             return []
-        found, listing = [], self._fs.listFiles(self._at(name), True)
+        found: list[FileInfo] = []
+        listing = self._fs.listFiles(self._at(name), True)
         root = str(self._base.toUri().getPath()).rstrip("/") + "/"
-        while listing.hasNext():
+        while listing.hasNext() and (most is None or len(found) < most):
             status = listing.next()
             path = str(status.getPath().toUri().getPath()).removeprefix(root)
             found.append(FileInfo(path, status.getLen(), status.getModificationTime()))
