@@ -150,6 +150,7 @@ def main() -> None:
     one = part("passes-one", "passes.py", 1, "local[1]", data, "no", "")
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
+    choosing = part("choosing", "choosing.py", 2, data)
     large = hundred_million()
     text = (HERE / "template.md").read_text()
     for key, lines in {
@@ -169,6 +170,27 @@ def main() -> None:
                     f"{g['seconds'] / g['n'] * 1e9:.0f}",
                 ]
                 for g in growth
+            ],
+        ),
+        "choosing": table(
+            [
+                "data",
+                "k = 10 alone, s",
+                "k = 1 to 10, s",
+                "ratio",
+                "chosen",
+                "k = 1 to 5, 4 types, s",
+            ],
+            [
+                [
+                    c["data"],
+                    f"{c['one']:.1f}",
+                    f"{c['ten']:.1f}",
+                    f"{c['ten'] / c['one']:.1f}x",
+                    str(c["chosen"]),
+                    f"{c['types']:.1f} ({c['types_chosen']})",
+                ]
+                for c in choosing
             ],
         ),
         "large": [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+from machine import keep
 from passes import ours
 
 from data import Recipe
@@ -30,9 +30,7 @@ def main(root: str, out: str) -> None:
         spark.conf.set("spark.sql.files.maxPartitionBytes", split)
         times = sorted(ours(spark, folder, k))
         row = {"n": n, "d": d, "k": k, "split": split, "seconds": times[len(times) // 2]}
-        print(json.dumps(row), file=sys.stderr, flush=True)
-        results.append(row)
-        Path(out).write_text(json.dumps(results))
+        keep(results, row, out)
     spark.stop()
 
 

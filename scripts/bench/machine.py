@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
-import time
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +43,7 @@ def matmul_gflops(cores: int) -> float:
         "print(2 * 2000**3 / best / 1e9)"
     )
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [os.sys.executable, "-c", code]  # type: ignore[attr-defined]
+    command = [sys.executable, "-c", code]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
         for _ in range(cores)
@@ -49,8 +51,8 @@ def matmul_gflops(cores: int) -> float:
     return sum(float(process.communicate()[0]) for process in running)
 
 
-def seconds(function: object, *arguments: object) -> float:
-    """Time one call."""
-    start = time.perf_counter()
-    function(*arguments)  # type: ignore[operator]
-    return time.perf_counter() - start
+def keep(results: list[dict[str, Any]], row: dict[str, Any], out: str) -> None:
+    """Add a result, show it and save all so far."""
+    results.append(row)
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    Path(out).write_text(json.dumps(results))

@@ -5,7 +5,6 @@ Every log-likelihood is recomputed by one function at the parameters that each r
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import warnings
@@ -26,6 +25,8 @@ from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 
 sys.path.insert(0, str(Path(__file__).parent))
+from machine import keep
+
 from data import Recipe
 
 PROBLEMS = [
@@ -106,16 +107,14 @@ def main(root: str, flights: str, out: str) -> None:
     spark = start_session("benchmark")
     warm = Recipe("warm", 40_000, 5, 3, apart=2.0)
     solve(spark, "warm", str(warm.write(Path(root))), [f"x{i}" for i in range(5)], 3)
-    results = []
+    results: list[dict[str, Any]] = []
     problems = [
         (r.name, str(r.write(Path(root))), [f"x{i}" for i in range(r.d)], r.k) for r in PROBLEMS
     ]
     if flights:
         problems.insert(3, ("flights", flights, FLIGHTS, 6))
     for problem in problems:
-        results.append(solve(spark, *problem))
-        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
-        Path(out).write_text(json.dumps(results))
+        keep(results, solve(spark, *problem), out)
     spark.stop()
 
 

@@ -6,7 +6,6 @@ runs of more and of one iteration, so that their reading and starting do not cou
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,8 @@ from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 
 sys.path.insert(0, str(Path(__file__).parent))
+from machine import keep
+
 from data import Recipe
 
 # rows so that a pass of ours on two cores takes half a second or more
@@ -127,7 +128,7 @@ def armadillo(X: np.ndarray[Any, Any], k: int, program: str | None) -> float | N
 
 def main(master: str, root: str, peers: str, program: str, out: str) -> None:
     """Measure all shapes under one master; `peers` is yes or no."""
-    results = []
+    results: list[dict[str, Any]] = []
     for (d, k), n in SHAPES.items():
         folder = recipe(d, k, n).write(Path(root))
         spark = start_session("benchmark")
@@ -141,9 +142,7 @@ def main(master: str, root: str, peers: str, program: str, out: str) -> None:
             row["sklearn"] = sklearn(X, k)
             del X
             row["mllib"] = mllib(spark, files, k)
-        print(json.dumps(row), file=sys.stderr, flush=True)
-        results.append(row)
-        Path(out).write_text(json.dumps(results))
+        keep(results, row, out)
     spark.stop()
 
 

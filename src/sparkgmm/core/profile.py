@@ -34,6 +34,11 @@ def block_rows(d: int) -> int:
     return max(1024, _BLOCK_BYTES // (8 * d) // 1024 * 1024)
 
 
+def count_rows(blocks: Sequence[Block]) -> int:
+    """Return how many rows the blocks hold together."""
+    return sum(block.n_rows for block in blocks)
+
+
 def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
     """Gather rows by their ascending numbers, counted through all the blocks."""
     ends = np.cumsum([block.n_rows for block in blocks])

@@ -11,7 +11,7 @@ from sparkgmm.core.covariance import Model, Moments, n_features
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, SETTLING_ROUNDS, model_around, settle
 from sparkgmm.core.moves import split_and_merge
-from sparkgmm.core.profile import Frame, Profile, take_rows
+from sparkgmm.core.profile import Frame, Profile, count_rows, take_rows
 from sparkgmm.core.repair import Reseed, reseeder, weakest, without
 from sparkgmm.core.rows import Rows, cut, scan_blocks
 from sparkgmm.core.selection import Winner, flaw
@@ -98,7 +98,7 @@ def pilot(rows: Rows, search: Search, frame: Frame, progress: Progress | None) -
             return scan_blocks([rows.sample], kernels)
 
     settings = replace(settings, tol=max(settings.tol, _PILOT_TOL))
-    n_rows = sum(block.n_rows for block in rows.sample)
+    n_rows = count_rows(rows.sample)
     starts = draw_starts(rows, search, frame)
     if not rows.complete and n_rows * flops_a_row(starts) > _CHEAP_PASS:
         starts = screen(starts, rows, frame, settings)
@@ -112,15 +112,15 @@ def screen(
     starts: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings
 ) -> list[Trajectory]:
     """Run many starts for a while on a part of the sample; return the best quarter of each kind."""
-    whole = take_rows(rows.sample, np.arange(sum(block.n_rows for block in rows.sample)))
-    part = cut(take_rows([whole], np.arange(0, whole.n_rows, _SCREENED)))
+    n_rows = count_rows(rows.sample)
+    part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)))
 
     def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
         return scan_blocks([part], kernels)
 
     settings = replace(settings, max_iter=2 * _HALVING_PASSES)
     race = Race(starts, frame.over(part), rows.profile, settings, scan)
-    race.run(whole.n_rows)
+    race.run(n_rows)
     return [
         Trajectory(state.model, wanted=state.wanted)
         for states in race.by_kind().values()

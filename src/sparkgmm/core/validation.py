@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import Block, Frame, take_rows
+from sparkgmm.core.profile import Block, Frame, count_rows, take_rows
 from sparkgmm.core.rows import Rows, cut, scan_blocks
 from sparkgmm.core.search import Race, Search, flops_a_row
 from sparkgmm.core.statistics import Kernel, Scan, Sums
@@ -28,17 +28,16 @@ def held_out(
     Five folds of the sample: each candidate is refitted to four, from where it is, and measured on
     the fifth. None where the sample is too small to be cut.
     """
-    drawn = take_rows(rows.sample, np.arange(sum(block.n_rows for block in rows.sample)))
-    n = _affordable(states, drawn.n_rows)
-    numbers = np.arange(0, drawn.n_rows, max(1, drawn.n_rows // n))
+    n_rows = count_rows(rows.sample)
+    numbers = np.arange(0, n_rows, max(1, n_rows // _affordable(states, n_rows)))
     if len(numbers) < 2 * _FOLDS:
         return [None] * len(states)
     heights = np.zeros(len(states))
     weight = 0.0
     for fold in range(_FOLDS):
         hidden = np.arange(len(numbers)) % _FOLDS == fold
-        seen = cut(take_rows([drawn], numbers[~hidden]))
-        unseen = cut(take_rows([drawn], numbers[hidden]))
+        seen = cut(take_rows(rows.sample, numbers[~hidden]))
+        unseen = cut(take_rows(rows.sample, numbers[hidden]))
         refitted = _refit(states, seen, rows, search, frame)
         measured_in = frame.over(unseen)
         scan = Scan.of([state.model for state in refitted], measured_in)
