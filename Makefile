@@ -28,6 +28,10 @@ $(READY): requirements.lock requirements-build.lock pyproject.toml scripts/setup
 run: java $(READY)  ## fit CONF (default conf/faithful.yaml) through spark-submit --master MASTER (default local[*])
 	@$(BIN)/spark-submit --master '$(MASTER)' jobs/fit_gmm.py --config $(CONF)
 
+.PHONY: compare
+compare: java $(READY)  ## Old Faithful by sparkgmm, scikit-learn, MLlib and k-means (conf/compare.yaml)
+	@$(BIN)/spark-submit --master '$(MASTER)' jobs/compare_gmm.py --config $(or $(filter-out conf/faithful.yaml,$(CONF)),conf/compare.yaml)
+
 .PHONY: test
 test: java $(READY)  ## the whole test suite
 	@$(BIN)/python -m pytest
@@ -35,6 +39,10 @@ test: java $(READY)  ## the whole test suite
 .PHONY: test-fast
 test-fast: $(READY)  ## the tests that need no Spark
 	@$(BIN)/python -m pytest -m "not spark"
+
+.PHONY: browser
+browser:  ## install Debian's Chromium, in which the tests open the pages (as root)
+	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null
 
 .PHONY: lint
 lint: $(READY)  ## ruff, mypy --strict and the import contracts
@@ -47,6 +55,14 @@ lint: $(READY)  ## ruff, mypy --strict and the import contracts
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+.PHONY: picture
+picture: $(READY)  ## draw docs/faithful.png, the README's picture
+	@$(BIN)/python scripts/picture.py
+
+.PHONY: walkthrough
+walkthrough: java $(READY)  ## run docs/walkthrough.ipynb anew and keep its pictures
+	@$(BIN)/python scripts/walkthrough.py
 
 .PHONY: bench
 bench: java $(READY)  ## measure against the peers and write docs/benchmarks.md (about an hour, 20 GB of disk)

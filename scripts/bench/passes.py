@@ -44,7 +44,7 @@ SHAPES = {
     (100, 10): 160_000,
     (200, 10): 48_000,
 }
-PASSES = 5
+PASSES = 7
 # The peers, whose time a row does not depend on the number of rows, get two of the eight files.
 PEER_FILES = 2
 

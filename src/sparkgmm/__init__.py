@@ -10,14 +10,16 @@ from sparkgmm.version import __version__
 if TYPE_CHECKING:
     from sparkgmm.core.local import FitResult, fit_array
     from sparkgmm.mixture import Mixture
+    from sparkgmm.report.plot import plot
 
-__all__ = ["FitResult", "Mixture", "__version__", "fit_array"]
+__all__ = ["FitResult", "Mixture", "__version__", "fit_array", "plot"]
 
 # Imported where used: executors import this package too, and have numpy and pyarrow alone.
 _HOMES = {
     "FitResult": "sparkgmm.core.local",
     "Mixture": "sparkgmm.mixture",
     "fit_array": "sparkgmm.core.local",
+    "plot": "sparkgmm.report.plot",
 }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +17,15 @@ Array = NDArray[Any]
 Labels = NDArray[np.int64]
 
 FORMAT_VERSION = 1
+# A wide mixture is shown in a notebook by its first features.
+_SHOWN = 8
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-# Rows scored at a time, so that the work arrays (d + k values a row) stay in the cache.
-_CHUNK_BYTES = 2**20
+# Rows are scored so many at a time that the work arrays, 1 MiB, stay in the cache.
+_CHUNK_VALUES = 2**17
+# A log density may be wrong by this much, in nats, for the sake of speed.
+_TOLERATED = 1e-10
+# The polynomial is not worth it where it holds for rows within so many sds of the mean alone.
+_LEAST_REACH = 6.0
 
 
 def n_parameters(k: int, d: int, covariance_type: str) -> int:
@@ -30,6 +37,13 @@ def n_parameters(k: int, d: int, covariance_type: str) -> int:
         "spherical": k,
     }[covariance_type]
     return k - 1 + k * d + covariances
+
+
+class Scores(NamedTuple):
+    """Of n rows: the natural log of the density (n,), and P(component | row) (n, k)."""
+
+    log_density: Array
+    responsibilities: Array
 
 
 class Mixture:
@@ -52,6 +66,7 @@ class Mixture:
 
     __slots__ = (
         "_log_norms",
+        "_polynomial",
         "_whiteners",
         "covariance_type",
         "covariances",
@@ -67,6 +82,7 @@ class Mixture:
     features: tuple[str, ...] | None
     _whiteners: Array
     _log_norms: Array
+    _polynomial: _Polynomial | None
 
     def __init__(
         self,
@@ -88,15 +104,19 @@ class Mixture:
             raise InputError(f"features holds {len(features)} names for {d} columns of means")
         _check_structure(values[2], covariance_type)
         factors = _cholesky(values[2])
+        with np.errstate(divide="ignore"):
+            log_norms = np.log(values[0]) - 0.5 * d * math.log(2 * math.pi)
+        log_norms -= np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        whiteners = np.linalg.inv(factors)
         fields: dict[str, Any] = {
             "weights": values[0],
             "means": values[1],
             "covariances": values[2],
             "covariance_type": covariance_type,
             "features": None if features is None else tuple(map(str, features)),
-            "_whiteners": np.linalg.inv(factors),
-            "_log_norms": -0.5 * d * math.log(2 * math.pi)
-            - np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1),
+            "_whiteners": whiteners,
+            "_log_norms": log_norms,
+            "_polynomial": _Polynomial.of(*values, whiteners, log_norms),
         }
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
@@ -132,6 +152,32 @@ class Mixture:
             f"weights={np.array2string(self.weights, precision=4, separator=', ')})"
         )
 
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks: a row a component, means and standard deviations."""
+        names = list(self.features or [f"x{i}" for i in range(self.d)])
+        shown = min(self.d, _SHOWN)
+        more = [f"… {self.d - shown} more"] if shown < self.d else []
+        heads = ["component", "weight", *names[:shown], *more]
+        sd = np.sqrt(np.einsum("kii->ki", self.covariances))
+        rows = [
+            [
+                str(j),
+                f"{self.weights[j]:.4f}",
+                *(f"{self.means[j, i]:.6g} ± {sd[j, i]:.3g}" for i in range(shown)),
+                *[""] * len(more),
+            ]
+            for j in range(self.k)
+        ]
+        head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>"
+            for row in rows
+        )
+        return (
+            f"<table><caption>Gaussian mixture, {self.covariance_type} covariance, mean ± standard "
+            f"deviation</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
     @property
     def k(self) -> int:
         """The number of components."""
@@ -149,7 +195,7 @@ class Mixture:
 
     def log_density(self, X: ArrayLike) -> Array:
         """Return the natural log of the density at each row of X (n, d), shape (n,)."""
-        return self._by_chunks(X, lambda joint, rows: _log_sum_exp(joint), ())
+        return self._score(X, None)
 
     def responsibilities(self, X: ArrayLike) -> Array:
         """Return P(component | row) for X (n, d), shape (n, k): finite and summing to 1 a row.
@@ -157,17 +203,13 @@ class Mixture:
         A row so far out that its squared distances overflow goes to the component whose
         Mahalanobis distance grows slowest in its direction, which is the limit.
         """
+        return self.score(X).responsibilities
 
-        def softmax(joint: Array, rows: Array) -> Array:
-            far = ~np.isfinite(joint).any(axis=1)
-            if far.any():
-                joint[far] = self._log_joint_far_out(rows[far])
-            joint -= joint.max(axis=1, keepdims=True)
-            np.exp(joint, out=joint)
-            joint /= joint.sum(axis=1, keepdims=True)
-            return joint
-
-        return self._by_chunks(X, softmax, (self.k,))
+    def score(self, X: ArrayLike) -> Scores:
+        """Return log density and responsibilities of X (n, d), for the price of one of them."""
+        rows = np.asarray(X)
+        R = np.empty((*rows.shape[:1], self.k))
+        return Scores(self._score(rows, R), R)
 
     def predict(self, X: ArrayLike) -> Labels:
         """Return the most responsible component of each row of X (n, d), shape (n,)."""
@@ -256,58 +298,161 @@ class Mixture:
             model.get("features"),
         )
 
-    def _by_chunks(
-        self, X: ArrayLike, reduce: Callable[[Array, Array], Array], shape: tuple[int, ...]
-    ) -> Array:
-        """Apply `reduce` to the log joint density (rows, k) of a chunk of rows at a time."""
+    def _score(self, X: ArrayLike, R: Array | None) -> Array:
+        """Return the log density of X (n, d), and fill R (n, k) with the responsibilities.
+
+        Chunks are turned feature-major: then all that follows runs along the rows.
+        """
         rows = np.asarray(X)
         if rows.ndim != 2 or rows.shape[1] != self.d:
             raise InputError(f"X has shape {rows.shape}: give (n, {self.d})")
-        out = np.empty((len(rows), *shape))
-        step = max(64, _CHUNK_BYTES // (8 * (2 * self.d + self.k)))
+        log_density = np.empty(len(rows))
+        n_terms = 2 * self.d if self._polynomial is None else self._polynomial.eta.shape[1]
+        step = max(64, _CHUNK_VALUES // (n_terms + 2 * self.k))
+        work = np.empty((n_terms, min(step, len(rows))))
         for start in range(0, len(rows), step):
-            chunk = rows[start : start + step].astype(np.float64)
+            here = slice(start, start + step)
+            chunk = np.array(rows[here].T, dtype=np.float64, order="C")
             if not np.isfinite(chunk).all():
-                row = int(np.argmin(np.isfinite(chunk).all(axis=1)))
+                row = int(np.argmin(np.isfinite(chunk).all(axis=0)))
                 raise InputError(
-                    f"X holds {chunk[row].tolist()} in row {start + row}: give finite numbers"
+                    f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite numbers"
                 )
-            out[start : start + step] = reduce(self._log_joint(chunk), chunk)
-        return out
+            joint = self._log_joint(chunk, work[:, : chunk.shape[1]])
+            far = ~np.isfinite(joint.max(axis=0))
+            if far.any():
+                joint[:, far] = self._log_joint_far_out(chunk[:, far])
+            log_density[here] = _softmax(joint)
+            log_density[here][far] = -np.inf
+            if R is not None:
+                R[here] = joint.T
+        return log_density
 
-    def _log_joint(self, X: Array) -> Array:
-        """Return log(weight_j N(x_i | mean_j, covariance_j)), shape (n, k).
+    def _log_joint(self, X: Array, work: Array) -> Array:
+        """Return log(weight_j N(x_i | mean_j, covariance_j)) of X (d, n), shape (k, n)."""
+        if self._polynomial is None:
+            return self._log_joint_by_residuals(X)
+        joint, beyond = self._polynomial(X, work)
+        if beyond.any():
+            joint[:, beyond] = self._log_joint_by_residuals(X[:, beyond])
+        return joint
 
-        The residual is whitened by the inverse Cholesky factor, so nothing cancels.
-        """
-        joint = np.empty((len(X), self.k))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    def _log_joint_by_residuals(self, X: Array) -> Array:
+        """Do it a component at a time, the residual whitened, so that nothing cancels."""
+        joint = np.empty((self.k, X.shape[1]))
+        with np.errstate(over="ignore", invalid="ignore"):
             for j in range(self.k):
-                Y = self._whiteners[j] @ (X - self.means[j]).T
-                np.einsum("ij,ij->j", Y, Y, out=joint[:, j])
+                Y = self._whiteners[j] @ (X - self.means[j][:, None])
+                np.einsum("ij,ij->j", Y, Y, out=joint[j])
             joint *= -0.5
-            joint += self._log_norms + np.log(self.weights)
+            joint += self._log_norms[:, None]
         # inf - inf and 0 * inf on the way are overflows too: a distance without bound
         joint[np.isnan(joint)] = -np.inf
         return joint
 
     def _log_joint_far_out(self, X: Array) -> Array:
         """Stand in for the log joint density where all overflow: 0 for the nearest, else -inf."""
-        unit = np.maximum(np.abs(X).max(axis=1, keepdims=True), np.abs(self.means).max())
-        distance = np.full((len(X), self.k), np.inf)
+        unit = np.maximum(np.abs(X).max(axis=0), np.abs(self.means).max())
+        distance = np.full((self.k, X.shape[1]), np.inf)
         for j in np.flatnonzero(self.weights):
-            residual = X / unit - self.means[j] / unit
-            distance[:, j] = ((residual @ self._whiteners[j].T) ** 2).sum(axis=1)
-        nearest = np.argmin(distance, axis=1)
-        return np.where(np.arange(self.k) == nearest[:, None], 0.0, -np.inf)
+            residual = X / unit - self.means[j][:, None] / unit
+            distance[j] = ((self._whiteners[j] @ residual) ** 2).sum(axis=0)
+        nearest = np.argmin(distance, axis=0)
+        return np.where(np.arange(self.k)[:, None] == nearest, 0.0, -np.inf)
 
 
-def _log_sum_exp(joint: Array) -> Array:
-    """Return log(sum(exp(joint), axis=1)), never by exponentiating a raw density."""
-    top = joint.max(axis=1)
-    safe = np.where(np.isfinite(top), top, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.exp(joint - safe[:, None]).sum(axis=1)) + safe)
+class _Polynomial(NamedTuple):
+    """The log joint density as a polynomial: eta_j . T(z) with z = (x - shift) * factor.
+
+    T(z) = (1, z, z^2, z_i z_j), without the last where all covariances are diagonal: one product
+    serves all components. Its terms cancel where a component is narrow for its distance from the
+    shift, so it holds for rows within `reach` of the shift in every z: there the terms sum to less
+    than _TOLERATED over the precision of a float64.
+    """
+
+    shift: Array
+    factor: Array
+    eta: Array
+    reach: float
+
+    @classmethod
+    @np.errstate(all="ignore")
+    def of(
+        cls, weights: Array, means: Array, covariances: Array, whiteners: Array, log_norms: Array
+    ) -> _Polynomial | None:
+        """Return the polynomial, or None where it is not worth it."""
+        k, d = means.shape
+        if k <= d / 10 or (weights == 0).any():
+            return None
+        shift = weights @ means
+        spread = np.einsum("kii->ki", covariances) + (means - shift) ** 2
+        # a power of two: no digit changes
+        factor = np.exp2(-np.round(0.5 * np.log2(weights @ spread)))
+        m, V = (means - shift) * factor, whiteners / factor
+        reach = _reach(np.abs(m), np.abs(V))
+        if not reach >= _LEAST_REACH:  # or it is no number
+            return None
+        Vm = np.matmul(V, m[:, :, None])
+        Vt = np.swapaxes(V, 1, 2)
+        P = np.matmul(Vt, V)
+        n_diagonals = d if np.count_nonzero(covariances) > k * d else 1
+        quadratic = [-np.diagonal(P, s, 1, 2) for s in range(n_diagonals)]
+        quadratic[0] = 0.5 * quadratic[0]
+        constant = log_norms[:, None] - 0.5 * (Vm * Vm).sum(axis=1)
+        eta = np.concatenate([constant, np.matmul(Vt, Vm)[:, :, 0], *quadratic], axis=1)
+        return cls(shift[:, None], factor[:, None], eta, reach)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def __call__(self, X: Array, T: Array) -> tuple[Array, Array]:
+        """Return the log joint density of X (d, n), (k, n), and where it does not hold, (n,).
+
+        T is room for the monomials.
+        """
+        z = T[1 : 1 + len(X)]
+        np.subtract(X, self.shift, out=z)
+        z *= self.factor
+        fill_monomials(z, T)
+        if max(z.max(), -z.min()) <= self.reach:
+            beyond = np.zeros(X.shape[1], dtype=bool)
+        else:
+            beyond = np.abs(z).max(axis=0) > self.reach
+        return self.eta @ T, beyond
+
+
+def _reach(m: Array, V: Array) -> float:
+    """Return r such that for |z| <= r the terms of |V (z - m)|^2 / 2 sum to what is tolerated.
+
+    m (k, d) and V (k, d, d) are absolute values. The precision V^T V is rounded too, from terms
+    that may be larger than it is, so the bound is by |V|^T |V|.
+    """
+    A = np.matmul(np.swapaxes(V, 1, 2), V)
+    a = A.sum(axis=(1, 2))
+    b = np.einsum("kij,kj->k", A, m)
+    c = np.einsum("ki,kij,kj->k", m, A, m)
+    terms = 2 * _TOLERATED / np.finfo(np.float64).eps
+    return float(((np.sqrt(b * b + a * (terms - c)) - b) / a).min())
+
+
+def fill_monomials(X: Array, T: Array) -> None:
+    """Fill T around its rows 1..d, which already hold X; a diagonal of x x^T at a time."""
+    d = len(X)
+    T[0] = 1.0
+    row = 1 + d
+    for s in range(d):
+        if row == len(T):
+            return
+        np.multiply(X[: d - s], X[s:], out=T[row : row + d - s])
+        row += d - s
+
+
+def _softmax(joint: Array) -> Array:
+    """Turn log joint densities (k, n) into responsibilities; return the log densities (n,)."""
+    top = joint.max(axis=0)
+    joint -= top
+    np.exp(joint, out=joint)
+    norm = joint.sum(axis=0)
+    joint /= norm
+    return np.asarray(np.log(norm) + top)
 
 
 def _weights(sample_weight: ArrayLike) -> Array:

@@ -75,12 +75,12 @@ def scan_blocks(
     return total(sums)
 
 
-def draw_rows(n_rows: int, seed: int) -> Array:
-    """Return the ascending numbers of the rows of the pilot sample, drawn without replacement."""
-    if n_rows <= PILOT_ROWS:
+def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
+    """Return the ascending numbers of so many rows, drawn without replacement."""
+    if n_rows <= most:
         return np.arange(n_rows)
     rng = np.random.default_rng([seed, n_rows])
-    return np.sort(rng.choice(n_rows, PILOT_ROWS, replace=False, shuffle=False))
+    return np.sort(rng.choice(n_rows, most, replace=False, shuffle=False))
 
 
 def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:

@@ -39,7 +39,7 @@ from sparkgmm.core.covariance import (
     variances,
 )
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.mixture import Array
+from sparkgmm.mixture import Array, fill_monomials
 
 # T of a chunk of rows is about 1 MiB, a second-level cache; measured best from d = 2 to 50.
 _CHUNK_VALUES = 2**17
@@ -120,7 +120,7 @@ class NaturalKernel:
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             T = T_buffer[:, : rows.stop - start]
-            _sufficient(_standardise(block, rows, self.frame, T[1 : 1 + d]), T)
+            fill_monomials(_standardise(block, rows, self.frame, T[1 : 1 + d]), T)
             w = None if block.weights is None else block.weights[rows]
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
                 T_used = T[: eta.shape[1]]
@@ -133,18 +133,6 @@ class NaturalKernel:
             for g, bounds in enumerate(self.bounds)
             for c in range(len(bounds) - 1)
         ]
-
-
-def _sufficient(X: Array, T: Array) -> None:
-    """Fill T around its rows 1..d, which already hold X; a diagonal of x x^T at a time."""
-    d = len(X)
-    T[0] = 1.0
-    row = 1 + d
-    for s in range(d):
-        if row == len(T):
-            return
-        np.multiply(X[: d - s], X[s:], out=T[row : row + d - s])
-        row += d - s
 
 
 def natural_parameters(model: Model, frame: Frame) -> Array:

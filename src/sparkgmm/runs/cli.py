@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
-from sparkgmm.runs.config import load_config
+from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.runs.streams import direct_errors
 from sparkgmm.version import __version__
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Plan = Callable[["SparkSession", Any], str]
+Run = Callable[["SparkSession", Any, argparse.Namespace], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the jobs differ in; `steps` imports Spark and returns how to plan and how to run."""
+
+    name: str
+    description: str
+    schema: type[Any]
+    steps: Callable[[], tuple[Plan, Run]]
+    can_overwrite: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,12 +38,8 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigurationError(f"{message} ({self.format_usage().strip()})")
 
 
-def _fit_parser() -> _Parser:
-    parser = _Parser(
-        prog="fit_gmm",
-        description="Fit a Gaussian mixture to a table and write the run.",
-        allow_abbrev=False,
-    )
+def _parser(job: _Job) -> _Parser:
+    parser = _Parser(prog=f"{job.name}_gmm", description=job.description, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="FILE", help="the configuration, YAML")
     parser.add_argument(
         "--set",
@@ -38,9 +52,10 @@ def _fit_parser() -> _Parser:
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and schema, write nothing"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="redo a run whose run_id exists already"
-    )
+    if job.can_overwrite:
+        parser.add_argument(
+            "--overwrite", action="store_true", help="redo a run whose run_id exists already"
+        )
     parser.add_argument(
         "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
     )
@@ -50,11 +65,58 @@ def _fit_parser() -> _Parser:
 
 def fit_main(argv: Sequence[str] | None = None) -> int:
     """Run the fit job and return its exit code."""
+    text = "Fit a Gaussian mixture to a table and write the run."
+    return _main(_Job("fit", text, FitConfig, _fit_steps, can_overwrite=True), argv)
+
+
+def score_main(argv: Sequence[str] | None = None) -> int:
+    """Run the score job and return its exit code."""
+    text = "Score the rows of a table by a fitted Gaussian mixture and write them."
+    return _main(_Job("score", text, ScoreConfig, _score_steps), argv)
+
+
+def compare_main(argv: Sequence[str] | None = None) -> int:
+    """Run the compare job and return its exit code."""
+    text = "Fit a table by this and by other software and show where they differ."
+    return _main(_Job("compare", text, CompareConfig, _compare_steps), argv)
+
+
+def _fit_steps() -> tuple[Plan, Run]:
+    from sparkgmm.runs.fit import plan, run_fit
+    from sparkgmm.runs.terminal import Terminal
+
+    def run(spark: SparkSession, config: FitConfig, options: argparse.Namespace) -> None:
+        run_fit(spark, config, Terminal(), options.overwrite)
+
+    return plan, run
+
+
+def _score_steps() -> tuple[Plan, Run]:
+    from sparkgmm.runs.score import plan_score, run_score
+    from sparkgmm.runs.terminal import Terminal
+
+    def run(spark: SparkSession, config: ScoreConfig, options: argparse.Namespace) -> None:
+        run_score(spark, config, Terminal())
+
+    return plan_score, run
+
+
+def _compare_steps() -> tuple[Plan, Run]:
+    from sparkgmm.runs.compare import plan_compare, run_compare
+    from sparkgmm.runs.terminal import Terminal
+
+    def run(spark: SparkSession, config: CompareConfig, options: argparse.Namespace) -> None:
+        run_compare(spark, config, Terminal())
+
+    return plan_compare, run
+
+
+def _main(job: _Job, argv: Sequence[str] | None) -> int:
+    """Run a job; what a user can mend is one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     direct_errors()
     try:
-        options = _fit_parser().parse_args(arguments)
-        _fit(options)
+        _run(job, _parser(job).parse_args(arguments))
     except SparkGmmError as error:
         if "--verbose" in arguments:
             import traceback
@@ -65,20 +127,19 @@ def fit_main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _fit(options: argparse.Namespace) -> None:
-    config = load_config(options.config, options.overrides)
+def _run(job: _Job, options: argparse.Namespace) -> None:
+    config = load_config(options.config, options.overrides, job.schema)
     # Spark is imported only once the configuration is known to be right
-    from sparkgmm.runs.fit import plan, run_fit
-    from sparkgmm.runs.terminal import Terminal
+    plan, run = job.steps()
     from sparkgmm.spark.session import start_session
 
-    spark = start_session("sparkgmm fit", options.verbose)
+    spark = start_session(f"sparkgmm {job.name}", options.verbose)
     try:
         if options.dry_run:
             described = plan(spark, config)
             print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True))
             print(described)
         else:
-            run_fit(spark, config, Terminal(), options.overwrite)
+            run(spark, config, options)
     finally:
         spark.stop()

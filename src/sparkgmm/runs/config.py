@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar, overload
 
 import yaml
 from pydantic import (
@@ -63,26 +63,20 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _distinct_if_listed(value: Any) -> Any:
+    return _distinct(value) if isinstance(value, list) else value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputConfig(_Section):
-    """Where the rows are and which columns count."""
+class _Source(_Section):
+    """Where the rows are."""
 
     path: Location | Annotated[list[Location], Field(min_length=1)] | None = None
     format: StrictStr | None = None
     options: dict[StrictStr, Any] = {}
-    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
-    weight: StrictStr | None = None
-    where: StrictStr | None = None
-    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
-    constant_features: Literal["fail", "drop"] = "fail"
-
-    @field_validator("features")
-    @classmethod
-    def _features_distinct(cls, value: Any) -> Any:
-        return _distinct(value) if isinstance(value, list) else value
 
     @field_validator("options")
     @classmethod
@@ -93,9 +87,25 @@ class InputConfig(_Section):
         return value
 
     @model_validator(mode="after")
-    def _somewhere(self) -> InputConfig:
+    def _somewhere(self) -> Self:
         if self.path is None and self.format is None:
             raise ValueError("path is missing: give the file or folder to read")
+        return self
+
+
+class InputConfig(_Source):
+    """Where the rows are and which columns count."""
+
+    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    weight: StrictStr | None = None
+    where: StrictStr | None = None
+    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    constant_features: Literal["fail", "drop"] = "fail"
+
+    _distinct = field_validator("features")(_distinct_if_listed)
+
+    @model_validator(mode="after")
+    def _weight_apart(self) -> Self:
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
         return self
@@ -156,30 +166,101 @@ class OutputConfig(_Section):
         return value
 
 
-class FitConfig(_Section):
-    """A fit job's configuration."""
+class ScoreInputConfig(_Source):
+    """Where the rows to score are; their features are the model's."""
 
-    input: InputConfig
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    output: OutputConfig
+    where: StrictStr | None = None
+    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
+
+
+ScoreColumn = Literal["component", "probability", "log_density"]
+
+
+class ScoreOutputConfig(_Section):
+    """Where the scored rows go, and with which columns."""
+
+    path: Location
+    format: Literal["parquet", "orc", "json", "csv"] = "parquet"
+    mode: Literal["error", "overwrite", "append"] = "error"
+    columns: Annotated[list[ScoreColumn], Field(min_length=1)] = [
+        "component",
+        "probability",
+        "log_density",
+    ]
+    keep: Literal["all"] | list[StrictStr] = "all"
+    outlier_quantile: Annotated[Number, Field(gt=0, lt=1)] | None = None
+
+    _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+
+
+class PeersConfig(_Section):
+    """Whom to compare with."""
+
+    peers: Annotated[list[Literal["sklearn", "mllib", "kmeans"]], Field(min_length=1)] = [
+        "sklearn",
+        "mllib",
+        "kmeans",
+    ]
+    sample_rows: Count = 200_000
+
+    _distinct = field_validator("peers")(_distinct)
+
+
+class CompareOutputConfig(_Section):
+    """Where the comparison goes."""
+
+    path: Location
+
+
+class _Job(_Section):
+    """The configuration of a job: each has rows to read."""
 
     def resolved(self) -> dict[str, Any]:
         """Return all keys with their values, single choices as single values, secrets masked."""
         values = self.model_dump()
+        model = values["model"]
         for key in ("k", "covariance_type"):
-            if len(values["model"][key]) == 1:
-                values["model"][key] = values["model"][key][0]
+            if isinstance(model, dict) and len(model[key]) == 1:
+                model[key] = model[key][0]
         options = values["input"]["options"]
         values["input"]["options"] = {
             key: "***" if _SECRET.search(key) else value for key, value in options.items()
         }
         return values
 
+
+class FitConfig(_Job):
+    """A fit job's configuration."""
+
+    input: InputConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    output: OutputConfig
+
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""
         values = self.model_dump(exclude={"output"})
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+class ScoreConfig(_Job):
+    """A score job's configuration; `model` is a run or an output root."""
+
+    input: ScoreInputConfig
+    model: Location
+    output: ScoreOutputConfig
+
+
+class CompareConfig(_Job):
+    """A compare job's configuration."""
+
+    input: InputConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    compare: PeersConfig = Field(default_factory=PeersConfig)
+    output: CompareOutputConfig
+
+
+AnyConfig = TypeVar("AnyConfig", FitConfig, ScoreConfig, CompareConfig)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -203,8 +284,12 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> FitConfig:
-    """Read a YAML file, lay `a.b=value` overrides over it and check the result.
+@overload
+def load_config(path: str, overrides: Sequence[str] = ()) -> FitConfig: ...
+@overload
+def load_config(path: str, overrides: Sequence[str], schema: type[AnyConfig]) -> AnyConfig: ...
+def load_config(path: str, overrides: Sequence[str] = (), schema: type[_Job] = FitConfig) -> _Job:
+    """Read a YAML file, lay `a.b=value` overrides over it and check the result by a schema.
 
     Raises
     ------
@@ -221,15 +306,15 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> FitConfig:
     values = _parse(text, f"--config {path!r}")
     if not isinstance(values, dict):
         raise ConfigurationError(
-            f"--config {path!r} holds {type(values).__name__}, not sections: write input:, model: "
-            "and output:"
+            f"--config {path!r} holds {type(values).__name__}, not sections: write "
+            + ", ".join(f"{name}:" for name in schema.model_fields)
         )
     for override in overrides:
         _override(values, override)
     try:
-        return FitConfig.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors(include_url=False)]
+        problems = [_problem(detail, schema) for detail in error.errors(include_url=False)]
         raise ConfigurationError("; ".join(dict.fromkeys(problems))) from None
 
 
@@ -258,16 +343,19 @@ def _override(values: dict[str, Any], override: str) -> None:
     here[parts[-1]] = _parse(value, f"--set {override!r}")
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     """Say one thing that is wrong: dotted path, value met, remedy."""
     location = [str(part) for part in detail["loc"]]
-    known = [part for part in location if part in _words()]
-    path = ".".join(known or location)
+    keys = list(_keys(schema))
+    words = {part for key in keys for part in key.split(".")}
+    path = ".".join([part for part in location if part in words] or location)
     if detail["type"] == "extra_forbidden":
         path = ".".join(location)
-        near = _nearest(path)
-        hint = f"did you mean {near}?" if near else f"valid keys are {', '.join(_siblings(path))}"
-        return f"unknown key {path}: {hint}"
+        near = _nearest(path, keys)
+        valid = ", ".join(_siblings(path, keys))
+        return f"unknown key {path}: " + (
+            f"did you mean {near}?" if near else f"valid keys are {valid}"
+        )
     if detail["type"] == "missing":
         return f"{'.'.join(location)} is missing: set it"
     message = detail["msg"].removeprefix("Value error, ")
@@ -277,29 +365,25 @@ def _problem(detail: ErrorDetails) -> str:
     return f"{path} is {detail['input']!r}: {message}"
 
 
-def _keys(model: type[BaseModel] = FitConfig, prefix: str = "") -> Iterator[str]:
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             yield from _keys(field.annotation, f"{prefix}{name}.")
 
 
-def _words() -> set[str]:
-    return {part for key in _keys() for part in key.split(".")}
-
-
-def _siblings(path: str) -> list[str]:
+def _siblings(path: str, keys: Sequence[str]) -> list[str]:
     parent = path.rpartition(".")[0]
-    return [key for key in _keys() if key.rpartition(".")[0] == parent]
+    return [key for key in keys if key.rpartition(".")[0] == parent]
 
 
-def _nearest(path: str) -> str | None:
+def _nearest(path: str, keys: Sequence[str]) -> str | None:
     """Return the valid key nearest to an unknown one: of its name, in its section, anywhere."""
     name = path.rpartition(".")[2]
-    leaves = {key.rpartition(".")[2]: key for key in _keys()}
+    leaves = {key.rpartition(".")[2]: key for key in keys}
     if name in leaves:
         return leaves[name]
-    siblings = {key.rpartition(".")[2]: key for key in _siblings(path)}
+    siblings = {key.rpartition(".")[2]: key for key in _siblings(path, keys)}
     near = difflib.get_close_matches(name, siblings, 1, 0.5)
     if near:
         return siblings[near[0]]

@@ -15,13 +15,15 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import Fit, check, fit
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Winner, choose
 from sparkgmm.core.statistics import Scan
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.config import FitConfig, ModelConfig
+from sparkgmm.report.views import Membership, Sample
+from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ModelConfig
 from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, to_json
 from sparkgmm.runs.terminal import Terminal, candidate_table, component_table
 from sparkgmm.spark.mllib import assemble, fit_mllib
@@ -55,30 +57,35 @@ class Stopwatch:
         return self.seconds[step]
 
 
-def open_input(spark: SparkSession, config: FitConfig) -> tuple[DataFrame, Features]:
+def open_input(
+    spark: SparkSession, config: FitConfig | CompareConfig
+) -> tuple[DataFrame, Features]:
     """Open the input and resolve its features, without reading the rows."""
     source = config.input
     df = read(spark, source.path, source.format, source.options, source.where)
     return df, find_features(df, source.features, source.weight)
 
 
-def plan(spark: SparkSession, config: FitConfig) -> str:
-    """Say in words what the job would do."""
+def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[str]:
+    """Say in words what would be read and fitted, a line each."""
     df, features = open_input(spark, config)
     files = df.inputFiles()
     size = sum(info.n_bytes for info in input_files(spark, files))
     candidates = len(config.model.k) * len(config.model.covariance_type)
     names = ", ".join(features.names[:12]) + (", ..." if len(features.names) > 12 else "")
-    return "\n".join(
-        [
-            f"reads    {len(files)} file(s), {size:,} bytes",
-            f"features {len(features.names)} ({features.dtype}): {names}",
-            f"weight   {features.weight or 'none: every row counts once'}",
-            f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
-            f"{config.model.n_init} start(s) each",
-            f"writes   {config.output.path}/{config.output.run_id or '<time>-' + config.digest()}",
-        ]
-    )
+    return [
+        f"reads    {len(files)} file(s), {size:,} bytes",
+        f"features {len(features.names)} ({features.dtype}): {names}",
+        f"weight   {features.weight or 'none: every row counts once'}",
+        f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
+        f"{config.model.n_init} start(s) each",
+    ]
+
+
+def plan(spark: SparkSession, config: FitConfig) -> str:
+    """Say in words what the job would do."""
+    run_id = config.output.run_id or "<time>-" + config.digest()
+    return "\n".join([*plan_input(spark, config), f"writes   {config.output.path}/{run_id}"])
 
 
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
@@ -105,25 +112,28 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     with ExitStack() as held:
         with terminal.reading(lambda: _tasks(spark)):
             blocks = held.enter_context(Blocks(df, features, config.input.path))
-        _judge(blocks.read, features, config)
-        blocks, features, dropped = _without_constants(df, blocks, features, config, held)
+        judge(blocks.read, features, config.input.invalid_rows)
+        blocks, features, dropped = without_constants(df, blocks, features, config.input, held)
         found = blocks.read
         seconds = watch.lap("read")
         terminal.say(_what_was_read(found, blocks, features, dropped, seconds))
-        result = _fit(df, blocks, features, config.model, start, terminal)
+        rows = blocks.rows(config.model.seed)
+        result = _fit(df, rows, features, config.model, start, terminal)
     watch.lap("fit")
-    chosen = result.chosen
+    membership = Membership(result.chosen.mixture, Sample.of(rows))
     quarantine = rejected(df, features) if config.input.invalid_rows == "quarantine" else None
-    metrics = _metrics(result, found, dropped)
+    metrics = _metrics(result, found, dropped, watch)
+    manifest = _manifest(spark, config, run_id, started, df)
+    pages = _report(config, result, rows.profile, membership, metrics, manifest, terminal)
+    watch.lap("report")
     files = {
-        "components/part-00000.snappy.parquet": components_parquet(chosen.mixture),
-        "model.json": to_json(_model(chosen)).encode(),
-        "metrics.json": to_json(
-            {**metrics, "seconds": sum(watch.seconds.values()), "seconds_by_step": watch.seconds}
-        ).encode(),
+        "components/part-00000.snappy.parquet": components_parquet(result.chosen.mixture),
+        "model.json": to_json(_model(result.chosen, features, membership)).encode(),
+        "metrics.json": to_json(_metrics(result, found, dropped, watch)).encode(),
+        **pages,
     }
-    run.publish(files, quarantine, _manifest(spark, config, run_id, started, df))
-    terminal.result(_summary(result, config.model.criterion, run.path))
+    run.publish(files, quarantine, manifest)
+    terminal.result(_summary(result, config.model.criterion, run.path, bool(pages)))
 
 
 def _warm_start(spark: SparkSession, config: FitConfig) -> Mixture | None:
@@ -148,10 +158,10 @@ def _tasks(spark: SparkSession) -> tuple[int, int]:
     return sum(s.numCompletedTasks for s in known), sum(s.numTasks for s in known)
 
 
-def _judge(found: Read, features: Features, config: FitConfig) -> None:
+def judge(found: Read, features: Features, invalid_rows: str) -> None:
     """Stop at invalid rows under `fail`, saying which columns hold what how often."""
     counts = found.counts
-    if counts.invalid == 0 or config.input.invalid_rows != "fail":
+    if counts.invalid == 0 or invalid_rows != "fail":
         return
     names = [*features.names, *([features.weight] if features.weight else [])]
     faults = []
@@ -171,8 +181,8 @@ def _judge(found: Read, features: Features, config: FitConfig) -> None:
     )
 
 
-def _without_constants(
-    df: DataFrame, blocks: Blocks, features: Features, config: FitConfig, held: ExitStack
+def without_constants(
+    df: DataFrame, blocks: Blocks, features: Features, source: InputConfig, held: ExitStack
 ) -> tuple[Blocks, Features, list[str]]:
     """Read again without the constant features, where there are any and they are to be dropped."""
     profile = blocks.profile
@@ -181,7 +191,7 @@ def _without_constants(
         for name, low, high in zip(features.names, profile.low, profile.high, strict=True)
         if low == high
     ]
-    if not constant or config.input.constant_features == "fail":
+    if not constant or source.constant_features == "fail":
         return blocks, features, []
     if len(constant) == len(features.names):
         raise InputError(
@@ -194,7 +204,7 @@ def _without_constants(
         )
     held.close()
     kept = features.without(constant)
-    return held.enter_context(Blocks(df, kept, config.input.path)), kept, constant
+    return held.enter_context(Blocks(df, kept, source.path)), kept, constant
 
 
 def _what_was_read(
@@ -211,7 +221,8 @@ def _what_was_read(
     return "; ".join(parts)
 
 
-def _search(model: ModelConfig) -> Search:
+def as_search(model: ModelConfig) -> Search:
+    """Return the search that a configuration asks for."""
     return Search(
         k=tuple(model.k),
         covariance_type=tuple(model.covariance_type),
@@ -223,15 +234,38 @@ def _search(model: ModelConfig) -> Search:
     )
 
 
+def _report(
+    config: FitConfig,
+    result: Fit,
+    profile: Profile,
+    membership: Membership,
+    metrics: dict[str, Any],
+    manifest: dict[str, Any],
+    terminal: Terminal,
+) -> dict[str, bytes]:
+    """Draw the report's files; a fit of hours is not lost for a picture that fails."""
+    if not config.output.report:
+        return {}
+    from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
+
+    try:
+        return report(Run(result.chosen, result.candidates, profile, membership, metrics, manifest))
+    except Exception as error:
+        terminal.say(
+            f"the report could not be drawn ({type(error).__name__}: {error}); the run is "
+            "published without it"
+        )
+        return {}
+
+
 def _fit(
     df: DataFrame,
-    blocks: Blocks,
+    rows: Rows,
     features: Features,
     model: ModelConfig,
     start: Mixture | None,
     terminal: Terminal,
 ) -> Fit:
-    rows = blocks.rows(model.seed)
     check(rows, max(model.k), features.names)
     if model.engine == "mllib":
         return _fit_by_mllib(df, rows, features, model, terminal)
@@ -242,7 +276,7 @@ def _fit(
         )
     with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
         starts = None if start is None else [start]
-        return fit(rows, _search(model), features.names, starts, progress, validate=True)
+        return fit(rows, as_search(model), features.names, starts, progress, validate=True)
 
 
 def _fit_by_mllib(
@@ -276,9 +310,11 @@ def _fit_by_mllib(
     return Fit(best, (best,), best.n_iter)
 
 
-def _model(chosen: Candidate) -> dict[str, Any]:
+def _model(chosen: Candidate, features: Features, membership: Membership) -> dict[str, Any]:
     return {
         **chosen.mixture.to_dict(),
+        "vector": features.vector,
+        "log_density_quantiles": membership.density_quantiles,
         "n_parameters": chosen.n_parameters,
         "log_likelihood": chosen.log_likelihood,
     }
@@ -307,7 +343,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _metrics(result: Fit, found: Read, dropped: list[str]) -> dict[str, Any]:
+def _metrics(result: Fit, found: Read, dropped: list[str], watch: Stopwatch) -> dict[str, Any]:
     row = _row(result.chosen)
     del row["degenerate"]
     return {
@@ -320,6 +356,8 @@ def _metrics(result: Fit, found: Read, dropped: list[str]) -> dict[str, Any]:
         "sum_of_weights": result.chosen.weight,
         "constant_features_dropped": dropped,
         "candidates": [_row(candidate) for candidate in result.candidates],
+        "seconds": sum(watch.seconds.values()),
+        "seconds_by_step": dict(watch.seconds),
     }
 
 
@@ -350,7 +388,7 @@ def _manifest(
     }
 
 
-def _summary(result: Fit, criterion: str, path: str) -> str:
+def _summary(result: Fit, criterion: str, path: str, reported: bool) -> str:
     chosen = result.chosen
     lines = []
     if len(result.candidates) > 1:
@@ -362,6 +400,7 @@ def _summary(result: Fit, criterion: str, path: str) -> str:
         f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
         f"{chosen.n_iter} passes",
         f"run {path}",
+        *([f"report {path}/report.html"] if reported else []),
     ]
     if chosen.regularised > _BINDING:
         lines.insert(

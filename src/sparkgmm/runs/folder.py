@@ -1,25 +1,32 @@
-"""A run's folder: what it holds, when it exists, and how LATEST comes to point at it."""
+"""A run's folder: what it holds, when it exists, and how LATEST comes to point at it.
+
+And a folder of rows, which takes its place in one piece.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import math
+import re
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
-from sparkgmm.errors import ConfigurationError
+from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.storage import Folder
 
 MANIFEST = "manifest.json"
+MODEL = "model.json"
 LATEST = "LATEST"
 
 
@@ -79,18 +86,38 @@ def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any
         content = files.get(info.path)
         if content is None:
             content = folder.read_bytes(info.path)
-        digest = hashlib.sha256(content).hexdigest()
-        listed.append({"path": info.path, "bytes": len(content), "sha256": digest})
+        listed.append({"path": info.path, "bytes": len(content), "sha256": _sha256(content)})
     return listed
 
 
+@dataclass(frozen=True)
+class StoredModel:
+    """A run's model and where it lies.
+
+    `vector` is the column that held all features, or None where each had a column of its own;
+    `quantiles` are those of the training data's log density, or None in a run that has none.
+    """
+
+    mixture: Mixture
+    vector: str | None
+    quantiles: Mapping[str, Any] | None
+    run: Folder
+
+
 def load_mixture(folder: Folder) -> Mixture:
+    """Read the mixture alone, like `load_model`."""
+    return load_model(folder).mixture
+
+
+def load_model(folder: Folder) -> StoredModel:
     """Read the model of a run, or of the run that an output root's LATEST names.
 
     Raises
     ------
     ConfigurationError
         If there is no whole run.
+    InputError
+        If the model is not the one that the run wrote, or cannot be read.
     """
     run = folder
     if folder.exists(LATEST):
@@ -100,7 +127,125 @@ def load_mixture(folder: Folder) -> Mixture:
             f"{folder.path!r} is neither a whole run (no {MANIFEST}) nor an output root (no "
             f"{LATEST}): give one"
         )
-    return Mixture.from_json(run.read_text("model.json"))
+    path = f"{run.path}/{MODEL}"
+    if not run.exists(MODEL):
+        raise InputError(f"{path!r} is missing: restore it, or fit the model again")
+    content = run.read_bytes(MODEL)
+    if _sha256(content) not in (_listed_sha256(run), None):
+        raise InputError(
+            f"{path!r} is not what the run wrote (its checksum is another than {MANIFEST}'s): "
+            "restore it, or fit the model again"
+        )
+    try:
+        text = content.decode("utf-8")
+        mixture = Mixture.from_json(text)
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"{path!r} cannot be used: {error}") from error
+    values = json.loads(text)
+    vector = values["vector"] if "vector" in values else _vector_of(mixture.features)
+    return StoredModel(mixture, vector, values.get("log_density_quantiles"), run)
+
+
+def _listed_sha256(run: Folder) -> str | None:
+    """Return the model's checksum in the manifest, or None where it lists none."""
+    try:
+        files = json.loads(run.read_text(MANIFEST)).get("files", [])
+        return next((str(f["sha256"]) for f in files if f["path"] == MODEL), None)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{run.path + '/' + MANIFEST!r} is no manifest ({error}): fit the model again"
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _vector_of(names: Sequence[str] | None) -> str | None:
+    """Tell the vector column by names like v[0], v[1], ..., which are given to its values."""
+    found = re.fullmatch(r"(.+)\[0\]", names[0], flags=re.DOTALL) if names else None
+    if found is None or list(names or []) != [f"{found[1]}[{i}]" for i in range(len(names or []))]:
+        return None
+    return found[1]
+
+
+class RowsFolder:
+    """A folder of files of rows, written as a draft beside it and moved when whole.
+
+    `mode` is error (refuse where there is one), overwrite or append.
+    """
+
+    def __init__(self, folder: Folder, mode: Literal["error", "overwrite", "append"]) -> None:
+        self._mode = mode
+        self.folder = folder
+        self.draft = self._beside()
+
+    def _beside(self) -> Folder:
+        return self.folder.sibling(f".{self.folder.name}.{uuid.uuid4().hex}")
+
+    @property
+    def holds_rows(self) -> bool:
+        """Tell whether there are files already."""
+        return bool(self.folder.files(most=1))
+
+    def check(self) -> None:
+        """Refuse what cannot become the output, before anything is computed.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is a file or a whole file system, or holds something under mode error.
+
+        """
+        path = self.folder.path
+        if not self.folder.name:
+            raise ConfigurationError(f"output.path {path!r} is a whole file system: name a folder")
+        if self.folder.is_file():
+            raise ConfigurationError(f"output.path {path!r} is a file: name a folder")
+        if self._mode == "error" and self.holds_rows:
+            raise ConfigurationError(
+                f"output.path {path!r} exists and is not empty: set output.mode to overwrite or "
+                "append, or choose another"
+            )
+
+    def check_writable(self) -> None:
+        """Refuse a place that this user may not write; see `Folder.check_writable`."""
+        self.draft.check_writable(self.folder.path)
+        if self._mode == "append":
+            self.folder.check_writable()
+
+    def publish(self) -> None:
+        """Move the draft into its place; what was there stays until then.
+
+        Raises
+        ------
+        OSError
+            If the file system refuses; what was there is there again.
+
+        """
+        if not self.holds_rows:
+            self.folder.delete()
+            self.draft.move(self.folder)
+        elif self._mode == "append":
+            for mark in ("_SUCCESS", "._SUCCESS.crc"):  # those who wrote before left theirs
+                self.draft.delete(mark)
+            self.draft.move_files(self.folder)
+        elif self._mode == "overwrite":
+            before = self._beside()
+            self.folder.move(before)
+            try:
+                self.draft.move(self.folder)
+            except BaseException:
+                before.move(self.folder)
+                raise
+            with contextlib.suppress(Exception):  # the new rows are in their place
+                before.delete()
+        else:
+            self.check()
+
+    def discard(self) -> None:
+        """Remove the draft."""
+        self.draft.delete()
 
 
 def components_parquet(mixture: Mixture) -> bytes:

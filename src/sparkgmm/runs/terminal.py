@@ -7,12 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # Off a terminal, passes are told at most this often.
 _LINE_SECONDS = 2.0
@@ -22,6 +26,18 @@ _COLUMNS = 6
 
 TasksDone = Callable[[], tuple[int, int]]
 """Return how many of a job's tasks are done, and of how many."""
+
+
+def tasks_done(spark: SparkSession) -> TasksDone:
+    """Return the function that tells it of the jobs that run now."""
+    tracker = spark.sparkContext.statusTracker()
+
+    def count() -> tuple[int, int]:
+        stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+        known = [stage for stage in stages if stage is not None]
+        return sum(s.numCompletedTasks for s in known), sum(s.numTasks for s in known)
+
+    return count
 
 
 class Terminal:
@@ -44,15 +60,15 @@ class Terminal:
         print(text, flush=True)
 
     @contextmanager
-    def reading(self, done: TasksDone) -> Iterator[None]:
+    def reading(self, done: TasksDone, doing: str = "reading") -> Iterator[None]:
         """Show a bar of Spark tasks while the rows are read."""
         if not self._live:
-            self.say("reading the rows")
+            self.say(f"{doing} the rows")
             yield
             return
         stop = threading.Event()
         with self._bar("tasks") as bar:
-            task = bar.add_task("reading", total=None, note="")
+            task = bar.add_task(doing, total=None, note="")
 
             def poll() -> None:
                 while not stop.wait(_POLL_SECONDS):

@@ -122,7 +122,7 @@ def block_maker(
 
         context = TaskContext.get()
         partition = 0 if context is None else context.partitionId()
-        _settle_worker()
+        settle_worker()
         tally, buffer, profile = Tally(layout), _Buffer(layout), None
         with _Store(layout) as store:
             for arrow_batch in batches:
@@ -140,7 +140,7 @@ def block_maker(
     return make_blocks
 
 
-def _settle_worker() -> None:
+def settle_worker() -> None:
     """Prepare a worker of Spark's: it ends quietly, and its tasks cost less.
 
     At its first write to a task that Spark gave up, or when it is let go, it would leave a
@@ -318,7 +318,7 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
     n = batch.num_rows
     ragged = np.zeros(n, dtype=bool)
     if layout.vector:
-        X, null, ragged = _decode_vectors(batch.column(0), layout)
+        X, null, ragged = decode_vectors(batch.column(0), layout)
     else:
         X = np.empty((layout.d, n), dtype=layout.dtype)
         null = np.zeros((layout.d, n), dtype=bool)
@@ -351,8 +351,11 @@ def _decode_scalars(column: pa.Array) -> tuple[Array, Array]:
     return values, np.asarray(column.is_null().to_numpy(zero_copy_only=False))
 
 
-def _decode_vectors(column: pa.Array, layout: Layout) -> tuple[Array, Array, Array]:
-    """Return X (d, n), its nulls, and which rows hold another number of values than d."""
+def decode_vectors(column: pa.Array, layout: Layout) -> tuple[Array, Array, Array]:
+    """Return X (d, n), its nulls, and which rows hold another number of values than d.
+
+    A row that is null or of another length is NaN throughout.
+    """
     n, d = len(column), layout.d
     row_null = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
     lengths = np.diff(column.offsets.to_numpy())
@@ -396,7 +399,7 @@ blocks are not here. It reads all rows: PySpark 4.3 stalls 10 s where one stops 
 
 def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> OnPartition:
     def run(rows: Iterable[BlockRow]) -> Iterator[tuple[int, Any]]:
-        _settle_worker()
+        settle_worker()
         for row in rows:
             blocks = blocks_of(row, layout)
             result = None if blocks is None else function(row.partition, blocks)

@@ -1,15 +1,16 @@
-"""Spark MLlib's GaussianMixture on the same input, judged by our own likelihood."""
+"""Spark MLlib's GaussianMixture and k-means on the same input."""
 
 from __future__ import annotations
 
 import numpy as np
-from pyspark.ml.clustering import GaussianMixture
+from pyspark.ml.clustering import GaussianMixture, KMeans
+from pyspark.ml.feature import StandardScaler
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkgmm.errors import FitError, InputError
-from sparkgmm.mixture import Mixture
+from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.trouble import first_line
 
@@ -70,3 +71,25 @@ def fit_mllib(
             f"MLlib returned what is no mixture ({error}): use engine em, or rescale the data"
         ) from error
     return mixture, int(model.summary.numIter)
+
+
+def fit_kmeans(vectors: DataFrame, k: int, max_iter: int, seed: int) -> tuple[Array, Array, int]:
+    """Run Spark's k-means over the rows of `assemble`, each feature divided by its deviation.
+
+    Return the centres (k, d) in those units, the deviations (d,), and the iterations.
+
+    Raises
+    ------
+    FitError
+        If it fails.
+
+    """
+    scaler = StandardScaler(inputCol="features", outputCol="scaled", withStd=True).fit(vectors)
+    estimator = KMeans(k=k, maxIter=max_iter, tol=1e-8, seed=seed, featuresCol="scaled")
+    if "weight" in vectors.columns:
+        estimator = estimator.setWeightCol("weight")
+    try:
+        model = estimator.fit(scaler.transform(vectors))
+    except Exception as error:
+        raise FitError(f"k-means could not find {k} clusters ({first_line(error)})") from error
+    return np.array(model.clusterCenters()), scaler.std.toArray(), int(model.summary.numIter)

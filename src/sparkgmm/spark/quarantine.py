@@ -1,10 +1,14 @@
-"""The rejected rows, with the reason: a second look at the input, only where there are any."""
+"""Invalid rows, counted or with the reason: a second look at the input, where there are any."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.source import Features, as_array, quoted
 
 
@@ -18,6 +22,52 @@ def rejected(df: DataFrame, features: Features) -> DataFrame:
     while name in df.columns:
         name = f"_{name}"
     return df.withColumn(name, reasons).where(F.col(name) != "")
+
+
+def describe_invalid(counts: Counts, features: Features) -> str:
+    """Say how many rows are invalid, and which columns hold what how often."""
+    names = [*features.names, *([features.weight] if features.weight else [])]
+    faults = []
+    for kind, numbers in (
+        ("null", counts.null),
+        ("NaN", counts.nan),
+        ("infinite", counts.infinite),
+    ):
+        faults += [f"{name} {kind} in {n:,}" for name, n in zip(names, numbers, strict=True) if n]
+    if counts.negative:
+        faults.append(f"{features.weight} negative in {counts.negative:,}")
+    if counts.ragged:
+        faults.append(f"{features.vector} not of length {len(features.names)} in {counts.ragged:,}")
+    return (
+        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): mend them, "
+        "or set input.invalid_rows to drop or quarantine"
+    )
+
+
+def count_invalid(df: DataFrame, features: Features) -> Counts:
+    """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count."""
+    d = len(features.names)
+    if features.vector is None:
+        values = [quoted(df, name).cast("double") for name in features.columns]
+        ragged = F.lit(False)
+    else:
+        array = as_array(df, features.vector).cast("array<double>")
+        ragged = F.coalesce(F.size(array) != d, F.lit(False)) & array.isNotNull()
+        values = [F.when(~ragged, F.get(array, F.lit(i))) for i in range(d)]
+    kinds: tuple[Callable[[Column], Column], ...] = (Column.isNull, F.isnan, _is_infinite)
+    row = df.agg(
+        F.count(F.lit(1)),
+        F.count_if(F.concat_ws("", *_reasons(df, features)) != ""),
+        F.count_if(ragged),
+        *(F.count_if(~ragged & kind(value)) for kind in kinds for value in values),
+    ).first()
+    assert row is not None
+    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, d)
+    return Counts(row[0], row[1], row[2], 0, null, nan, infinite)
+
+
+def _is_infinite(value: Column) -> Column:
+    return F.abs(value) == float("inf")
 
 
 def _reasons(df: DataFrame, features: Features) -> list[Column]:
@@ -36,7 +86,7 @@ def _reason(value: Column, name: str) -> Column:
     return (
         F.when(value.isNull(), F.lit(f"{name} is null"))
         .when(F.isnan(value), F.lit(f"{name} is NaN"))
-        .when(F.abs(value) == float("inf"), F.lit(f"{name} is infinite"))
+        .when(_is_infinite(value), F.lit(f"{name} is infinite"))
     )
 
 
@@ -53,5 +103,5 @@ def _vector_reason(df: DataFrame, features: Features) -> Column:
         )
         .when(F.exists(array, lambda v: v.isNull()), F.lit(f"{name} holds null"))
         .when(F.exists(array, F.isnan), F.lit(f"{name} holds NaN"))
-        .when(F.exists(array, lambda v: F.abs(v) == float("inf")), F.lit(f"{name} holds infinity"))
+        .when(F.exists(array, _is_infinite), F.lit(f"{name} holds infinity"))
     )

@@ -182,7 +182,7 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
     except (AnalysisException, ParseException) as error:
         raise ConfigurationError(
             f"input.where {where!r} is no predicate on the columns ({first_line(error)}): "
-            f"use SQL over {_some(df.columns)}"
+            f"use SQL over {some(df.columns)}"
         ) from error
 
 
@@ -202,11 +202,7 @@ def find_features(
     if weight is not None:
         _check_column(df, weight, "input.weight")
     if features is None:
-        names = tuple(
-            field.name
-            for field in df.schema.fields
-            if isinstance(field.dataType, NumericType) and field.name != weight
-        )
+        names = tuple(name for name in _numeric_columns(df) if name != weight)
         if not names:
             _check_rows(df)
             raise InputError(
@@ -222,6 +218,77 @@ def find_features(
         return _vector_features(df, names[0], weight)
     single = all(isinstance(df.schema[name].dataType, FloatType) for name in names)
     return Features(names, names, None, weight, single)
+
+
+def find_model_features(
+    df: DataFrame, names: Sequence[str] | None, d: int, vector: str | None
+) -> Features:
+    """Find the columns that a model of d features was fitted on.
+
+    `vector` is the column that held them all, if they were not columns of their own. Without
+    `names` every numeric column is one, in the input's order.
+
+    Raises
+    ------
+    InputError
+        If any are missing, stand twice in the data, or are not of a numeric type: all are named.
+
+    """
+    if not df.columns:
+        raise InputError("the input has no columns and no rows: give a file with data")
+    if names is None:
+        names = _numeric_columns(df)
+        if len(names) != d:
+            _check_rows(df)
+            raise InputError(
+                f"the model has {d} features without names, the input {len(names)} numeric "
+                f"columns ({_typed(df)}): give an input of those {d} alone, or a model with names"
+            )
+    if vector is not None and (vector in df.columns or not set(names) <= set(df.columns)):
+        _check_model_columns(df, [vector], vector=True)
+        return Features(tuple(names), (), vector, None, False)
+    _check_model_columns(df, names, vector=False)
+    return Features(tuple(names), tuple(names), None, None, False)
+
+
+def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> None:
+    missing = [name for name in names if name not in df.columns]
+    if missing:
+        near = {name: difflib.get_close_matches(name, df.columns, 1, 0.5) for name in missing}
+        listed = ", ".join(
+            repr(name) + (f" (did you mean {near[name][0]!r}?)" if near[name] else "")
+            for name in missing
+        )
+        raise InputError(
+            f"the model was fitted on {listed}, which the input does not have: its columns are "
+            f"{some(df.columns)}{_header_hint(df)}"
+        )
+    twice = [name for name in names if df.columns.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"the model was fitted on {some(twice)}, which the input has several times: rename one"
+        )
+    wrong = [
+        f"{name!r}, which is of type {df.schema[name].dataType.simpleString()}{_example(df, name)}"
+        for name in names
+        if not (_is_array if vector else _is_number)(df.schema[name].dataType)
+    ]
+    if wrong:
+        _check_rows(df)
+        kind = "a vector or an array of numbers" if vector else "a number"
+        raise InputError(
+            f"the model was fitted on {', '.join(wrong)}, not {kind}: turn it into one first"
+        )
+
+
+def _is_number(dtype: DataType) -> bool:
+    return isinstance(dtype, NumericType | BooleanType)
+
+
+def _is_array(dtype: DataType) -> bool:
+    return is_vector(dtype) or (
+        isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType)
+    )
 
 
 def _vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
@@ -243,29 +310,18 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
     if not same:
         near = difflib.get_close_matches(name, df.columns, 1, 0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        header = (
-            " (does the file have a header? set input.options: {header: true})"
-            if all(column.startswith("_c") for column in df.columns)
-            else ""
-        )
         raise InputError(
             f"{key} names column {name!r}, which the input does not have: {hint}"
-            f"its columns are {_some(df.columns)}{header}"
+            f"its columns are {some(df.columns)}{_header_hint(df)}"
         )
     if len(same) > 1:
         raise InputError(
             f"{key} names column {name!r}, which the input has {len(same)} times: rename one"
         )
     dtype = df.schema[name].dataType
-    if isinstance(dtype, NumericType | BooleanType):
-        return
-    if vector_allowed and (
-        is_vector(dtype)
-        or (isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType))
-    ):
+    if _is_number(dtype) or (vector_allowed and _is_array(dtype)):
         return
     _check_rows(df)
-    example = _example(df, name) if isinstance(dtype, StringType) else ""
     remedy = (
         "one vector or array column stands alone, not among others"
         if is_vector(dtype) or isinstance(dtype, ArrayType)
@@ -273,7 +329,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
     )
     raise InputError(
         f"{key} names column {name!r}, which is of type {dtype.simpleString()}, not a number"
-        f"{example}: {remedy}"
+        f"{_example(df, name)}: {remedy}"
     )
 
 
@@ -285,16 +341,29 @@ def _check_rows(df: DataFrame) -> None:
 
 def _example(df: DataFrame, name: str) -> str:
     """Return a value that is no number: the one that made the whole column text."""
+    if not isinstance(df.schema[name].dataType, StringType):
+        return ""
     text = quoted(df, name)
     number = F.expr(f"try_cast(`{name.replace('`', '``')}` AS double)")
     row = df.where(text.isNotNull() & number.isNull()).select(text).first()
     return "" if row is None else f" (it holds {str(row[0])[:40]!r})"
 
 
-def _some(columns: Sequence[str], most: int = 12) -> str:
+def _header_hint(df: DataFrame) -> str:
+    if not all(column.startswith("_c") for column in df.columns):
+        return ""
+    return " (does the file have a header? set input.options: {header: true})"
+
+
+def _numeric_columns(df: DataFrame) -> tuple[str, ...]:
+    return tuple(f.name for f in df.schema.fields if isinstance(f.dataType, NumericType))
+
+
+def some(columns: Sequence[str], most: int = 12) -> str:
+    """List names for a message, not all of many."""
     shown = ", ".join(map(repr, columns[:most]))
     return shown + (f" and {len(columns) - most} more" if len(columns) > most else "")
 
 
 def _typed(df: DataFrame) -> str:
-    return _some([f"{f.name}: {f.dataType.simpleString()}" for f in df.schema.fields])
+    return some([f"{f.name}: {f.dataType.simpleString()}" for f in df.schema.fields])

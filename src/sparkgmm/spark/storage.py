@@ -56,12 +56,25 @@ class Folder:
         """Return a folder below this one."""
         return Folder(self._spark, f"{self.path}/{name}")
 
+    @property
+    def name(self) -> str:
+        """The last part of the address, empty for a whole file system."""
+        return str(self._base.getName())
+
+    def sibling(self, name: str) -> Folder:
+        """Return a folder beside this one."""
+        return Folder(self._spark, f"{self.uri.rpartition('/')[0]}/{name}")
+
     def _at(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(self._base, name) if name else self._base
 
     def exists(self, name: str = "") -> bool:
         """Tell whether a file or folder is there."""
         return bool(self._fs.exists(self._at(name)))
+
+    def is_file(self) -> bool:
+        """Tell whether this is no folder but a file."""
+        return self.exists() and bool(self._fs.getFileStatus(self._base).isFile())
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file's content."""
@@ -111,6 +124,30 @@ class Folder:
         if not self._fs.rename(self._base, target._base):
             raise OSError(f"{self.path} could not be renamed to {target.path}")
 
+    def move_files(self, target: Folder) -> None:
+        """Rename all files below this folder into another, to the same places below it.
+
+        If one cannot be moved, those that were are taken back.
+
+        Raises
+        ------
+        OSError
+            If the file system refuses.
+        """
+        moved: list[str] = []
+        try:
+            for info in self.files():
+                there = target._at(info.path)
+                target._fs.mkdirs(there.getParent())
+                if target._fs.exists(there) or not self._fs.rename(self._at(info.path), there):
+                    raise OSError(f"{info.path} could not be moved to {target.path}")
+                moved.append(info.path)
+        except BaseException:
+            for name in moved:
+                target.delete(name)
+            raise
+        self.delete()
+
     def delete(self, name: str = "") -> None:
         """Delete a file or folder with all below it, if it is there."""
         self._fs.delete(self._at(name), True)
@@ -128,8 +165,10 @@ class Folder:
             found.append(FileInfo(path, status.getLen(), status.getModificationTime()))
         return sorted(found, key=lambda f: f.path)
 
-    def check_writable(self) -> None:
+    def check_writable(self, told: str | None = None) -> None:
         """Write and delete a file here, and leave no folder behind that was not there.
+
+        `told` is the path that an error names, if not this one.
 
         Raises
         ------
@@ -150,8 +189,8 @@ class Folder:
             self.delete(probe)
         except Exception as error:
             raise ConfigurationError(
-                f"output.path {self.path!r} cannot be written ({first_line(error)}): choose a "
-                "folder that this user may write"
+                f"output.path {(told or self.path)!r} cannot be written ({first_line(error)}): "
+                "choose a folder that this user may write"
             ) from error
         finally:
             for folder in missing:

@@ -1,0 +1,133 @@
+"""The page of a comparison: the same contour side by side, the tables, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sparkgmm.mixture import Array, Labels
+from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
+from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
+from sparkgmm.report.ink import Picture, picture, style
+from sparkgmm.report.page import plots, render
+from sparkgmm.report.tables import Table, mean_and_sd
+from sparkgmm.report.views import marginal, names_of, telling_features
+
+_POINTS = 2000
+_FEATURES = 12
+
+
+def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
+    """Return compare.html and plots/*.png."""
+    with style():
+        contours = contour_figure(comparison)
+    ours = comparison.ours
+    kmeans = next((s for s in comparison.solved if s.name == "kmeans" and s.mixture), None)
+    mllib = next((s for s in comparison.solved if s.name == "mllib" and s.mixture), None)
+    losses = []
+    if kmeans is not None:
+        labels = comparison.labels_of(kmeans)
+        losses = hard_loss(ours, comparison.sample, labels, comparison.matched["kmeans"])
+    trouble = []
+    if mllib is not None and mllib.mixture is not None:
+        trouble = mllib_trouble(mllib.mixture, comparison.sample)
+    page = render(
+        "compare.html",
+        {"contours": contours},
+        title=title,
+        verdict=comparison.verdict(),
+        mixture=ours,
+        sample=comparison.sample,
+        solvers=_solver_table(comparison),
+        parameters=_parameter_table(comparison),
+        more=max(0, ours.d - _FEATURES),
+        notes=[f"{s.title}: {s.note}" for s in comparison.solved if s.note],
+        losses=losses,
+        trouble=trouble,
+    )
+    return {"compare.html": page.encode(), **plots([contours])}
+
+
+def contour_figure(comparison: Comparison) -> Picture:
+    """Draw what each software found on the same axes: the pair that tells most, or the one."""
+    found = [s for s in comparison.solved if s.mixture is not None]
+    features = telling_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
+    names = [names_of(comparison.ours)[i] for i in features]
+    thin = slice(None, None, max(1, -(-len(comparison.sample.X) // _POINTS)))
+    X = comparison.sample.X[thin][:, features]
+    bounds = bounds_of(marginal(comparison.ours, features), X)
+    columns = min(2, len(found))
+    lines = -(-len(found) // columns)
+    figure = Figure(figsize=(4.3 * columns, 3.6 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat[len(found) :]:
+        axes.set_axis_off()
+    for axes, solved in zip(grid.flat, found, strict=False):
+        order = comparison.matched[solved.name]
+        assert solved.mixture is not None
+        shown = marginal(reordered(solved.mixture, order), features)
+        if len(features) == 1:
+            draw_single(axes, shown, X, bounds=bounds[0])
+        else:
+            R = None if solved.labels is None else one_hot(solved.labels[thin], order)
+            draw_pair(axes, shown, X, bounds, responsibilities=R)
+        axes.set_title(f"{solved.title}: {solved.mean_log_likelihood:.6f} nats a row")
+    for axes in grid[-1]:
+        axes.set_xlabel(names[0])
+    for axes in grid[:, 0]:
+        axes.set_ylabel(names[1] if len(names) > 1 else "density")
+    software = ", ".join(s.title for s in found)
+    return picture(figure, "contours", f"{' and '.join(names)}: the mixtures found by {software}")
+
+
+def one_hot(labels: Labels, order: Sequence[int]) -> Array:
+    """Return hard labels (n,) as responsibilities (n, k) of the components in this order."""
+    return np.asarray(labels[:, None] == np.array(order), dtype=np.float64)
+
+
+def _solver_table(comparison: Comparison) -> Table:
+    rows = []
+    for s in comparison.solved:
+        if s.mixture is None:
+            rows.append([s.title, "–", "–", "–", "–", "–", "–", f"failed: {s.failed}"])
+            continue
+        rows.append(
+            [
+                s.title,
+                f"{s.mean_log_likelihood:.7f}",
+                f"{comparison.short_by(s):.1e}" if s is not comparison.solved[0] else "–",
+                *_differences(comparison, s),
+                f"{comparison.adjusted_rand[s.name]:.4f}",
+                f"{s.seconds:.2f} s, {s.passes} passes over {s.rows:,} rows, "
+                + ("converged" if s.converged else "stopped at its limit"),
+            ]
+        )
+    head = ["", "nats a row", "short by", "weights", "means", "covariances", "Rand index", "cost"]
+    return Table(head, rows)
+
+
+def _differences(comparison: Comparison, solved: Solved) -> list[str]:
+    found = comparison.differences.get(solved.name)
+    if found is None:
+        return ["–"] * 3
+    return [f"{value:.1e}" for value in (found.weights, found.means, found.covariances)]
+
+
+def _parameter_table(comparison: Comparison) -> Table:
+    """A row for each of our components and software: weight, means ± standard deviations."""
+    ours = comparison.ours
+    rows = []
+    for j in range(ours.k):
+        for s in comparison.solved:
+            order = comparison.matched.get(s.name)
+            if s.mixture is None or order is None or order[j] < 0:
+                continue
+            i = order[j]
+            sd = np.sqrt(np.diagonal(s.mixture.covariances[i]))
+            values = [
+                mean_and_sd(s.mixture.means[i, a], sd[a]) for a in range(min(ours.d, _FEATURES))
+            ]
+            rows.append([str(j), s.title, f"{s.mixture.weights[i]:.6f}", *values])
+    return Table(["component", "by", "weight", *names_of(ours)[:_FEATURES]], rows)

@@ -1,0 +1,153 @@
+"""One pair of features, or one feature, of a mixture and its rows, onto given axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Ellipse
+
+from sparkgmm.mixture import Array, Mixture
+from sparkgmm.report.ink import FAINT, INK, colour
+from sparkgmm.report.views import SHARES, density_levels, limits
+
+# Up to here rows are drawn one by one, beyond as a picture of cells.
+_POINTS = 2000
+_CELLS = (120, 90)
+_GRID = 120
+_LABELLED = 12  # more means than this are marked, not numbered
+
+
+def draw_pair(
+    axes: Axes,
+    mixture: Mixture,
+    X: Array | None,
+    bounds: Sequence[tuple[float, float]] | None = None,
+    small: bool = False,
+    responsibilities: Array | None = None,
+) -> None:
+    """Draw two features: rows in the mixed colours of their components, contours, ellipses, means.
+
+    `mixture` has d = 2 and X is (n, 2); `responsibilities` (n, k) stand in for the mixture's. The
+    contours hold 50, 80, 95 and 99% of the mixture, the ellipses are 1 and 2 standard deviations
+    of a component.
+    """
+    (x_low, x_high), (y_low, y_high) = bounds or bounds_of(mixture, X)
+    if X is not None:
+        if len(X) <= _POINTS or responsibilities is not None:
+            size = 5 if small else 16
+            R = mixture.responsibilities(X) if responsibilities is None else responsibilities
+            face = mixed_colours(R)
+            axes.scatter(*X.T, s=size, c=face, alpha=0.75, linewidths=0, zorder=1)
+        else:
+            _draw_cells(axes, mixture, X, ((x_low, x_high), (y_low, y_high)))
+    x, y = np.linspace(x_low, x_high, _GRID), np.linspace(y_low, y_high, _GRID)
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
+    density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
+    levels, indices = np.unique(density_levels(mixture), return_index=True)
+    lines = axes.contour(
+        x, y, density, levels=levels, colors=INK, linewidths=0.5 if small else 0.9, zorder=3
+    )
+    if not small:
+        named = {level: f"{SHARES[i]:.0%}" for level, i in zip(levels, indices, strict=True)}
+        axes.clabel(lines, fmt=named, fontsize=7, inline_spacing=2)
+    for j in range(mixture.k):
+        _draw_component(axes, mixture, j, small)
+    axes.set_xlim(x_low, x_high)
+    axes.set_ylim(y_low, y_high)
+
+
+def draw_single(
+    axes: Axes,
+    mixture: Mixture,
+    X: Array | None,
+    weights: Array | None = None,
+    bounds: tuple[float, float] | None = None,
+    small: bool = False,
+) -> None:
+    """Draw one feature: a histogram, the density of the mixture and each weighted component.
+
+    `mixture` has d = 1 and X is (n, 1).
+    """
+    low, high = bounds or bounds_of(mixture, X)[0]
+    if X is not None:
+        total = len(X) if weights is None else weights.sum()
+        edges = np.linspace(low, high, 30 if small else _bins(len(X)))
+        counts, _ = np.histogram(X[:, 0], edges, weights=weights)
+        axes.stairs(counts / (total * np.diff(edges)), edges, fill=True, color=FAINT, alpha=0.35)
+    x = np.linspace(low, high, 400)
+    joint = mixture.responsibilities(x[:, None]) * np.exp(mixture.log_density(x[:, None]))[:, None]
+    for j in range(mixture.k):
+        axes.plot(x, joint[:, j], color=colour(j), linewidth=0.9 if small else 1.4)
+    axes.plot(x, joint.sum(axis=1), color=INK, linewidth=0.9 if small else 1.6)
+    if not small and mixture.k <= _LABELLED:
+        for j in range(mixture.k):
+            at = mixture.means[j, 0]
+            height = joint[np.argmin(np.abs(x - at)), j]
+            axes.annotate(str(j), (at, height), color=colour(j), weight="bold", ha="center")
+    axes.set_xlim(low, high)
+    axes.set_ylim(bottom=0)
+
+
+def bounds_of(mixture: Mixture, X: Array | None) -> list[tuple[float, float]]:
+    """Return the ends of the axes, one pair a feature, with room for rows and mixture."""
+    drawn = mixture.sample(_POINTS if X is None else len(X), seed=0)[0]
+    rows = drawn if X is None else np.concatenate([X, drawn])
+    return [limits(column) for column in rows.T]
+
+
+def mixed_colours(R: Array) -> Array:
+    """Return the colours of the components mixed by responsibilities (n, k), shape (n, 3)."""
+    return np.asarray(R @ np.array([to_rgb(colour(j)) for j in range(R.shape[1])])).clip(0, 1)
+
+
+def _bins(n: int) -> int:
+    return int(np.clip(2 * n ** (1 / 3), 12, 90))
+
+
+def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:
+    """Draw how many rows lie in each cell as opacity, whose they are as colour."""
+    counts, x_edges, y_edges = np.histogram2d(*X.T, bins=_CELLS, range=bounds)
+    x, y = (0.5 * (edges[1:] + edges[:-1]) for edges in (x_edges, y_edges))
+    centres = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    image = np.empty((len(y), len(x), 4))
+    image[..., :3] = mixed_colours(mixture.responsibilities(centres)).reshape(len(y), len(x), 3)
+    depth = np.log1p(counts.T) / np.log1p(max(counts.max(), 1))
+    image[..., 3] = np.where(counts.T > 0, 0.12 + 0.83 * depth, 0.0)
+    extent = (x_edges[0], x_edges[-1], y_edges[0], y_edges[-1])
+    axes.imshow(image, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
+
+
+def _draw_component(axes: Axes, mixture: Mixture, j: int, small: bool) -> None:
+    values, vectors = np.linalg.eigh(mixture.covariances[j])
+    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+    for sigmas, dash in ((1, "-"), (2, "--")):
+        width, height = 2 * sigmas * np.sqrt(np.maximum(values[::-1], 0))
+        axes.add_patch(
+            Ellipse(
+                tuple(mixture.means[j]),
+                width,
+                height,
+                angle=float(angle),
+                fill=False,
+                edgecolor=colour(j),
+                linestyle=dash,
+                linewidth=0.8 if small else 1.6,
+                zorder=4,
+            )
+        )
+    axes.plot(*mixture.means[j], marker="+", color=INK, markersize=4 if small else 8, zorder=5)
+    if not small and mixture.k <= _LABELLED:
+        axes.annotate(
+            str(j),
+            tuple(mixture.means[j]),
+            xytext=(6, 6),
+            textcoords="offset points",
+            color=INK,
+            weight="bold",
+            zorder=6,
+            annotation_clip=True,
+        )

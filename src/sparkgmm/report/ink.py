@@ -1,0 +1,100 @@
+"""How figures look: colours, fonts, and one drawing that serves light, dark and paper."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow and black,
+# which vanish on white and on black.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK = "#23272f"
+FAINT = "#8b9099"
+# In the dark these two turn; all other colours serve both.
+_DARK = {INK: "#e6e8ec", FAINT: "#828893"}
+_CJK = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei")
+_DPI = 130
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure: a file's name, words for those who do not see it, its SVG and its PNG."""
+
+    name: str
+    alt: str
+    svg: bytes
+    png: bytes
+
+    @property
+    def source(self) -> str:
+        """The SVG as a data URI."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+
+
+def colour(j: int) -> str:
+    """Return the colour of component j; they repeat after six, the numbers do not."""
+    return COLOURS[j % len(COLOURS)]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in our style within this context, whatever the user's matplotlibrc says."""
+    known = set(font_manager.get_font_names())
+    families = ["DejaVu Sans", *(name for name in _CJK if name in known)]
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "font.family": families,
+                "font.size": 9,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "sparkgmm",
+                "text.parse_math": False,  # a column may be called $x$
+                "text.color": INK,
+                "axes.labelcolor": INK,
+                "axes.edgecolor": FAINT,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.titlesize": 10,
+                "axes.titlelocation": "left",
+                "xtick.color": FAINT,
+                "ytick.color": FAINT,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "axes.facecolor": "none",
+                "legend.frameon": False,
+                "legend.labelcolor": INK,
+            }
+        )
+        yield
+
+
+def picture(figure: Figure, name: str, alt: str) -> Picture:
+    """Render a figure: an SVG that follows the reader's light or dark, and a PNG on white."""
+    FigureCanvasAgg(figure)
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", transparent=True, dpi=_DPI, metadata={"Date": None})
+    figure.savefig(png, format="png", facecolor="white", dpi=_DPI, metadata={"Software": None})
+    return Picture(name, alt, _themed(svg.getvalue().decode()).encode(), png.getvalue())
+
+
+def _themed(svg: str) -> str:
+    """Let the neutral colours follow the reader's scheme, and any font stand in for ours."""
+    names = {colour: f"--c{i}" for i, colour in enumerate(_DARK)}
+    for plain, variable in names.items():
+        svg = svg.replace(plain, f"var({variable})")
+    svg = re.sub(r"'DejaVu Sans'(?:, '[^']*')*", "'DejaVu Sans', Verdana, sans-serif", svg)
+    light = "".join(f"{variable}:{plain};" for plain, variable in names.items())
+    dark = "".join(f"{variable}:{_DARK[plain]};" for plain, variable in names.items())
+    rules = f"svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    return svg.replace("<defs>", f"<style>{rules}</style><defs>", 1)

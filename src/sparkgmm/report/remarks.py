@@ -1,0 +1,125 @@
+"""What a reader should know before trusting a run, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparkgmm.core.selection import Candidate
+from sparkgmm.report.views import Membership, correlation, names_of
+
+# Regularisation that makes up more of a component's narrowest variance is told.
+_BINDING = 0.1
+# A correlation matrix this ill-conditioned is near-singular.
+_SINGULAR = 1e6
+# So many times more rows in the tail than the mixture expects are heavy tails.
+_HEAVY = 5.0
+_TAIL = 0.001
+_DRAWN = 100_000
+
+
+def remarks(
+    chosen: Candidate,
+    candidates: Sequence[Candidate],
+    membership: Membership,
+    metrics: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+) -> list[str]:
+    """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
+    model = configuration["model"]
+    return [
+        *_about_the_end(chosen, int(model["max_iter"])),
+        *_about_components(chosen, float(model["reg_covar"])),
+        *_about_fit(membership),
+        *_about_choice(chosen, candidates, str(model["criterion"])),
+        *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
+    ]
+
+
+def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
+    if not chosen.converged:
+        left = (
+            f"about {chosen.distance:.1e} nats a row are left to the limit"
+            if np.isfinite(chosen.distance)
+            else "how far the limit is could not be told"
+        )
+        yield (
+            f"The fit did not converge: it used up its {max_iter} passes and {left}. Raise "
+            "model.max_iter."
+        )
+    if chosen.n_starts > 2 and chosen.n_agreeing == 1:
+        yield (
+            f"Only one of {chosen.n_starts} starts ended in this optimum. A higher model.n_init "
+            "may find a better one."
+        )
+    if chosen.n_dropped:
+        yield (
+            f"{chosen.n_dropped} component(s) found no rows of their own and were dropped: the "
+            f"mixture has k = {chosen.k}."
+        )
+
+
+def _about_components(chosen: Candidate, reg_covar: float) -> Iterator[str]:
+    if chosen.regularised > _BINDING:
+        yield (
+            f"The regularisation binds: model.reg_covar ({reg_covar:g}) makes up "
+            f"{chosen.regularised:.0%} of the narrowest variance. Lower it if components may be "
+            "that narrow."
+        )
+    names = names_of(chosen.mixture)
+    for j, covariance in enumerate(chosen.mixture.covariances):
+        values, vectors = np.linalg.eigh(correlation(covariance))
+        if values[0] * _SINGULAR < values[-1]:
+            involved = np.argsort(-np.abs(vectors[:, 0]))[:2]
+            yield (
+                f"Component {j} is nearly singular: {' and '.join(names[i] for i in involved)} "
+                "almost determine each other there. Its density is sharp, and its covariance "
+                "hard to invert; consider leaving one of them out."
+            )
+
+
+def _about_fit(membership: Membership) -> Iterator[str]:
+    """Compare the tail of the rows with that of the mixture itself."""
+    drawn, _ = membership.mixture.sample(_DRAWN, seed=1)
+    edge = np.quantile(membership.mixture.log_density(drawn), _TAIL)
+    weights = membership.sample.weights
+    share = float(weights[membership.log_density < edge].sum() / weights.sum())
+    n = len(membership.sample.X)
+    noise = 3 * np.sqrt(_TAIL / n)
+    if share > max(_HEAVY * _TAIL, _TAIL + noise):
+        yield (
+            f"The data have heavier tails than the mixture: {share:.2%} of the rows lie where it "
+            f"expects {_TAIL:.1%}. Components are drawn wide by them; more components, or a "
+            "transformed feature, may describe the bulk better."
+        )
+
+
+def _about_choice(
+    chosen: Candidate, candidates: Sequence[Candidate], criterion: str
+) -> Iterator[str]:
+    tried = sorted({c.k for c in candidates})
+    if len(tried) > 1 and chosen.k == tried[-1]:
+        yield (
+            f"The largest k that was tried, {chosen.k}, has the lowest {criterion}: more "
+            "components may lower it further."
+        )
+    ghosts = [c for c in candidates if c.degenerate is not None]
+    if ghosts:
+        which = ", ".join(f"k = {c.k} {c.covariance_type} ({c.degenerate})" for c in ghosts[:5])
+        more = f" and {len(ghosts) - 5} more" if len(ghosts) > 5 else ""
+        yield f"Degenerate candidates were left out of the choice: {which}{more}."
+
+
+def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
+    invalid = int(metrics["rows_invalid"])
+    if invalid:
+        fate = (
+            "lie in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
+        )
+        share = invalid / max(int(metrics["rows_read"]), 1)
+        yield f"{invalid:,} rows ({share:.2%}) are invalid and {fate}."
+    if metrics["constant_features_dropped"]:
+        dropped = ", ".join(metrics["constant_features_dropped"])
+        yield f"Dropped as constant: {dropped}."

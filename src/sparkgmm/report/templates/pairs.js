@@ -1,0 +1,93 @@
+"use strict";
+// Draws any two features of the report's sample: rows, ellipses and means. Text only by textContent.
+(function () {
+  const data = JSON.parse(document.getElementById("pairs").textContent);
+  const svg = document.getElementById("pair");
+  const selects = ["pair-x", "pair-y"].map((id) => document.getElementById(id));
+  const box = { left: 74, right: 624, top: 12, bottom: 404 };
+
+  function add(name, attributes, text) {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const key of Object.keys(attributes)) element.setAttribute(key, attributes[key]);
+    if (text !== undefined) element.textContent = text;
+    svg.appendChild(element);
+  }
+
+  function covariance(component, i, j) {
+    const row = Math.max(i, j), column = Math.min(i, j);
+    return data.covariances[component][row * (row + 1) / 2 + column];
+  }
+
+  function range(values) {
+    const sorted = Float64Array.from(values).sort();
+    const low = sorted[Math.floor(0.005 * (sorted.length - 1))];
+    const high = sorted[Math.ceil(0.995 * (sorted.length - 1))];
+    const margin = 0.08 * (high - low) || 1;
+    return [low - margin, high + margin];
+  }
+
+  function ticks(low, high) {
+    const raw = (high - low) / 5;
+    const power = Math.pow(10, Math.floor(Math.log10(raw)));
+    const step = power * [1, 2, 5, 10].find((s) => s * power >= raw);
+    const found = [];
+    for (let t = Math.ceil(low / step) * step; t <= high; t += step) found.push(t);
+    return found;
+  }
+
+  function ellipse(component, i, j, sigmas, x, y) {
+    const a = covariance(component, i, i), b = covariance(component, i, j), c = covariance(component, j, j);
+    const l1 = Math.sqrt(a), l2 = b / l1, l3 = Math.sqrt(Math.max(c - l2 * l2, 0));
+    const mean = data.means[component];
+    const points = [];
+    for (let s = 0; s <= 72; s++) {
+      const angle = s * Math.PI / 36, u = sigmas * Math.cos(angle), v = sigmas * Math.sin(angle);
+      points.push(x(mean[i] + l1 * u) + "," + y(mean[j] + l2 * u + l3 * v));
+    }
+    return points.join(" ");
+  }
+
+  function draw() {
+    const i = Number(selects[0].value), j = Number(selects[1].value);
+    const [xl, xh] = range(data.rows[i]), [yl, yh] = range(data.rows[j]);
+    const x = (v) => (box.left + (v - xl) / (xh - xl) * (box.right - box.left)).toFixed(1);
+    const y = (v) => (box.bottom - (v - yl) / (yh - yl) * (box.bottom - box.top)).toFixed(1);
+    svg.replaceChildren();
+    add("clipPath", { id: "frame" });
+    const rectangle = { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top };
+    add("rect", Object.assign({ fill: "none", stroke: "var(--line)" }, rectangle));
+    const clip = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const key of Object.keys(rectangle)) clip.setAttribute(key, rectangle[key]);
+    svg.firstChild.appendChild(clip);
+    for (const t of ticks(xl, xh)) {
+      add("text", { x: x(t), y: box.bottom + 18, "text-anchor": "middle" }, String(Number(t.toPrecision(6))));
+    }
+    for (const t of ticks(yl, yh)) {
+      add("text", { x: box.left - 6, y: Number(y(t)) + 4, "text-anchor": "end" }, String(Number(t.toPrecision(6))));
+    }
+    add("text", { x: (box.left + box.right) / 2, y: 446, "text-anchor": "middle" }, data.names[i]);
+    add("text", { transform: "translate(14 " + (box.top + box.bottom) / 2 + ") rotate(-90)", "text-anchor": "middle" }, data.names[j]);
+    const colour = (component) => data.colours[component % data.colours.length];
+    const clipped = { "clip-path": "url(#frame)" };
+    for (let n = 0; n < data.labels.length; n++) {
+      add("circle", Object.assign({ cx: x(data.rows[i][n]), cy: y(data.rows[j][n]), r: 2.2, fill: colour(data.labels[n]), "fill-opacity": 0.45 }, clipped));
+    }
+    data.means.forEach((mean, component) => {
+      for (const sigmas of [1, 2]) {
+        const line = { points: ellipse(component, i, j, sigmas, x, y), fill: "none", stroke: colour(component), "stroke-width": 1.8 };
+        if (sigmas === 2) line["stroke-dasharray"] = "6 4";
+        add("polyline", Object.assign(line, clipped));
+      }
+      if (data.means.length <= 12) {
+        add("text", Object.assign({ x: x(mean[i]), y: y(mean[j]), "font-weight": "bold", "text-anchor": "middle" }, clipped), String(component));
+      }
+    });
+  }
+
+  selects.forEach((select, which) => {
+    data.names.forEach((name, index) => select.add(new Option(name, String(index))));
+    select.value = String(data.first[which]);
+    select.addEventListener("change", draw);
+  });
+  draw();
+})();

@@ -1,0 +1,204 @@
+"""What there is to see in a mixture: marginals, contours that hold a share, features that tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sparkgmm.core.profile import count_rows, take_rows
+from sparkgmm.core.quantiles import density_quantiles
+from sparkgmm.core.rows import Rows
+from sparkgmm.mixture import Array, Labels, Mixture
+
+# The contours of a pair hold these shares of the mixture.
+SHARES = (0.5, 0.8, 0.95, 0.99)
+# So many rows suffice to rank features, and so many of the best are looked at in pairs.
+_RANKING_ROWS = 2000
+_PAIRED = 10
+_DRAWN = 20_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to draw: X (n, d), their weights (n,), and whether they are all the rows there are."""
+
+    X: Array
+    weights: Array
+    complete: bool
+
+    @classmethod
+    def of(cls, rows: Rows) -> Sample:
+        """Take the pilot sample of a fit: at most some ten thousands of rows."""
+        block = take_rows(rows.sample, np.arange(count_rows(rows.sample)))
+        weights = np.ones(block.n_rows) if block.weights is None else block.weights
+        return cls(block.values.T.astype(np.float64), weights, rows.complete)
+
+    def thinned(self, most: int) -> Array:
+        """Return at most so many rows, evenly spaced."""
+        return self.X[:: max(1, -(-len(self.X) // most))]
+
+
+def names_of(mixture: Mixture) -> list[str]:
+    """Return the features' names, x0 and so on where there are none."""
+    return list(mixture.features or [f"x{i}" for i in range(mixture.d)])
+
+
+def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
+    """Return the mixture of some features: its means and covariances without the others'."""
+    index = np.array(features)
+    return Mixture(
+        mixture.weights,
+        mixture.means[:, index],
+        mixture.covariances[:, index[:, None], index],
+        features=[names_of(mixture)[i] for i in features],
+    )
+
+
+def density_levels(mixture: Mixture, shares: Sequence[float] = SHARES) -> Array:
+    """Return the densities whose contours hold these shares of the mixture.
+
+    The highest-density regions of Hyndman (1996): the level is a quantile of the density at rows
+    drawn from the mixture itself.
+    """
+    X, _ = mixture.sample(_DRAWN, seed=0)
+    return np.quantile(np.exp(mixture.log_density(X)), 1 - np.array(shares))
+
+
+def limits(values: Array) -> tuple[float, float]:
+    """Return the ends of an axis: all values, or without the tails where they would fill it."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    span = max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300))
+    least, most = values.min(), values.max()
+    first = least if low - least < 0.35 * span else low
+    last = most if most - high < 0.35 * span else high
+    margin = 0.07 * max(last - first, span)
+    return float(first - margin), float(last + margin)
+
+
+def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:
+    """Return the share of rows that lie outside these axes."""
+    low, high = np.array(bounds).T
+    return float((np.clip(X, low, high) != X).any(axis=1).mean())
+
+
+def telling_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:
+    """Return the features whose pairs say most about the component that a row belongs to.
+
+    A pair says as much as the mutual information of the component and the two features in the
+    mixture, estimated over rows of the sample; features join by the best pair that they make with
+    those before them. With one component the most correlated pairs come first.
+    """
+    if mixture.d <= most:
+        return list(range(mixture.d))
+    X = sample.thinned(_RANKING_ROWS)
+    if mixture.k == 1:
+        pairs = _correlations(mixture)
+    else:
+        alone = [_information(marginal(mixture, [i]), X[:, [i]]) for i in range(mixture.d)]
+        best = np.argsort(alone)[::-1][: max(_PAIRED, most)].tolist()
+        pairs = np.full((mixture.d, mixture.d), -np.inf)
+        for a, i in enumerate(best):
+            for j in best[a + 1 :]:
+                pairs[i, j] = pairs[j, i] = _information(marginal(mixture, [i, j]), X[:, [i, j]])
+    chosen = [int(i) for i in np.unravel_index(np.argmax(pairs), pairs.shape)]
+    while len(chosen) < most:
+        gains = pairs[chosen].max(axis=0)
+        gains[chosen] = -np.inf
+        chosen.append(int(np.argmax(gains)))
+    return chosen
+
+
+def _information(mixture: Mixture, X: Array) -> float:
+    """Return the mutual information of component and row, but for the component's own entropy."""
+    R = mixture.responsibilities(X)
+    return float((R * np.log(np.maximum(R, 1e-300))).sum(axis=1).mean())
+
+
+def _correlations(mixture: Mixture) -> Array:
+    found = np.abs(correlation(mixture.covariances[0]))
+    np.fill_diagonal(found, 0.0)
+    return found
+
+
+def correlation(covariance: Array) -> Array:
+    """Return the correlation matrix of a covariance matrix (d, d)."""
+    sd = np.sqrt(np.diagonal(covariance))
+    return np.asarray(covariance / np.outer(sd, sd))
+
+
+@dataclass(frozen=True)
+class Membership:
+    """How the rows of a sample belong to the components."""
+
+    mixture: Mixture
+    sample: Sample
+
+    @cached_property
+    def responsibilities(self) -> Array:
+        """P(component | row), (n, k)."""
+        return self.mixture.responsibilities(self.sample.X)
+
+    @cached_property
+    def log_density(self) -> Array:
+        """Nats, (n,)."""
+        return self.mixture.log_density(self.sample.X)
+
+    @cached_property
+    def density_quantiles(self) -> dict[str, Any]:
+        """The quantiles of the log density that the model keeps for scoring."""
+        return density_quantiles(self.log_density, self.sample.weights)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The most responsible component, (n,)."""
+        return np.argmax(self.responsibilities, axis=1)
+
+    @cached_property
+    def certainty(self) -> Array:
+        """The largest responsibility of each row, (n,)."""
+        return self.responsibilities.max(axis=1)
+
+    @cached_property
+    def confusion(self) -> Array:
+        """Return which share of component i's rows would be assigned to j, (k, k).
+
+        The rows of the sample stand for the component by their weighted responsibilities.
+        """
+        mass = self.responsibilities * self.sample.weights[:, None]
+        assigned = np.eye(self.mixture.k)[self.labels]
+        return np.asarray((mass.T @ assigned) / np.maximum(mass.sum(axis=0), 1e-300)[:, None])
+
+    @cached_property
+    def nearest(self) -> list[int | None]:
+        """The nearest other component by Bhattacharyya distance, or None if there is none."""
+        if self.mixture.k == 1:
+            return [None]
+        distances = bhattacharyya(self.mixture)
+        np.fill_diagonal(distances, np.inf)
+        return [int(j) for j in np.argmin(distances, axis=1)]
+
+
+def bhattacharyya(mixture: Mixture) -> Array:
+    """Return the Bhattacharyya distances between a mixture's components, (k, k), in nats."""
+    return bhattacharyya_between(mixture, mixture)
+
+
+def bhattacharyya_between(one: Mixture, other: Mixture) -> Array:
+    """Return the Bhattacharyya distances between the components of two mixtures, in nats.
+
+    Bhattacharyya (1943); for two Gaussians with mean covariance S the distance is
+    (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2.
+    """
+    log_dets = [np.linalg.slogdet(m.covariances)[1] for m in (one, other)]
+    distances = np.zeros((one.k, other.k))
+    for i in range(one.k):
+        middle = 0.5 * (one.covariances[i] + other.covariances)
+        delta = (one.means[i] - other.means)[:, :, None]
+        apart = (delta * np.linalg.solve(middle, delta)).sum(axis=(1, 2))
+        shape = np.linalg.slogdet(middle)[1] - 0.5 * (log_dets[0][i] + log_dets[1])
+        distances[i] = apart / 8 + shape / 2
+    return distances

@@ -1,0 +1,164 @@
+"""From a DataFrame to the scored DataFrame: which columns travel, and under which types."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    IntegralType,
+    MapType,
+    StructField,
+    StructType,
+)
+
+from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.mixture import Mixture
+from sparkgmm.spark.scoring import Scorer, Totals
+from sparkgmm.spark.source import Features, as_array, quoted, some
+
+OUTLIER = "outlier"
+_ADDED: dict[str, DataType] = {
+    "component": IntegerType(),
+    "probability": ArrayType(DoubleType(), containsNull=False),
+    "log_density": DoubleType(),
+    OUTLIER: BooleanType(),
+}
+# Types that a batch holds as numbers that numpy takes as they are; others are cast by Spark.
+_PLAIN = (DoubleType, FloatType, IntegralType)
+_UNKNOWN_TO_ARROW = ("YearMonthIntervalType", "CalendarIntervalType")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the scored rows are to have: columns of the input kept, and columns added.
+
+    `threshold` is the log density below which a row is an outlier, or None. An invalid row fails
+    the job, or is left out.
+    """
+
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+    threshold: float | None
+    fail: bool
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns added."""
+        return self.added if self.threshold is None else (*self.added, OUTLIER)
+
+
+def score_rows(
+    df: DataFrame, features: Features, mixture: Mixture, wanted: Wanted
+) -> tuple[DataFrame, Totals]:
+    """Return the scored rows, in the partitions of the input, and what is counted meanwhile.
+
+    The columns kept come first, of the very types of the input, then component int, probability
+    array<double> (k values in the order of the components), log_density double and outlier
+    boolean, as far as wanted.
+
+    Raises
+    ------
+    ConfigurationError
+        If a column cannot be kept.
+    InputError
+        If a column to keep is missing or stands twice.
+
+    """
+    check_columns(df, features, wanted)
+    selected = [quoted(df, name) for name in wanted.kept]
+    sources = []
+    for name in features.columns if features.vector is None else (features.vector,):
+        if name in wanted.kept and _is_plain(df.schema[name].dataType):
+            sources.append(wanted.kept.index(name))
+            continue
+        sources.append(len(selected))
+        column = quoted(df, name) if features.vector is None else as_array(df, name)
+        wide = "double" if features.vector is None else "array<double>"
+        selected.append(column.cast(wide).alias(f"feature {len(selected)}"))
+    added = [StructField(name, _ADDED[name], nullable=False) for name in wanted.columns]
+    schema = StructType([*(df.schema[name] for name in wanted.kept), *added])
+    scorer = Scorer(
+        mixture,
+        len(wanted.kept),
+        tuple(sources),
+        features.vector is not None,
+        wanted.columns,
+        wanted.threshold,
+        wanted.fail,
+    )
+    context = df.sparkSession.sparkContext
+    totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
+    return df.select(selected).mapInArrow(scorer.on_batches(totals), schema), totals
+
+
+def _is_plain(dtype: DataType) -> bool:
+    inner = dtype.elementType if isinstance(dtype, ArrayType) else dtype
+    return isinstance(inner, _PLAIN)
+
+
+def check_columns(df: DataFrame, features: Features, wanted: Wanted) -> None:
+    """Refuse columns to keep that are missing, stand twice, clash or cannot travel.
+
+    Raises
+    ------
+    ConfigurationError
+        If one has the name of a column to add, or a type that Spark cannot hand to Python.
+    InputError
+        If one is missing or stands twice.
+
+    """
+    missing = [name for name in wanted.kept if name not in df.columns]
+    if missing:
+        near = difflib.get_close_matches(missing[0], df.columns, 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"output.keep names {some(missing)}, which the input does not have: {hint}its columns "
+            f"are {some(df.columns)}"
+        )
+    _check_names(df, features, wanted)
+    for name in wanted.kept:
+        if not _can_travel(df.schema[name].dataType):
+            raise ConfigurationError(
+                f"column {name!r} is of type {df.schema[name].dataType.simpleString()}, which "
+                "Spark cannot hand to Python: leave it out of output.keep"
+            )
+
+
+def _check_names(df: DataFrame, features: Features, wanted: Wanted) -> None:
+    """Refuse names that stand twice or are taken, as Spark compares names."""
+    sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
+    keys = {name: name if sensitive else name.casefold() for name in df.columns}
+    held = Counter(keys[name] for name in df.columns)
+    for name in wanted.kept:
+        if keys[name] in wanted.columns:
+            raise ConfigurationError(
+                f"input column {name!r} has the name of a column that is added: leave it out of "
+                "output.keep, or rename it"
+            )
+    sources = features.columns if features.vector is None else (features.vector,)
+    for name in (*wanted.kept, *sources):
+        if held[keys[name]] > 1:
+            raise InputError(
+                f"the input has column {name!r} {held[keys[name]]} times: rename one, or leave it "
+                "out of output.keep"
+            )
+
+
+def _can_travel(dtype: DataType) -> bool:
+    """Tell whether pyarrow has the type: all but intervals that count months."""
+    if isinstance(dtype, ArrayType):
+        return _can_travel(dtype.elementType)
+    if isinstance(dtype, MapType):
+        return _can_travel(dtype.keyType) and _can_travel(dtype.valueType)
+    if isinstance(dtype, StructType):
+        return all(_can_travel(field.dataType) for field in dtype.fields)
+    return type(dtype).__name__ not in _UNKNOWN_TO_ARROW
