@@ -13,6 +13,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,17 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "walkthrough.ipynb"
 CELLS: list[tuple[str, str]] = []
+# Settings of another installation, which would win over this one's.
+_FOREIGN = {"SPARK_HOME", "PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"}
+_ENVIRONMENT = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # or the kernel's debugger warns of frozen modules
+    "OMP_NUM_THREADS": "1",  # 272 rows are no work for two
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYSPARK_SUBMIT_ARGS": (
+        "--master local[1] --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=1 "
+        "--conf spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 pyspark-shell"
+    ),
+}
 # An address in memory is another one each time.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -85,11 +97,12 @@ Where both derivatives are zero, $\mu$ is the mean of the waits and $\sigma^2$ t
 divided by $n$. One M-step is all it takes: `core/covariance.py: m_step`.
 """)
 
-code("""
+code('''
 waiting = X[:, 1]
 
 
 def log_likelihood(mean, sd):
+    """Return the log-likelihood of the waits, for an array of means and one of sds."""
     z = (waiting[:, None, None] - mean) / sd
     return (-0.5 * np.log(2 * np.pi) - np.log(sd) - 0.5 * z**2).sum(axis=0)
 
@@ -110,7 +123,7 @@ sparkgmm.plot(one, X[:, 1:], ax=right)
 right.set(title="The most likely Gaussian", xlabel="waiting")
 print(f"closed form  mean {top[0]:.4f}  sd {top[1]:.4f}")
 print(f"fit_array    mean {one.means[0, 0]:.4f}  sd {one.covariances[0, 0, 0] ** 0.5:.4f}")
-""")
+''')
 
 text(r"""
 The arithmetic is right and the answer is not: the bell stands highest in the valley between two
@@ -133,10 +146,11 @@ two (Dempster, Laird and Rubin 1977).
 | M | $N_j = \sum_i r_{ij}$ | `counts` | `core/covariance.py: Moments.counts` |
 | M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/covariance.py: m_step` |
 | M | $\Sigma_j = \frac{1}{N_j} \sum_i r_{ij} (x_i - \mu_j)(x_i - \mu_j)^\top$ | `covariances` | `core/covariance.py: _full` |
-""")
+""")  # noqa: E501
 
-code("""
+code('''
 def em_step(weights, means, covariances):
+    """Return the log-likelihood, and the parameters that one step of EM leads to."""
     residuals = X[:, None, :] - means
     squares = np.einsum("nka,kab,nkb->nk", residuals, np.linalg.inv(covariances), residuals)
     log_det = np.linalg.slogdet(covariances).logabsdet
@@ -159,7 +173,7 @@ for _ in range(80):
     heights.append(height)
     path.append(step)
 print(f"log-likelihood {heights[0]:.3f} at the start, {heights[-1]:.3f} after 80 passes")
-""")
+''')
 
 code("""
 fig, axes = plt.subplots(2, 2, figsize=(9.5, 7.2), layout="constrained")
@@ -209,18 +223,19 @@ point is what to believe when a fit says that it has converged.
 ## 3. The same by `fit_array`
 """)
 
-code("""
+code('''
 result = fit_array(X, 2)
 
 
 def named(m):
+    """Return the mixture with the names of our features."""
     return Mixture(m.weights, m.means, m.covariances, m.covariance_type, features)
 
 
 mixture = named(result.mixture)
 print(f"log-likelihood {result.log_likelihood:.5f} after {result.n_iter} passes")
 mixture
-""")
+''')
 
 code("""
 fig, ax = plt.subplots(figsize=(6.4, 4.6), layout="constrained")
@@ -286,15 +301,14 @@ Y, _ = truth.sample(100_000, seed=0)
 
 soft = fit_array(Y, 2, covariance_type="tied").mixture
 
-cut = Y.mean()
+y = Y[:, 0]
+cut = y.mean()
 for _ in range(50):  # classification EM with one variance: 2-means
-    sides = Y[Y < cut], Y[Y >= cut]
+    sides = y[y < cut], y[y >= cut]
     cut = 0.5 * (sides[0].mean() + sides[1].mean())
 shares = [len(side) / len(Y) for side in sides]
 variance = sum(share * side.var() for share, side in zip(shares, sides, strict=True))
-hard = Mixture(
-    shares, [[side.mean()] for side in sides], np.full((2, 1, 1), variance), "tied"
-)
+hard = Mixture(shares, [[side.mean()] for side in sides], np.full((2, 1, 1), variance), "tied")
 
 rows = {"truth": truth, "soft": soft, "hard": hard}
 pd.DataFrame(
@@ -306,7 +320,7 @@ pd.DataFrame(
 code("""
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 x = np.linspace(-4.5, 4.5, 400)
-ax.hist(Y[:, 0], bins=90, range=(-4.5, 4.5), density=True, color=GREY, alpha=0.35, label="rows")
+ax.hist(y, bins=90, range=(-4.5, 4.5), density=True, color=GREY, alpha=0.35, label="rows")
 for name, m, colour in (("soft", soft, BLUE), ("hard", hard, ORANGE)):
     ax.plot(x, np.exp(m.log_density(x[:, None])), color=colour, label=name)
 ax.set(xlabel="x", ylabel="density", ylim=(0, None))
@@ -382,20 +396,22 @@ Spark's own MLlib and `sparkgmm` must agree. Each adds something to the covarian
 not to; here none does.
 """)
 
-code("""
+code('''
 from pyspark.ml.clustering import GaussianMixture as MllibMixture
 from pyspark.ml.feature import VectorAssembler
 
 from sparkgmm.spark.session import start_session
 
 spark = start_session("walkthrough")
-table = spark.read.csv(str(root / "data/faithful.csv"), "eruptions double, waiting double", header=True)
+schema = "eruptions double, waiting double"
+table = spark.read.csv(str(root / "data/faithful.csv"), schema, header=True)
 vectors = VectorAssembler(inputCols=features, outputCol="features").transform(table).cache()
 mllib = MllibMixture(k=2, tol=1e-9, maxIter=500, seed=1).fit(vectors)
 sklearn = SklearnMixture(2, tol=1e-12, max_iter=1000, reg_covar=0, random_state=0).fit(X)
 
 
 def heaviest_first(weights, means, covariances):
+    """Return a mixture with its components in our order."""
     order = np.argsort(weights)[::-1]
     return Mixture(*(np.array(a)[order] for a in (weights, means, covariances)), features=features)
 
@@ -410,10 +426,11 @@ fits = {
     "sparkgmm": named(fit_array(X, 2, reg_covar=0).mixture),
 }
 spark.stop()
-""")
+''')
 
-code("""
+code('''
 def parameters(m):
+    """Return every number of a mixture, by name."""
     values = {}
     for j in range(m.k):
         values[f"weight {j}"] = m.weights[j]
@@ -428,19 +445,20 @@ side_by_side = pd.DataFrame({name: parameters(m) for name, m in fits.items()})
 largest = (side_by_side.max(axis=1) - side_by_side.min(axis=1)).max()
 print(f"all three within 1e-3 of each other in every number: {largest < 1e-3}")
 side_by_side.round(4)
-""")
+''')
 
 text(r"""
 And so must the picture. Below are the contours of the two components, each on its own:
 scikit-learn's wide and pale, ours thin and dashed on top.
 """)
 
-code("""
+code('''
 x, y = np.linspace(1.1, 5.7, 240), np.linspace(33, 102, 240)
 grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
 def component_density(m, j):
+    """Return the density of one component over the grid."""
     alone = Mixture([1.0], m.means[j : j + 1], m.covariances[j : j + 1])
     return np.exp(alone.log_density(grid)).reshape(240, 240)
 
@@ -458,7 +476,7 @@ ax.plot([], [], color=BLUE, linewidth=4, alpha=0.35, label="scikit-learn")
 ax.plot([], [], color=INK, linewidth=0.9, linestyle="--", label="sparkgmm")
 ax.legend(frameon=False, loc="lower right")
 ax.set(xlabel="eruptions", ylabel="waiting", title="0.5, 1, ... 3 standard deviations");
-""")
+''')
 
 text(r"""
 ## 7. Choosing k and the covariance type
@@ -568,18 +586,17 @@ def build() -> nbformat.NotebookNode:
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run the notebook in a fresh kernel of this Python, from a folder of the repository."""
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or its debugger warns of frozen modules
-    for name in ("SPARK_HOME", "PYTHONPATH", "PYSPARK_SUBMIT_ARGS"):
-        os.environ.pop(name, None)
-    NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
-        config=Config(KernelManager={"transport": "ipc"}),  # a file, no port
-    ).execute()
+    environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    with tempfile.TemporaryDirectory(prefix="walkthrough-") as sockets:
+        NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+            # no port, but a socket that this user alone can open
+            config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+        ).execute(env=environment | _ENVIRONMENT)
 
 
 def tidy(notebook: nbformat.NotebookNode) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+import model
 from machine import describe, matmul_gflops
 
 HERE = Path(__file__).parent
@@ -139,6 +140,53 @@ def optimum_table(results: list[Any]) -> list[str]:
     return table(head, rows)
 
 
+def model_rows(two: list[Any], one: list[Any], growth: list[Any]) -> list[Any]:
+    """Return all passes of ours as the cost model takes them."""
+    passes = [
+        {**row, "split": "64m", "cores": cores, "seconds": statistics.median(row["ours"])}
+        for cores, rows in ((2, two), (1, one))
+        for row in rows
+    ]
+    return passes + [{**row, "cores": 2} for row in growth]
+
+
+def growth_table(growth: list[Any], coefficients: Any) -> list[str]:
+    """Seconds a pass as measured and as the cost model has them."""
+    rows = []
+    for g in growth:
+        predicted = float(model.terms(g["n"], g["d"], g["k"], g["split"], 2) @ coefficients)
+        rows.append(
+            [
+                f"{g['n']:,}",
+                str(g["d"]),
+                str(g["k"]),
+                g["split"],
+                f"{g['seconds']:.3f}",
+                f"{g['seconds'] / g['n'] * 1e9:.0f}",
+                f"{predicted:.3f}",
+            ]
+        )
+    head = ["rows", "d", "k", "split", "seconds a pass", "ns a row", "the model's seconds"]
+    return table(head, rows)
+
+
+def scoring_table(results: list[Any]) -> list[str]:
+    """Seconds and rows a second, against ours and against moving the rows."""
+    timed = {r["what"]: (r["n"], statistics.median(r["seconds"])) for r in results}
+    rows = []
+    for what, label in {
+        "moved": "rows moved to Python and back, no work",
+        "ours": "ours",
+        "mllib": "MLlib",
+        "mllib, vectors cached": "MLlib, its vectors made before and cached",
+        "ours, to Parquet": "ours, written to Parquet",
+    }.items():
+        n, seconds = timed[what]
+        ratios = [f"{seconds / timed[other][1]:.2f}x" for other in ("moved", "ours")]
+        rows.append([label, f"{seconds:.1f}", f"{n / seconds:,.0f}", *ratios])
+    return table(["", "seconds", "rows a second", "to moving", "to ours"], rows)
+
+
 def main() -> None:
     """Measure and write."""
     (WORK / "data").mkdir(parents=True, exist_ok=True)
@@ -151,27 +199,17 @@ def main() -> None:
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
+    scoring = part("scoring", "scoring.py", 2, data)
     large = hundred_million()
+    coefficients = model.fit(model_rows(two, one, growth))
     text = (HERE / "template.md").read_text()
     for key, lines in {
         "machine": [describe()],
         "peak": [f"{peak_one:.0f} GFLOP/s on one core, {peak_two:.0f} on two"],
         "passes": passes_table(two, one, peak_two),
         "optimum": optimum_table(optimum),
-        "growth": table(
-            ["rows", "d", "k", "split", "seconds a pass", "ns a row"],
-            [
-                [
-                    f"{g['n']:,}",
-                    str(g["d"]),
-                    str(g["k"]),
-                    g["split"],
-                    f"{g['seconds']:.3f}",
-                    f"{g['seconds'] / g['n'] * 1e9:.0f}",
-                ]
-                for g in growth
-            ],
-        ),
+        "growth": growth_table(growth, coefficients),
+        "model": model.describe(coefficients),
         "choosing": table(
             [
                 "data",
@@ -193,6 +231,10 @@ def main() -> None:
                 for c in choosing
             ],
         ),
+        "scoring": scoring_table([r for r in scoring if "seconds" in r]),
+        "scoring-peaks": [
+            " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r)
+        ],
         "large": [
             f"read {large['seconds_by_step']['read']:.0f} s, fit "
             f"{large['seconds_by_step']['fit']:.0f} s, {large['n_passes']} passes over all rows, "

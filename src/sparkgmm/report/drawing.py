@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Ellipse
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.ink import FAINT, INK, colour
+from sparkgmm.report.ink import FAINT, INK, colour, quiet
 from sparkgmm.report.views import SHARES, density_levels, limits
 
 # Up to here rows are drawn one by one, beyond as a picture of cells.
@@ -41,16 +41,17 @@ def draw_pair(
             size = 5 if small else 16
             R = mixture.responsibilities(X) if responsibilities is None else responsibilities
             face = mixed_colours(R)
-            axes.scatter(*X.T, s=size, c=face, alpha=0.75, linewidths=0, zorder=1)
+            axes.scatter(X[:, 0], X[:, 1], s=size, c=face, alpha=0.75, linewidths=0, zorder=1)
         else:
             _draw_cells(axes, mixture, X, ((x_low, x_high), (y_low, y_high)))
     x, y = np.linspace(x_low, x_high, _GRID), np.linspace(y_low, y_high, _GRID)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
     levels, indices = np.unique(density_levels(mixture), return_index=True)
-    lines = axes.contour(
-        x, y, density, levels=levels, colors=INK, linewidths=0.5 if small else 0.9, zorder=3
-    )
+    with quiet():
+        lines = axes.contour(
+            x, y, density, levels=levels, colors=INK, linewidths=0.5 if small else 0.9, zorder=3
+        )
     if not small:
         named = {level: f"{SHARES[i]:.0%}" for level, i in zip(levels, indices, strict=True)}
         axes.clabel(lines, fmt=named, fontsize=7, inline_spacing=2)
@@ -78,16 +79,26 @@ def draw_single(
         edges = np.linspace(low, high, 30 if small else _bins(len(X)))
         counts, _ = np.histogram(X[:, 0], edges, weights=weights)
         axes.stairs(counts / (total * np.diff(edges)), edges, fill=True, color=FAINT, alpha=0.35)
-    x = np.linspace(low, high, 400)
+    x = _abscissae(mixture, low, high)
     joint = mixture.responsibilities(x[:, None]) * np.exp(mixture.log_density(x[:, None]))[:, None]
     for j in range(mixture.k):
         axes.plot(x, joint[:, j], color=colour(j), linewidth=0.9 if small else 1.4)
+        axes.fill_between(x, joint[:, j], color=colour(j), alpha=0.2, linewidth=0)
     axes.plot(x, joint.sum(axis=1), color=INK, linewidth=0.9 if small else 1.6)
     if not small and mixture.k <= _LABELLED:
         for j in range(mixture.k):
             at = mixture.means[j, 0]
             height = joint[np.argmin(np.abs(x - at)), j]
-            axes.annotate(str(j), (at, height), color=colour(j), weight="bold", ha="center")
+            axes.annotate(
+                str(j),
+                (at, height),
+                xytext=(0, 5),
+                textcoords="offset points",
+                color=colour(j),
+                weight="bold",
+                ha="center",
+                annotation_clip=True,
+            )
     axes.set_xlim(low, high)
     axes.set_ylim(bottom=0)
 
@@ -104,13 +115,21 @@ def mixed_colours(R: Array) -> Array:
     return np.asarray(R @ np.array([to_rgb(colour(j)) for j in range(R.shape[1])])).clip(0, 1)
 
 
+def _abscissae(mixture: Mixture, low: float, high: float) -> Array:
+    """Return where to evaluate a density: evenly, and densely around each mean."""
+    sd = np.sqrt(mixture.covariances[:, 0])
+    around = mixture.means + sd * np.linspace(-4, 4, 41)
+    inside = around[(around > low) & (around < high)]
+    return np.union1d(np.linspace(low, high, 400), inside)
+
+
 def _bins(n: int) -> int:
     return int(np.clip(2 * n ** (1 / 3), 12, 90))
 
 
 def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:
     """Draw how many rows lie in each cell as opacity, whose they are as colour."""
-    counts, x_edges, y_edges = np.histogram2d(*X.T, bins=_CELLS, range=bounds)
+    counts, x_edges, y_edges = np.histogram2d(X[:, 0], X[:, 1], _CELLS, bounds)
     x, y = (0.5 * (edges[1:] + edges[:-1]) for edges in (x_edges, y_edges))
     centres = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     image = np.empty((len(y), len(x), 4))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.core.selection import Candidate
@@ -17,7 +17,9 @@ from sparkgmm.report.ink import FAINT, INK, MARKERS, Picture, colour, picture
 from sparkgmm.report.views import Membership, Sample, marginal, names_of, share_outside
 
 CORNER = 5
+# Names longer than this are cut, on the axes of a corner plot and of a single one.
 _SHORT = 18
+_LONG = 60
 # Shares of the rows whose log density is marked as that of outliers.
 OUTLIERS = (0.001, 0.01)
 
@@ -32,15 +34,15 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
         draw_single(axes, shown, X, sample.weights, bounds[0])
-        axes.set_xlabel(names[0])
+        axes.set_xlabel(_short(names[0], _LONG))
         axes.set_ylabel("density")
         alt = f"Histogram of {names[0]} with the density of the mixture and of its components"
     elif len(features) == 2:
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
         axes = figure.subplots()
         draw_pair(axes, shown, X, bounds)
-        axes.set_xlabel(names[0])
-        axes.set_ylabel(names[1])
+        axes.set_xlabel(_short(names[0], _LONG))
+        axes.set_ylabel(_short(names[1], _LONG))
         alt = (
             f"{names[1]} against {names[0]}: the rows, contours that hold 50, 80, 95 and 99% of "
             f"the mixture, and ellipses of one and two standard deviations of {mixture.k} "
@@ -92,8 +94,13 @@ def _corner(
     return figure
 
 
-def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Picture:
-    """Draw how far below its own end each candidate was after each pass, in nats a row."""
+def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Picture | None:
+    """Draw how far below its own end each candidate was after each pass, in nats a row.
+
+    Return None where none took more than two passes.
+    """
+    if max(c.n_iter for c in candidates) < 3:
+        return None
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes = figure.subplots()
     for c in sorted(candidates, key=lambda c: c is chosen):
@@ -115,8 +122,6 @@ def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Pi
     others = f", {len(candidates) - 1} other candidates" if len(candidates) > 1 else ""
     end = chosen.mean_log_likelihood
     axes.set_title(f"k = {chosen.k} {chosen.covariance_type} ends at {end:.6f} nats a row{others}")
-    if not any(len(c.log_likelihoods) > 1 for c in candidates):
-        axes.text(0.5, 0.5, "one pass", transform=axes.transAxes, ha="center")
     return picture(
         figure,
         "convergence",
@@ -167,7 +172,7 @@ def criterion_figure(
     axes.margins(y=0.16)
     axes.set_xlabel("number of components k")
     axes.set_ylabel(f"{criterion} (lower is better)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return picture(
         figure,
@@ -202,14 +207,14 @@ def _draw_weights(axes: Axes, mixture: Mixture) -> None:
     axes.bar(range(mixture.k), mixture.weights, color=[colour(j) for j in range(mixture.k)])
     axes.set_xlabel("component")
     axes.set_title("weight")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_density(axes: Axes, membership: Membership, w: Array) -> None:
     values = membership.log_density
     expected = membership.mixture.log_density(membership.mixture.sample(20_000, seed=0)[0])
     low = min(np.quantile(values, 0.0005), np.quantile(expected, 0.0005))
-    edges = np.linspace(low, max(values.max(), expected.max()), 50)
+    edges = np.linspace(low, max(values.max(), expected.max()), 50).tolist()
     axes.hist(values.clip(low), edges, weights=w, color=FAINT, alpha=0.5, label="rows")
     axes.hist(
         expected.clip(low),
@@ -221,7 +226,9 @@ def _draw_density(axes: Axes, membership: Membership, w: Array) -> None:
     )
     for share, dash in zip(OUTLIERS, (":", "--"), strict=True):
         at = threshold(membership.density_quantiles, share)
-        axes.axvline(max(at, low), color=colour(4), linestyle=dash, label=f"lowest {share:.1%}")
+        axes.axvline(
+            max(at, low), color=colour(4), linestyle=dash, ymax=0.8, label=f"lowest {share:.1%}"
+        )
     _log_scale(axes)
     axes.set_ylim(top=30)  # room for the legend
     axes.set_xlabel("log density, nats")
@@ -241,12 +248,12 @@ def means_figure(mixture: Mixture, centre: Array, sd: Array) -> Picture | None:
     end = max(float(np.abs(Z).max()), 1e-9)
     image = axes.imshow(Z, cmap="PuOr", vmin=-end, vmax=end, aspect="auto", interpolation="nearest")
     axes.set_ylabel("component")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     step = -(-mixture.d // 40)
     axes.set_xticks(range(0, mixture.d, step), names[::step], rotation=90, fontsize=7)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
     bar.set_label("mean, in sd of the data")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return picture(
         figure, "means", "Means of the components in each feature, in standard deviations"
     )
@@ -258,5 +265,5 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _SHORT else name[: _SHORT - 1] + "…"
+def _short(name: str, most: int = _SHORT) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

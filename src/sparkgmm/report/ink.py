@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ FAINT = "#8b9099"
 _DARK = {INK: "#e6e8ec", FAINT: "#828893"}
 _CJK = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei")
 _DPI = 130
+# What a column may be called, but no XML may hold.
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,20 @@ def colour(j: int) -> str:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what matplotlib says of names and axes that the data made, not the reader."""
+    with warnings.catch_warnings():
+        for said in ("Glyph", "No contour levels", "constrained_layout not applied"):
+            warnings.filterwarnings("ignore", message=said, category=UserWarning)
+        yield
+
+
+@contextmanager
 def style() -> Iterator[None]:
     """Draw in our style within this context, whatever the user's matplotlibrc says."""
     known = set(font_manager.get_font_names())
     families = ["DejaVu Sans", *(name for name in _CJK if name in known)]
-    with mpl.rc_context():
+    with mpl.rc_context(), quiet():
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
@@ -91,9 +103,14 @@ def picture(figure: Figure, name: str, alt: str) -> Picture:
 def _themed(svg: str) -> str:
     """Let the neutral colours follow the reader's scheme, and any font stand in for ours."""
     names = {colour: f"--c{i}" for i, colour in enumerate(_DARK)}
-    for plain, variable in names.items():
-        svg = svg.replace(plain, f"var({variable})")
-    svg = re.sub(r"'DejaVu Sans'(?:, '[^']*')*", "'DejaVu Sans', Verdana, sans-serif", svg)
+
+    def themed(tag: re.Match[str]) -> str:
+        text = tag.group()
+        for plain, variable in names.items():
+            text = text.replace(plain, f"var({variable})")
+        return re.sub(r"'DejaVu Sans'(?:, '[^']*')*", "'DejaVu Sans', Verdana, sans-serif", text)
+
+    svg = re.sub("<[^<>]*>", themed, _NO_XML.sub("\ufffd", svg))  # a column may be called #23272f
     light = "".join(f"{variable}:{plain};" for plain, variable in names.items())
     dark = "".join(f"{variable}:{_DARK[plain]};" for plain, variable in names.items())
     rules = f"svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}"

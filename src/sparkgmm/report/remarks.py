@@ -86,7 +86,7 @@ def _about_fit(membership: Membership) -> Iterator[str]:
     edge = np.quantile(membership.mixture.log_density(drawn), _TAIL)
     weights = membership.sample.weights
     share = float(weights[membership.log_density < edge].sum() / weights.sum())
-    n = len(membership.sample.X)
+    n = weights.sum() ** 2 / (weights**2).sum()  # Kish: what uneven weights leave of the rows
     noise = 3 * np.sqrt(_TAIL / n)
     if share > max(_HEAVY * _TAIL, _TAIL + noise):
         yield (
@@ -99,8 +99,8 @@ def _about_fit(membership: Membership) -> Iterator[str]:
 def _about_choice(
     chosen: Candidate, candidates: Sequence[Candidate], criterion: str
 ) -> Iterator[str]:
-    tried = sorted({c.k for c in candidates})
-    if len(tried) > 1 and chosen.k == tried[-1]:
+    tried = {c.k + c.n_dropped for c in candidates}
+    if len(tried) > 1 and chosen.k == max(tried):
         yield (
             f"The largest k that was tried, {chosen.k}, has the lowest {criterion}: more "
             "components may lower it further."
@@ -119,7 +119,7 @@ def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
             "lie in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
         )
         share = invalid / max(int(metrics["rows_read"]), 1)
-        yield f"{invalid:,} rows ({share:.2%}) are invalid and {fate}."
+        yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}."
     if metrics["constant_features_dropped"]:
         dropped = ", ".join(metrics["constant_features_dropped"])
         yield f"Dropped as constant: {dropped}."

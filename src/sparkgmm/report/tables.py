@@ -15,6 +15,7 @@ from sparkgmm.report.views import Membership, correlation, names_of
 # Correlation matrices are shown whole up to here; beyond, the strongest correlations.
 _WHOLE = 8
 _STRONGEST = 6
+UNCORRELATED = ("diag", "spherical")
 
 
 class Table(NamedTuple):
@@ -28,7 +29,8 @@ def component_table(membership: Membership, sum_of_weights: float) -> Table:
     """One row a component: weight, rows, certainty, neighbour and overlap."""
     mixture = membership.mixture
     mass = membership.responsibilities * membership.sample.weights[:, None]
-    sure = mass[membership.certainty >= 0.95].sum(axis=0) / np.maximum(mass.sum(axis=0), 1e-300)
+    sure = np.where(membership.responsibilities >= 0.95, mass, 0.0).sum(axis=0)
+    sure /= np.maximum(mass.sum(axis=0), 1e-300)
     rows = []
     for j, neighbour in enumerate(membership.nearest):
         overlap = "–"
@@ -65,7 +67,7 @@ def mean_table(mixture: Mixture) -> Table:
 def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
     """The correlations within each component: all of them, or the strongest of many."""
     names = names_of(mixture)
-    if mixture.d == 1:
+    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
         return []
     if mixture.d > _WHOLE:
         rows = [[str(j), _strongest(mixture, j, _STRONGEST)] for j in range(mixture.k)]
@@ -80,16 +82,11 @@ def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
 
 def profile_table(profile: Profile, names: Sequence[str]) -> Table:
     """One row a feature: mean, standard deviation and range of the rows used."""
+    sd = np.sqrt(profile.variance)
     rows = [
-        [name, *map(number, values)]
-        for name, *values in zip(
-            names,
-            profile.mean,
-            np.sqrt(profile.variance),
-            profile.low,
-            profile.high,
-            strict=True,
-        )
+        [name, near(profile.mean[i], sd[i]), number(sd[i], 4)]
+        + [near(value[i], sd[i]) for value in (profile.low, profile.high)]
+        for i, name in enumerate(names)
     ]
     return Table(["feature", "mean", "sd", "least", "most"], rows)
 
@@ -111,7 +108,7 @@ def candidate_table(candidates: Sequence[Candidate], chosen: Candidate, criterio
                 f"{c.aic:,.3f}",
                 f"{c.icl:,.3f}",
                 held_out,
-                f"{c.n_agreeing} of {c.n_starts}",
+                f"{c.n_agreeing} of {c.n_starts}" if c.n_agreeing else "by a move",
                 str(c.n_iter),
                 note,
             ]
@@ -157,15 +154,19 @@ def number(value: float, digits: int = 6) -> str:
 
 def mean_and_sd(mean: float, sd: float) -> str:
     """Return mean ± sd, the mean to a hundredth of the sd, whatever their sizes."""
+    return f"{near(mean, sd)} ± {near(sd, sd)}"
+
+
+def near(value: float, sd: float) -> str:
+    """Return a value to about a hundredth of a standard deviation."""
     decimals = 2 - int(np.floor(np.log10(sd)))
     if 0 <= decimals <= 6:
-        return f"{mean:,.{decimals}f} ± {sd:.{decimals}f}"
-    digits = max(6, int(np.ceil(np.log10(max(abs(mean), sd) / sd))) + 3)
-    return f"{number(mean, digits)} ± {number(sd, 3)}"
+        return f"{value:,.{decimals}f}"
+    return number(value, int(np.ceil(np.log10(max(abs(value), sd) / sd))) + 3)
 
 
 def _strongest(mixture: Mixture, j: int, most: int) -> str:
-    if mixture.d == 1:
+    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
         return ""
     names = names_of(mixture)
     r = np.triu(correlation(mixture.covariances[j]), 1)

@@ -120,7 +120,7 @@ def _information(mixture: Mixture, X: Array) -> float:
 
 def _correlations(mixture: Mixture) -> Array:
     found = np.abs(correlation(mixture.covariances[0]))
-    np.fill_diagonal(found, 0.0)
+    np.fill_diagonal(found, -np.inf)  # no feature makes a pair with itself
     return found
 
 

@@ -135,7 +135,7 @@ def _ours(rows: Rows, features: Features, model: ModelConfig) -> Solved:
         "sparkgmm",
         found.chosen.mixture,
         time.perf_counter() - begun,
-        found.n_passes,
+        found.chosen.n_iter,
         found.chosen.converged,
         rows.profile.n_rows,
     )

@@ -63,6 +63,12 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _all_or_listed(value: object) -> object:
+    if isinstance(value, str) and value != "all":
+        raise ValueError("give all, or a list of columns")
+    return value
+
+
 def _distinct_if_listed(value: Any) -> Any:
     return _distinct(value) if isinstance(value, list) else value
 
@@ -187,7 +193,7 @@ class ScoreOutputConfig(_Section):
         "probability",
         "log_density",
     ]
-    keep: Literal["all"] | list[StrictStr] = "all"
+    keep: Annotated[Literal["all"] | list[StrictStr], BeforeValidator(_all_or_listed)] = "all"
     outlier_quantile: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
     _distinct = field_validator("columns", "keep")(_distinct_if_listed)

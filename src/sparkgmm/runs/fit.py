@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from contextlib import ExitStack
@@ -246,6 +247,7 @@ def _report(
     """Draw the report's files; a fit of hours is not lost for a picture that fails."""
     if not config.output.report:
         return {}
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
 
     try:

@@ -83,7 +83,7 @@ def score_rows(
         sources.append(len(selected))
         column = quoted(df, name) if features.vector is None else as_array(df, name)
         wide = "double" if features.vector is None else "array<double>"
-        selected.append(column.cast(wide).alias(f"feature {len(selected)}"))
+        selected.append(column.cast(wide))
     added = [StructField(name, _ADDED[name], nullable=False) for name in wanted.columns]
     schema = StructType([*(df.schema[name] for name in wanted.kept), *added])
     scorer = Scorer(
@@ -97,7 +97,9 @@ def score_rows(
     )
     context = df.sparkSession.sparkContext
     totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
-    return df.select(selected).mapInArrow(scorer.on_batches(totals), schema), totals
+    # mapInArrow stumbles over names with dots
+    plain = df.select([column.alias(f"c{i}") for i, column in enumerate(selected)])
+    return plain.mapInArrow(scorer.on_batches(totals), schema), totals
 
 
 def _is_plain(dtype: DataType) -> bool:
