@@ -40,6 +40,13 @@ test: java $(READY)  ## the whole test suite
 test-fast: $(READY)  ## the tests that need no Spark
 	@$(BIN)/python -m pytest -m "not spark"
 
+.venv-min-spark/ready: requirements-min-spark.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
+	@scripts/setup.sh .venv-min-spark requirements-min-spark.lock
+
+.PHONY: test-min-spark
+test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
+	@.venv-min-spark/bin/python -m pytest
+
 .PHONY: browser
 browser:  ## install Debian's Chromium, in which the tests open the pages (as root)
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null
@@ -78,4 +85,4 @@ lock:  ## pin the dependencies anew (needs uv)
 
 .PHONY: clean
 clean:  ## remove the environment, runs and caches
-	rm -rf .venv runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf .venv .venv-min-spark runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Makes .venv from the lock files. `make setup` calls it; nothing else is installed by hand.
+#   scripts/setup.sh [environment, default .venv] [lock file, default requirements.lock]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+lock=${2:-requirements.lock}
 
 supported() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 python=
@@ -13,13 +16,13 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
-echo "making .venv with $("$python" --version) (once; pyspark is some 450 MB)"
-rm -rf .venv
-"$python" -m venv .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check -qq install)
+echo "making $venv with $("$python" --version) (once; pyspark is some 450 MB)"
+rm -rf "$venv"
+"$python" -m venv "$venv"
+pip=("$venv/bin/python" -m pip --disable-pip-version-check -qq install)
 "${pip[@]}" --require-hashes -r requirements-build.lock
-"${pip[@]}" --require-hashes --no-build-isolation -r requirements.lock
+"${pip[@]}" --require-hashes --no-build-isolation -r "$lock"
 "${pip[@]}" --no-deps --no-build-isolation --editable .
 # spark-submit by its path, with no environment activated, uses this Spark and this Python.
-cp scripts/spark-submit .venv/bin/spark-submit
-touch .venv/ready
+cp scripts/spark-submit "$venv/bin/spark-submit"
+touch "$venv/ready"

@@ -21,7 +21,8 @@ from sparkgmm.core.fit import fit
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import InputError
-from sparkgmm.spark.rows import Blocks, ClusterRows, described
+from sparkgmm.spark.partitions import described
+from sparkgmm.spark.rows import Blocks, ClusterRows
 from sparkgmm.spark.source import find_features
 
 MANY = PILOT_ROWS + 5000
@@ -131,10 +132,10 @@ def test_driver_and_executors_give_the_same_bits(
 
 
 def test_the_configuration_of_spark_decides_where_passes_run(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, request: pytest.FixtureRequest
 ) -> None:
-    conf = spark.sparkContext.getConf().set("spark.sparkgmm.driverBytes", "0")
-    monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda _: conf)
+    spark.conf.set("spark.sparkgmm.driverBytes", "0")
+    request.addfinalizer(lambda: spark.conf.unset("spark.sparkgmm.driverBytes"))
     with opened(two_groups(spark, 100, 2)) as blocks:
         assert isinstance(blocks.rows(seed=0), ClusterRows)
 
@@ -231,8 +232,8 @@ def test_the_spark_ui_tells_which_pass_a_job_is(spark: SparkSession) -> None:
 
 def test_the_description_of_the_callers_jobs_comes_back(spark: SparkSession) -> None:
     context, key = spark.sparkContext, "spark.job.description"
-    with described(context, "outer"):
-        with described(context, "inner"):
+    with described(spark, "outer"):
+        with described(spark, "inner"):
             assert context.getLocalProperty(key) == "inner"
         assert context.getLocalProperty(key) == "outer"
     assert context.getLocalProperty(key) is None

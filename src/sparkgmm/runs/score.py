@@ -15,8 +15,8 @@ from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
-from sparkgmm.spark.rows import described
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, find_model_features, read
 from sparkgmm.spark.storage import Folder, input_files
@@ -154,7 +154,7 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     started = time.monotonic()
     try:
         with (
-            described(spark.sparkContext, "scoring the rows"),
+            described(spark, "scoring the rows"),
             terminal.reading(tasks_done(spark), "scoring"),
         ):
             _write(scored, task, config)

@@ -6,7 +6,6 @@ add the sums in the same order, so both give the same bits.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -14,7 +13,6 @@ from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
-from pyspark import RDD, SparkContext, StorageLevel
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.profile import Block, Profile, take_rows
@@ -31,10 +29,10 @@ from sparkgmm.spark.blocks import (
     block_maker,
     blocks_of,
     fetch,
-    forget,
     pick,
     statistics,
 )
+from sparkgmm.spark.partitions import described, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
 from sparkgmm.spark.trouble import translate
 
@@ -104,28 +102,24 @@ class Blocks:
             features.weight is not None,
         )
         made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
-        self._rdd: RDD[Any] = made.rdd
+        self._partitions = partitions_of(made)
         self._summaries = self._make()
 
     def __enter__(self) -> Blocks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if any(s.resident for s in self._summaries):
-            with contextlib.suppress(Exception):  # whatever stays goes with the executor
-                self._rdd.foreachPartition(forget)
-        self._rdd.unpersist()
+        self._partitions.release(any(s.resident for s in self._summaries))
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
-        self._rdd.persist(StorageLevel.MEMORY_AND_DISK)
-        rows = self._run(self._rdd.collect, "reading the rows")
+        rows = self._run(self._partitions.make, "reading the rows")
         summaries = (PartitionSummary.of(row, self._layout) for row in rows)
         return sorted(summaries, key=lambda summary: summary.partition)
 
     def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
         """Run a Spark action under a description that the Spark UI shows."""
-        with described(self._spark.sparkContext, label):
+        with described(self._spark, label):
             try:
                 return action()
             except Exception as error:
@@ -141,7 +135,7 @@ class Blocks:
         Then the blocks are made again from the source, and the function runs again on all.
         """
         for _ in range(_ATTEMPTS):
-            results = self._run(self._rdd.mapPartitions(function).collect, label)
+            results = self._run(lambda: self._partitions.run(function), label)
             if all(result is not None for _, result in results):
                 return [result for _, result in sorted(results, key=lambda r: r[0])]
             self._make_again()
@@ -151,7 +145,7 @@ class Blocks:
         )
 
     def _make_again(self) -> None:
-        self._rdd.unpersist(blocking=True)
+        self._partitions.drop()
         before, self._summaries = self._summaries, self._make()
         same = [s.fingerprint for s in before] == [s.fingerprint for s in self._summaries]
         if not same:
@@ -190,8 +184,7 @@ class Blocks:
 
     def rows(self, seed: int) -> LocalRows | ClusterRows:
         """Choose where passes run, by the size of the blocks."""
-        conf = self._spark.sparkContext.getConf()
-        limit = int(conf.get("spark.sparkgmm.driverBytes", str(DRIVER_BYTES)) or DRIVER_BYTES)
+        limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
         if self.read.n_bytes > limit:
             return ClusterRows(self, seed)
         inline = [s.inline for s in self._summaries]
@@ -231,21 +224,6 @@ class ClusterRows:
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
         return self._blocks.scan(kernels, label)
-
-
-class described:  # noqa: N801
-    """A context in which the Spark UI shows jobs under our description."""
-
-    def __init__(self, context: SparkContext, label: str) -> None:
-        self._context = context
-        self._label = label
-
-    def __enter__(self) -> None:
-        self._before = self._context.getLocalProperty("spark.job.description")
-        self._context.setJobDescription(self._label)
-
-    def __exit__(self, *_: object) -> None:
-        self._context.setLocalProperty("spark.job.description", self._before)  # type: ignore[arg-type]
 
 
 def _nothing_left(read: Read) -> str:

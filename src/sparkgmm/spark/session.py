@@ -78,10 +78,14 @@ def _quiet() -> None:
 
 def ship_package(spark: SparkSession) -> None:
     """Send this package to the executors: they need numpy and pyarrow, nothing else."""
+    spark.sparkContext.addPyFile(packed_package())
+
+
+def packed_package() -> str:
+    """Return the path of a zip of this package, which goes when the process ends."""
     folder = tempfile.mkdtemp(prefix="sparkgmm-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     package = Path(__file__).resolve().parent.parent
-    archive = shutil.make_archive(
+    return shutil.make_archive(
         str(Path(folder) / "sparkgmm"), "zip", root_dir=package.parent, base_dir=package.name
     )
-    spark.sparkContext.addPyFile(archive)
