@@ -144,6 +144,88 @@ def test_no_rows_give_no_scores(mixture):
     assert mixture.predict(np.empty((0, 2))).shape == (0,)
 
 
+# --- log density and responsibilities at once, and the fast way to them
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize(("k", "d"), [(1, 1), (3, 2), (10, 10), (2, 40)])
+def test_score_is_log_density_and_responsibilities(k, d, covariance_type):
+    mixture = random_mixture(np.random.default_rng(k), k, d, covariance_type)
+    X, _ = mixture.sample(5000, seed=0)
+    scores = mixture.score(X)
+    np.testing.assert_array_equal(scores.log_density, mixture.log_density(X))
+    np.testing.assert_array_equal(scores.responsibilities, mixture.responsibilities(X))
+    assert scores.responsibilities.shape == (5000, k)
+
+
+def residuals_only(mixture):
+    """Return the same mixture without its fast way."""
+    twin = Mixture(mixture.weights, mixture.means, mixture.covariances, mixture.covariance_type)
+    object.__setattr__(twin, "_polynomial", None)
+    return twin
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("spread", [1e-3, 1.0, 4.0])
+def test_the_polynomial_is_right_to_1e_10_wherever_it_is_used(covariance_type, spread):
+    mixture = random_mixture(np.random.default_rng(5), 10, 10, covariance_type, spread)
+    assert mixture._polynomial is not None
+    near, _ = mixture.sample(2000, seed=0)
+    reach, factor, shift = (getattr(mixture._polynomial, f) for f in ("reach", "factor", "shift"))
+    u = np.random.default_rng(1).uniform(-1, 1, (2000, 10))
+    corners = shift.T + reach * np.sign(u) / factor.T
+    X = np.concatenate([near, shift.T + reach * u / factor.T, corners * (1 - 1e-12)])
+    exact = residuals_only(mixture)
+    expected = exact.log_density(X)
+    np.testing.assert_allclose(mixture.log_density(X), expected, rtol=1e-15, atol=1e-10)
+    assert np.abs(mixture.responsibilities(near) - exact.responsibilities(near)).max() < 1e-10
+
+
+def test_rows_beyond_the_reach_of_the_polynomial_are_scored_by_their_residuals():
+    mixture = random_mixture(np.random.default_rng(5), 10, 10, "full")
+    X, _ = mixture.sample(3000, seed=0)
+    X[::7] *= 1e4
+    expected = residuals_only(mixture).score(X)
+    found = mixture.score(X)
+    np.testing.assert_array_equal(found.log_density[::7], expected.log_density[::7])
+    np.testing.assert_allclose(found.log_density, expected.log_density, rtol=1e-12, atol=1e-10)
+
+
+def test_narrow_components_far_apart_are_not_left_to_a_polynomial_that_cancels():
+    means = 1e6 * np.arange(6.0)[:, None] * [1, -1]
+    mixture = Mixture(np.full(6, 1 / 6), means, np.tile(1e-6 * np.eye(2), (6, 1, 1)))
+    assert mixture._polynomial is None
+    X, _ = mixture.sample(500, seed=0)
+    np.testing.assert_allclose(
+        mixture.log_density(X), e_step(mixture, X).log_density, rtol=0, atol=1e-7
+    )
+
+
+def test_features_of_timestamps_and_rates_keep_their_digits():
+    rng = np.random.default_rng(0)
+    small = random_mixture(rng, 4, 2, "full")
+    unit, offset = np.array([1e3, 1e-8]), np.array([1.7e12, 0.0])
+    moved = Mixture(
+        small.weights, small.means * unit + offset, small.covariances * np.outer(unit, unit)
+    )
+    X, _ = small.sample(1000, seed=1)
+    np.testing.assert_allclose(
+        moved.responsibilities(X * unit + offset), small.responsibilities(X), atol=1e-5
+    )
+
+
+def test_rows_may_be_given_feature_major_without_a_copy_of_another_kind(mixture):
+    X, _ = mixture.sample(1000, seed=0)
+    turned = np.asfortranarray(X)
+    np.testing.assert_array_equal(mixture.score(turned).log_density, mixture.log_density(X))
+
+
+@pytest.mark.parametrize("X", [3.0, [1.0, 2.0], [[1.0, 2.0, 3.0]]])
+def test_score_refuses_rows_of_another_shape(mixture, X):
+    with pytest.raises(InputError, match=r"X has shape \(.*\): give \(n, 2\)"):
+        mixture.score(X)
+
+
 # --- rows far out
 
 

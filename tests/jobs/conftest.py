@@ -41,10 +41,11 @@ class Done:
 
 
 class Workplace:
-    """A folder of its own for a scenario, and the ways to start a job in it."""
+    """A folder of its own for a scenario, and the ways to start a job in it; `job` is its file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.job = "fit_gmm.py"
         self._watchdogs: dict[int, threading.Timer] = {}
 
     def write(self, name: str, *lines: str) -> str:
@@ -59,12 +60,12 @@ class Workplace:
         confs: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Done:
-        """Submit the fit job and wait."""
+        """Submit the job and wait."""
         process = self.start(*arguments, master=master, confs=confs, env=env)
         return self.finish(process)
 
     def python(self, *arguments: str, env: Mapping[str, str] | None = None) -> Done:
-        """Run the fit job as a plain Python script and wait."""
+        """Run the job as a plain Python script and wait."""
         return self.finish(self._popen([sys.executable, *self._job(arguments)], env))
 
     def start(
@@ -75,7 +76,7 @@ class Workplace:
         env: Mapping[str, str] | None = None,
         stderr: int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
-        """Submit the fit job, without waiting."""
+        """Submit the job, without waiting."""
         given = [
             part for key, value in (confs or {}).items() for part in ("--conf", f"{key}={value}")
         ]
@@ -89,7 +90,7 @@ class Workplace:
         return Done(process.returncode, out, err or "", self.folder)
 
     def _job(self, arguments: tuple[str, ...]) -> list[str]:
-        return [str(ROOT / "jobs" / "fit_gmm.py"), *arguments]
+        return [str(ROOT / "jobs" / self.job), *arguments]
 
     def _popen(
         self, command: list[str], env: Mapping[str, str] | None, stderr: int = subprocess.PIPE

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 from sparkgmm.errors import ConfigurationError
-from sparkgmm.runs.config import FitConfig, load_config
+from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = "input: {path: a.csv}\noutput: {path: runs}\n"
+SCORE = "input: {path: a.csv}\nmodel: runs\noutput: {path: scored}\n"
 
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., FitConfig]:
     """A function that loads a text and overrides."""
 
-    def from_text(text: str = MINIMAL, *overrides: str) -> FitConfig:
+    def from_text(text: str = MINIMAL, *overrides: str, schema: Any = FitConfig) -> Any:
         path = tmp_path / "config.yaml"
         path.write_text(text, encoding="utf-8")
-        return load_config(str(path), overrides)
+        return load_config(str(path), overrides, schema)
 
     return from_text
 
@@ -30,9 +31,9 @@ def load(tmp_path: Path) -> Callable[..., FitConfig]:
 Load = Callable[..., FitConfig]
 
 
-def refused(load: Load, *arguments: str) -> str:
+def refused(load: Load, *arguments: str, schema: Any = FitConfig) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        load(*arguments)
+        load(*arguments, schema=schema)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -66,9 +67,121 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["faithful.yaml", "select.yaml"])
-def test_a_shipped_configuration_is_valid(name: str) -> None:
-    assert load_config(str(ROOT / "conf" / name)).input.path == "data/faithful.csv"
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("faithful.yaml", FitConfig),
+        ("select.yaml", FitConfig),
+        ("score.yaml", ScoreConfig),
+        ("compare.yaml", CompareConfig),
+    ],
+)
+def test_a_shipped_configuration_is_valid(name: str, schema: Any) -> None:
+    assert load_config(str(ROOT / "conf" / name), (), schema).input.path == "data/faithful.csv"
+
+
+def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
+    assert load(SCORE, schema=ScoreConfig).resolved() == {
+        "input": {
+            "path": "a.csv",
+            "format": None,
+            "options": {},
+            "where": None,
+            "invalid_rows": "fail",
+        },
+        "model": "runs",
+        "output": {
+            "path": "scored",
+            "format": "parquet",
+            "mode": "error",
+            "columns": ["component", "probability", "log_density"],
+            "keep": "all",
+            "outlier_quantile": None,
+        },
+    }
+
+
+def test_a_compare_job_takes_what_a_fit_takes_and_its_peers(load: Load) -> None:
+    fit = load(MINIMAL, "model.k=3").resolved()
+    compare = load(MINIMAL, "model.k=3", schema=CompareConfig).resolved()
+    assert (compare["input"], compare["model"]) == (fit["input"], fit["model"])
+    assert compare["compare"] == {"peers": ["sklearn", "mllib", "kmeans"], "sample_rows": 200_000}
+    assert compare["output"] == {"path": "runs"}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("output.keep=[]", "keep", []),
+        ("output.keep=[id, 温度]", "keep", ["id", "温度"]),
+        ("output.columns=[log_density]", "columns", ["log_density"]),
+        ("output.outlier_quantile=1e-3", "outlier_quantile", 1e-3),
+        ("output.mode=append", "mode", "append"),
+        ("output.format=orc", "format", "orc"),
+    ],
+)
+def test_a_score_job_takes(load: Load, override: str, key: str, value: Any) -> None:
+    assert getattr(load(SCORE, override, schema=ScoreConfig).output, key) == value
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "met"),
+    [
+        ("model=3", "model", "3"),
+        ("model=''", "model", "''"),
+        ("model={k: 2}", "model", "string"),
+        ("input.invalid_rows=skip", "input.invalid_rows", "'skip'"),
+        ("output.path=''", "output.path", "''"),
+        ("output.keep=id", "output.keep", "'id'"),
+        ("output.keep=[a, a]", "output.keep", "['a', 'a']"),
+        ("output.columns=[]", "output.columns", "[]"),
+        ("output.columns=[componet]", "output.columns", "'componet'"),
+        ("output.columns=[component, component]", "output.columns", "stands twice"),
+        ("output.outlier_quantile=0", "output.outlier_quantile", "0"),
+        ("output.outlier_quantile=1", "output.outlier_quantile", "1"),
+        ("output.outlier_quantile=few", "output.outlier_quantile", "'few'"),
+        ("output.mode=ignore", "output.mode", "'ignore'"),
+        ("output.format=delta", "output.format", "'delta'"),
+    ],
+)
+def test_a_bad_value_of_a_score_job_is_named_once(
+    load: Load, override: str, path: str, met: str
+) -> None:
+    message = refused(load, SCORE, override, schema=ScoreConfig)
+    assert message.startswith(path)
+    assert met in message
+    assert message.count(f"{path} is") <= 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "override", "told"),
+    [
+        (ScoreConfig, "output.keeep=all", "did you mean output.keep?"),
+        (ScoreConfig, "output.zzz=true", "valid keys are output.path, output.format"),
+        (ScoreConfig, "input.features=[a]", "valid keys are input.path, input.format"),
+        (CompareConfig, "compare.peer=[sklearn]", "did you mean compare.peers?"),
+        (CompareConfig, "output.report=true", "valid keys are output.path"),
+        (FitConfig, "compare.peers=[sklearn]", "valid keys are input, model, output"),
+    ],
+)
+def test_the_nearest_key_is_one_of_the_job_at_hand(
+    load: Load, schema: Any, override: str, told: str
+) -> None:
+    text = SCORE if schema is ScoreConfig else MINIMAL
+    assert told in refused(load, text, override, schema=schema)
+
+
+def test_a_score_job_without_a_model_or_an_input_path_says_so(load: Load) -> None:
+    message = refused(load, "input: {where: a > 1}\noutput: {path: x}\n", schema=ScoreConfig)
+    assert "model is missing: set it" in message
+    assert "path is missing" in message
+
+
+@pytest.mark.parametrize("schema", [ScoreConfig, CompareConfig])
+def test_a_secret_never_shows_in_any_job(load: Load, schema: Any) -> None:
+    text = SCORE if schema is ScoreConfig else MINIMAL
+    config = load(text, "input.options={password: hunter2}", schema=schema)
+    assert config.resolved()["input"]["options"] == {"password": "***"}
 
 
 @pytest.mark.parametrize(

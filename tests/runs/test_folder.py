@@ -15,9 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkgmm.errors import ConfigurationError
+from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, to_json
+from sparkgmm.runs.folder import (
+    RowsFolder,
+    RunFolder,
+    components_parquet,
+    load_mixture,
+    load_model,
+    to_json,
+)
 from sparkgmm.spark.storage import Folder
 
 FILES = {"model.json": b"{}", "components/part-0.parquet": b"parquet", "metrics.json": b"[]"}
@@ -121,6 +128,139 @@ def test_publishing_again_replaces_all_of_the_old_run(published: Folder) -> None
 def test_a_model_is_read_from_a_run_and_from_the_root(published: Folder) -> None:
     assert load_mixture(published) == MIXTURE
     assert load_mixture(published.child("before")) == MIXTURE
+
+
+def test_a_stored_model_says_its_vector_column_and_its_quantiles(published: Folder) -> None:
+    model = load_model(published)
+    assert (model.mixture, model.vector, model.quantiles) == (MIXTURE, None, None)
+    assert model.run.path == published.child("before").path
+    stored = {**MIXTURE.to_dict(), "vector": "v", "log_density_quantiles": {"n_rows": 3}}
+    RunFolder(published, "after").publish({"model.json": to_json(stored).encode()}, None, {})
+    model = load_model(published)
+    assert (model.vector, model.quantiles) == ("v", {"n_rows": 3})
+
+
+@pytest.mark.parametrize(
+    ("names", "vector"),
+    [
+        (["v[0]", "v[1]"], "v"),
+        (["a.b\n[0]", "a.b\n[1]"], "a.b\n"),
+        (["v[0][0]", "v[0][1]"], "v[0]"),
+        (["v[0]", "w[1]"], None),
+        (["v[1]", "v[0]"], None),
+        (["[0]", "[1]"], None),
+        (["x", "y"], None),
+        (None, None),
+    ],
+)
+def test_names_given_to_the_values_of_a_vector_tell_its_column(
+    root: Folder, names: list[str] | None, vector: str | None
+) -> None:
+    stored = to_json({**MIXTURE.to_dict(), "features": names})
+    RunFolder(root, "a").publish({"model.json": stored.encode()}, None, {})
+    assert load_model(root).vector == vector
+
+
+def test_a_model_that_was_changed_is_refused_unless_no_checksum_was_kept(
+    published: Folder,
+) -> None:
+    other = to_json({**MIXTURE.to_dict(), "weights": [0.6, 0.4]}).encode()
+    published.write("before/model.json", other)
+    with pytest.raises(InputError, match="is not what the run wrote"):
+        load_mixture(published)
+    published.write("before/manifest.json", b"{}")
+    assert load_mixture(published).weights[0] == 0.6
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"files": 3}', b'{"files": [{}]}'])
+def test_a_manifest_that_is_none_is_told(published: Folder, content: bytes) -> None:
+    published.write("before/manifest.json", content)
+    with pytest.raises(InputError, match=r"before/manifest\.json' is no manifest"):
+        load_mixture(published)
+
+
+# --- a folder of rows
+
+
+def rows_in(folder: Folder) -> dict[str, bytes]:
+    return {info.path: folder.read_bytes(info.path) for info in folder.files()}
+
+
+@pytest.fixture
+def output(spark: SparkSession, tmp_path: Path) -> Folder:
+    return Folder(spark, str(tmp_path / "below" / "rows"))
+
+
+def write_draft(rows: RowsFolder, *names: str) -> None:
+    for name in (*names, "_SUCCESS"):
+        rows.draft.write(name, name.encode())
+
+
+@pytest.mark.parametrize("mode", ["error", "overwrite", "append"])
+def test_rows_appear_where_there_were_none(output: Folder, tmp_path: Path, mode: Any) -> None:
+    rows = RowsFolder(output, mode)
+    rows.check()
+    write_draft(rows, "a", "deep/b")
+    assert not output.exists()
+    rows.publish()
+    assert sorted(rows_in(output)) == ["_SUCCESS", "a", "deep/b"]
+    assert [p.name for p in (tmp_path / "below").iterdir()] == ["rows"]
+
+
+def test_an_overwrite_leaves_nothing_of_the_old_rows(output: Folder, tmp_path: Path) -> None:
+    output.write("old", b"")
+    rows = RowsFolder(output, "overwrite")
+    write_draft(rows, "new")
+    rows.publish()
+    assert sorted(rows_in(output)) == ["_SUCCESS", "new"]
+    assert [p.name for p in (tmp_path / "below").iterdir()] == ["rows"]
+
+
+def test_an_overwrite_that_cannot_be_finished_brings_the_old_rows_back(
+    output: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.write("old", b"1")
+    rows = RowsFolder(output, "overwrite")
+    write_draft(rows, "new")
+    move = Folder.move
+
+    def broken(self: Folder, target: Folder) -> None:
+        if self is rows.draft:
+            raise OSError("no such luck")
+        move(self, target)
+
+    monkeypatch.setattr(Folder, "move", broken)
+    with pytest.raises(OSError, match="luck"):
+        rows.publish()
+    assert rows_in(output) == {"old": b"1"}
+
+
+def test_an_append_that_cannot_be_finished_takes_its_files_back(
+    output: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output.write("b", b"old")
+    rows = RowsFolder(output, "append")
+    write_draft(rows, "a", "b", "c")
+    with pytest.raises(OSError, match="b could not be moved"):
+        rows.publish()
+    assert rows_in(output) == {"b": b"old"}
+
+
+def test_rows_that_came_meanwhile_are_not_replaced(output: Folder) -> None:
+    rows = RowsFolder(output, "error")
+    rows.check()
+    write_draft(rows, "a")
+    output.write("theirs", b"")
+    with pytest.raises(ConfigurationError, match="exists and is not empty"):
+        rows.publish()
+    rows.discard()
+    assert list(rows_in(output)) == ["theirs"]
+    assert not rows.draft.exists()
+
+
+def test_a_whole_file_system_is_no_place_for_rows(spark: SparkSession) -> None:
+    with pytest.raises(ConfigurationError, match="is a whole file system"):
+        RowsFolder(Folder(spark, "/"), "overwrite").check()
 
 
 def test_a_folder_that_is_no_run_is_refused_by_name(root: Folder) -> None:

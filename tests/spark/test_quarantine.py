@@ -1,4 +1,4 @@
-"""The rejected rows, as they were read and with the reason."""
+"""The rejected rows, as they were read and with the reason, and how many there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql.types import IntegerType, StructField, StructType
 
-from sparkgmm.spark.quarantine import rejected
+from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import find_features
 
@@ -81,3 +81,41 @@ def test_the_blocks_and_the_quarantine_reject_the_same_rows(spark: SparkSession,
     features = find_features(df, ["x"], None)
     with Blocks(df, features) as blocks:
         assert rejected(df, features).count() == blocks.read.counts.invalid > 0
+
+
+def counted(df: Any, features: Any) -> tuple[Any, ...]:
+    """Return what Spark SQL counts, once it is what the blocks count."""
+    found = count_invalid(df, features)
+    with Blocks(df, features) as blocks:
+        assert found.pack() == blocks.read.counts.pack()
+    return found.read, found.invalid, *(kind.tolist() for kind in found[4:])
+
+
+@pytest.mark.parametrize("kind", ["double", "float", "decimal(38,2)", "int", "boolean"])
+def test_spark_counts_what_the_blocks_count(spark: SparkSession, kind: str) -> None:
+    values = ["1", "0", None, "1e300", "-1e39", "NaN", "Infinity", "12345678901234567890"]
+    df = spark.createDataFrame([(v, float(i)) for i, v in enumerate(values)], "t string, y double")
+    df = df.selectExpr(f"try_cast(t as {kind}) as x", "if(y in (2, 5), double('NaN'), y) as y")
+    assert counted(df, find_features(df, ["x", "y"], None))[:2] >= (8, 2)
+
+
+@pytest.mark.parametrize("kind", ["array<double>", "array<float>", "vector"])
+def test_spark_counts_in_vectors_what_the_blocks_count(spark: SparkSession, kind: str) -> None:
+    lists = [[1.0, 2.0], [1.0], None, [NAN, 1.0], [1.0, INF], [NAN, NAN], [3.0, 4.0], [1.0, -INF]]
+    if kind == "vector":
+        rows = [(v and Vectors.dense(v),) for v in lists]
+        df = spark.createDataFrame(rows, StructType([StructField("v", VectorUDT())]))
+    else:
+        df = spark.createDataFrame([(v,) for v in [*lists, [None, 1.0]]], f"v {kind}")
+    found = counted(df, find_features(df, "v", None))
+    n = len(lists) + (kind != "vector")
+    assert found == (n, n - 2, [2 if n > 8 else 1, 1], [2, 1], [0, 2])
+
+
+def test_what_is_wrong_is_told_by_column_and_kind(spark: SparkSession) -> None:
+    df = spark.createDataFrame([(1.0, 2.0), (None, NAN), (INF, 1.0)], "a double, `b.c` double")
+    features = find_features(df, None, None)
+    assert describe_invalid(count_invalid(df, features), features) == (
+        "2 of 3 rows are invalid (a null in 1, b.c NaN in 1, a infinite in 1): mend them, or set "
+        "input.invalid_rows to drop or quarantine"
+    )

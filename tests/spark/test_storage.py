@@ -100,3 +100,37 @@ def test_input_files_tell_path_size_and_time(spark: SparkSession, tmp_path: Path
     assert info.n_bytes == 4
     assert info.modified == int(path.stat().st_mtime * 1000)
     assert info.path.endswith("a%20b.csv")
+
+
+def test_a_sibling_lies_beside_and_a_folder_knows_its_name(folder: Folder, tmp_path: Path) -> None:
+    assert folder.name == "out put"
+    folder.sibling("next").write("a", b"1")
+    assert (tmp_path / "next" / "a").read_bytes() == b"1"
+
+
+def test_a_file_is_no_folder(folder: Folder) -> None:
+    assert not folder.is_file()
+    folder.write("a", b"1")
+    assert not folder.is_file()
+    assert folder.child("a").is_file()
+
+
+def test_files_move_to_the_same_places_beside_those_that_are_there(folder: Folder) -> None:
+    draft = folder.sibling("draft")
+    folder.write("deep/a", b"old")
+    for name in ("b", "deep/c", "deep/er/d"):
+        draft.write(name, name.encode())
+    draft.move_files(folder)
+    assert [f.path for f in folder.files()] == ["b", "deep/a", "deep/c", "deep/er/d"]
+    assert folder.read_bytes("deep/c") == b"deep/c"
+    assert not draft.exists()
+
+
+def test_files_that_cannot_all_move_all_stay(folder: Folder) -> None:
+    draft = folder.sibling("draft")
+    folder.write("b", b"old")
+    for name in ("a", "b", "c"):
+        draft.write(name, b"new")
+    with pytest.raises(OSError, match="b could not be moved"):
+        draft.move_files(folder)
+    assert {f.path: folder.read_bytes(f.path) for f in folder.files()} == {"b": b"old"}

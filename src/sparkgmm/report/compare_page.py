@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sparkgmm.mixture import Array, Labels
 from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
+from sparkgmm.report.figures import short
 from sparkgmm.report.ink import Picture, picture, style
 from sparkgmm.report.page import plots, render
 from sparkgmm.report.tables import Table, mean_and_sd
@@ -17,6 +18,7 @@ from sparkgmm.report.views import marginal, names_of, telling_features
 
 _POINTS = 2000
 _FEATURES = 12
+_NAME = 40
 
 
 def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
@@ -74,10 +76,11 @@ def contour_figure(comparison: Comparison) -> Picture:
             R = None if solved.labels is None else one_hot(solved.labels[thin], order)
             draw_pair(axes, shown, X, bounds, responsibilities=R)
         axes.set_title(f"{solved.title}: {solved.mean_log_likelihood:.6f} nats a row")
-    for axes in grid[-1]:
-        axes.set_xlabel(names[0])
+    for axes in grid.flat[len(found) - columns : len(found)]:  # the lowest of each column
+        axes.set_xlabel(short(names[0], _NAME))
+        axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
-        axes.set_ylabel(names[1] if len(names) > 1 else "density")
+        axes.set_ylabel(short(names[1], _NAME) if len(names) > 1 else "density")
     software = ", ".join(s.title for s in found)
     return picture(figure, "contours", f"{' and '.join(names)}: the mixtures found by {software}")
 

@@ -139,10 +139,18 @@ class Comparison:
         if solved.mixture is None:
             return f"{solved.title} gave no mixture ({solved.failed})"
         short = self.short_by(solved)
+        side = "worse" if short >= 0 else "better"
+        kind = solved.mixture.covariance_type
+        other = "" if kind == self.ours.covariance_type else f", with {kind} covariances"
         if solved.name == "kmeans":
             return (
                 f"k-means, which assigns each row to one cluster, describes the rows "
-                f"{short:.4f} nats a row worse"
+                f"{abs(short):.4f} nats a row {side}{other if side == 'better' else ''}"
+            )
+        if other:
+            return (
+                f"{solved.title} describes the rows {abs(short):.2e} nats a row {side}{other} "
+                f"where sparkgmm has {self.ours.covariance_type} ones"
             )
         if short > _SAME_HEIGHT:
             return f"{solved.title} ends {short:.2e} nats a row short of sparkgmm"

@@ -17,7 +17,10 @@ from sparkgmm.report.views import SHARES, density_levels, limits
 # Up to here rows are drawn one by one, beyond as a picture of cells.
 _POINTS = 2000
 _CELLS = (120, 90)
-_GRID = 120
+# More points than this are pixels within the drawing: it would grow by megabytes.
+_VECTORS = 500
+_GRID = 160
+_REACH = 4.5  # a component's curve ends so many standard deviations from its mean
 _LABELLED = 12  # more means than this are marked, not numbered
 
 
@@ -41,12 +44,16 @@ def draw_pair(
             size = 5 if small else 16
             R = mixture.responsibilities(X) if responsibilities is None else responsibilities
             face = mixed_colours(R)
-            axes.scatter(X[:, 0], X[:, 1], s=size, c=face, alpha=0.75, linewidths=0, zorder=1)
+            points = axes.scatter(
+                X[:, 0], X[:, 1], s=size, c=face, alpha=0.75, linewidths=0, zorder=1
+            )
+            points.set_rasterized(len(X) > _VECTORS)
         else:
             _draw_cells(axes, mixture, X, ((x_low, x_high), (y_low, y_high)))
-    x, y = np.linspace(x_low, x_high, _GRID), np.linspace(y_low, y_high, _GRID)
+    m = _GRID // 2 if small else _GRID
+    x, y = np.linspace(x_low, x_high, m), np.linspace(y_low, y_high, m)
     grid = np.stack(np.meshgrid(x, y), axis=-1)
-    density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
+    density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(m, m)
     levels, indices = np.unique(density_levels(mixture), return_index=True)
     with quiet():
         lines = axes.contour(
@@ -57,6 +64,9 @@ def draw_pair(
         axes.clabel(lines, fmt=named, fontsize=7, inline_spacing=2)
     for j in range(mixture.k):
         _draw_component(axes, mixture, j, small)
+    axes.plot(
+        *mixture.means.T, "+", color=INK, markersize=4 if small else 8, linestyle="none", zorder=5
+    )
     axes.set_xlim(x_low, x_high)
     axes.set_ylim(y_low, y_high)
 
@@ -79,19 +89,23 @@ def draw_single(
         edges = np.linspace(low, high, 30 if small else _bins(len(X)))
         counts, _ = np.histogram(X[:, 0], edges, weights=weights)
         axes.stairs(counts / (total * np.diff(edges)), edges, fill=True, color=FAINT, alpha=0.35)
+    sd = np.sqrt(mixture.covariances[:, 0, 0])
+    peaks = mixture.weights / (np.sqrt(2 * np.pi) * sd)
+    for j, at in enumerate(mixture.means[:, 0]):
+        z = np.linspace(-_REACH, _REACH, 41 if small else 121)
+        curve = peaks[j] * np.exp(-0.5 * z**2)
+        [line] = axes.plot(at + sd[j] * z, curve, color=colour(j), linewidth=0.9 if small else 1.4)
+        [area] = axes.fill(at + sd[j] * z, curve, color=colour(j), alpha=0.2, linewidth=0)
+        for artist in (line, area):
+            artist.set_rasterized(_in_pixels(mixture, small))
     x = _abscissae(mixture, low, high)
-    joint = mixture.responsibilities(x[:, None]) * np.exp(mixture.log_density(x[:, None]))[:, None]
-    for j in range(mixture.k):
-        axes.plot(x, joint[:, j], color=colour(j), linewidth=0.9 if small else 1.4)
-        axes.fill_between(x, joint[:, j], color=colour(j), alpha=0.2, linewidth=0)
-    axes.plot(x, joint.sum(axis=1), color=INK, linewidth=0.9 if small else 1.6)
+    density = np.exp(mixture.log_density(x[:, None]))
+    axes.plot(x, density, color=INK, linewidth=0.9 if small else 1.6)
     if not small and mixture.k <= _LABELLED:
-        for j in range(mixture.k):
-            at = mixture.means[j, 0]
-            height = joint[np.argmin(np.abs(x - at)), j]
+        for j, at in enumerate(mixture.means[:, 0]):
             axes.annotate(
                 str(j),
-                (at, height),
+                (at, peaks[j]),
                 xytext=(0, 5),
                 textcoords="offset points",
                 color=colour(j),
@@ -118,9 +132,13 @@ def mixed_colours(R: Array) -> Array:
 def _abscissae(mixture: Mixture, low: float, high: float) -> Array:
     """Return where to evaluate a density: evenly, and densely around each mean."""
     sd = np.sqrt(mixture.covariances[:, 0])
-    around = mixture.means + sd * np.linspace(-4, 4, 41)
+    around = mixture.means + sd * np.linspace(-4, 4, 25)
     inside = around[(around > low) & (around < high)]
     return np.union1d(np.linspace(low, high, 400), inside)
+
+
+def _in_pixels(mixture: Mixture, small: bool) -> bool:
+    return small and mixture.k > _LABELLED
 
 
 def _bins(n: int) -> int:
@@ -145,7 +163,7 @@ def _draw_component(axes: Axes, mixture: Mixture, j: int, small: bool) -> None:
     angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
     for sigmas, dash in ((1, "-"), (2, "--")):
         width, height = 2 * sigmas * np.sqrt(np.maximum(values[::-1], 0))
-        axes.add_patch(
+        axes.add_artist(  # not add_patch, which looks after limits that are set below
             Ellipse(
                 tuple(mixture.means[j]),
                 width,
@@ -156,9 +174,9 @@ def _draw_component(axes: Axes, mixture: Mixture, j: int, small: bool) -> None:
                 linestyle=dash,
                 linewidth=0.8 if small else 1.6,
                 zorder=4,
+                rasterized=_in_pixels(mixture, small),
             )
         )
-    axes.plot(*mixture.means[j], marker="+", color=INK, markersize=4 if small else 8, zorder=5)
     if not small and mixture.k <= _LABELLED:
         axes.annotate(
             str(j),

@@ -34,15 +34,15 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
         draw_single(axes, shown, X, sample.weights, bounds[0])
-        axes.set_xlabel(_short(names[0], _LONG))
+        axes.set_xlabel(short(names[0], _LONG))
         axes.set_ylabel("density")
         alt = f"Histogram of {names[0]} with the density of the mixture and of its components"
     elif len(features) == 2:
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
         axes = figure.subplots()
         draw_pair(axes, shown, X, bounds)
-        axes.set_xlabel(_short(names[0], _LONG))
-        axes.set_ylabel(_short(names[1], _LONG))
+        axes.set_xlabel(short(names[0], _LONG))
+        axes.set_ylabel(short(names[1], _LONG))
         alt = (
             f"{names[1]} against {names[0]}: the rows, contours that hold 50, 80, 95 and 99% of "
             f"the mixture, and ellipses of one and two standard deviations of {mixture.k} "
@@ -87,10 +87,10 @@ def _corner(
             axes.tick_params(labelsize=7)
             axes.locator_params(axis="x", nbins=4)
             if row == m - 1:
-                axes.set_xlabel(_short(names[column]))
+                axes.set_xlabel(short(names[column]))
                 axes.tick_params(axis="x", rotation=30)
             if column == 0 and row > 0:
-                axes.set_ylabel(_short(names[row]))
+                axes.set_ylabel(short(names[row]))
     return figure
 
 
@@ -240,7 +240,7 @@ def means_figure(mixture: Mixture, centre: Array, sd: Array) -> Picture | None:
     """Draw each component's means in standard deviations of the data, or None below d = 3."""
     if mixture.d < 3 or mixture.k == 1:
         return None
-    names = [_short(name) for name in names_of(mixture)]
+    names = [short(name) for name in names_of(mixture)]
     Z = (mixture.means - centre) / sd
     height = min(0.9 + 0.24 * mixture.k, 12)
     figure = Figure(figsize=(8.2, max(2.0, height)), layout="constrained")
@@ -265,5 +265,6 @@ def _log_scale(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _short(name: str, most: int = _SHORT) -> str:
+def short(name: str, most: int = _SHORT) -> str:
+    """Return a name, cut if it is longer than that."""
     return name if len(name) <= most else name[: most - 1] + "…"

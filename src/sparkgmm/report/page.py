@@ -14,15 +14,16 @@ import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.core.selection import Candidate
-from sparkgmm.mixture import Mixture
+from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report import figures, tables
 from sparkgmm.report.ink import COLOURS, Picture, style
 from sparkgmm.report.remarks import remarks
-from sparkgmm.report.views import Membership, names_of, telling_features
+from sparkgmm.report.views import Membership, correlation, names_of, telling_features
 
 # What the page itself carries for the pairs that are not drawn: so many numbers of the sample.
 _CARRIED = 60_000
@@ -43,6 +44,11 @@ class Run:
 
 def report(run: Run) -> dict[str, bytes]:
     """Return the files of the report: report.html and plots/*.png."""
+    with threadpool_limits(1, user_api="blas"):  # many small matrices: threads would be in the way
+        return _files(run)
+
+
+def _files(run: Run) -> dict[str, bytes]:
     mixture, configuration = run.chosen.mixture, run.manifest["configuration"]
     criterion = configuration["model"]["criterion"]
     membership, sample = run.membership, run.membership.sample
@@ -116,20 +122,32 @@ def render(
 def _pairs(mixture: Mixture, membership: Membership, features: Sequence[int]) -> Markup:
     """Return what the page needs to draw any pair, as JSON that cannot end its element."""
     X = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
-    rows, columns = np.tril_indices(mixture.d)
+    low, high = np.quantile(X, [0.005, 0.995], axis=0)
+    units = np.where(high > low, high - low, np.maximum(np.abs(X).max(axis=0), 1e-300))
+    sd = np.sqrt(np.einsum("kii->ki", mixture.covariances))
+    below = np.tril_indices(mixture.d, -1)
     carried = {
         "names": names_of(mixture),
         "first": list(features[:2]),
         "colours": COLOURS,
-        "weights": _rounded(mixture.weights),
-        "means": [_rounded(mean) for mean in mixture.means],
-        "covariances": [_rounded(c[rows, columns]) for c in mixture.covariances],
-        "rows": [_rounded(column) for column in X.T],
+        "means": [_rounded(mean, units) for mean in mixture.means],
+        "sd": [_rounded(mine, mine) for mine in sd],
+        # in thousandths, row by row below the diagonal
+        "correlations": [
+            np.rint(1e3 * correlation(c)[below]).astype(int).tolist() for c in mixture.covariances
+        ],
+        "rows": [
+            _rounded(column, np.full(len(X), unit)) for column, unit in zip(X.T, units, strict=True)
+        ],
         "labels": mixture.predict(X).tolist(),
     }
     text = json.dumps(carried, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
 
 
-def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.5g}") for value in values]
+def _rounded(values: Array, units: Array) -> list[float]:
+    """Return numbers to a thousandth of their unit or better, without more digits than that."""
+    decimals = 3 - np.floor(np.log10(units)).astype(int)
+    pairs = zip(values.tolist(), decimals.tolist(), strict=True)
+    rounded = (round(value, places) for value, places in pairs)
+    return [int(value) if value.is_integer() else value for value in rounded]

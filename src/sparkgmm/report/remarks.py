@@ -17,7 +17,7 @@ _SINGULAR = 1e6
 # So many times more rows in the tail than the mixture expects are heavy tails.
 _HEAVY = 5.0
 _TAIL = 0.001
-_DRAWN = 100_000
+_DRAWN = 20_000
 
 
 def remarks(

@@ -12,7 +12,7 @@ import numpy as np
 from sparkgmm.core.profile import count_rows, take_rows
 from sparkgmm.core.quantiles import density_quantiles
 from sparkgmm.core.rows import Rows
-from sparkgmm.mixture import Array, Labels, Mixture
+from sparkgmm.mixture import Array, Labels, Mixture, Scores
 
 # The contours of a pair hold these shares of the mixture.
 SHARES = (0.5, 0.8, 0.95, 0.99)
@@ -138,14 +138,18 @@ class Membership:
     sample: Sample
 
     @cached_property
+    def _scores(self) -> Scores:
+        return self.mixture.score(self.sample.X)
+
+    @property
     def responsibilities(self) -> Array:
         """P(component | row), (n, k)."""
-        return self.mixture.responsibilities(self.sample.X)
+        return self._scores.responsibilities
 
-    @cached_property
+    @property
     def log_density(self) -> Array:
         """Nats, (n,)."""
-        return self.mixture.log_density(self.sample.X)
+        return self._scores.log_density
 
     @cached_property
     def density_quantiles(self) -> dict[str, Any]:

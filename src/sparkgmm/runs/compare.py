@@ -17,7 +17,7 @@ from sparkgmm.core.fit import check, fit
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.statistics import Scan
-from sparkgmm.errors import ConfigurationError, FitError, InputError
+from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
@@ -28,6 +28,7 @@ from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.storage import Folder
+from sparkgmm.spark.trouble import first_line
 
 if TYPE_CHECKING:
     from sparkgmm.report.comparison import Comparison, Solved
@@ -147,8 +148,8 @@ def _timed(name: str, problem: Problem) -> Solved:
     begun = time.perf_counter()
     try:
         solved = PEERS[name](problem)
-    except (FitError, InputError, ValueError) as error:
-        return Solved(name, failed=" ".join(str(error).split())[:300])
+    except Exception as error:  # whatever it is: the others are still worth a page
+        return Solved(name, failed=first_line(error))
     if solved.seconds:
         return solved
     return replace(solved, seconds=time.perf_counter() - begun)

@@ -131,7 +131,7 @@ def load_model(folder: Folder) -> StoredModel:
     if not run.exists(MODEL):
         raise InputError(f"{path!r} is missing: restore it, or fit the model again")
     content = run.read_bytes(MODEL)
-    if _sha256(content) not in (_listed_sha256(run), None):
+    if _listed_sha256(run) not in (_sha256(content), None):
         raise InputError(
             f"{path!r} is not what the run wrote (its checksum is another than {MANIFEST}'s): "
             "restore it, or fit the model again"

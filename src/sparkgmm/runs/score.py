@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.quantiles import threshold
@@ -179,7 +178,7 @@ def _check_same_columns(
         return
     try:
         there = spark.read.format(output.format).load(task.output.folder.uri).schema
-    except AnalysisException as error:
+    except Exception as error:
         raise ConfigurationError(
             f"output.path {output.path!r} holds no {output.format} to append to "
             f"({first_line(error)}): choose another, or output.mode overwrite"

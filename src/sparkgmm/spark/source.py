@@ -215,7 +215,7 @@ def find_features(
         _check_column(df, name, "input.features", vector_allowed=len(names) == 1)
     first = df.schema[names[0]].dataType
     if len(names) == 1 and (is_vector(first) or isinstance(first, ArrayType)):
-        return _vector_features(df, names[0], weight)
+        return vector_features(df, names[0], weight)
     single = all(isinstance(df.schema[name].dataType, FloatType) for name in names)
     return Features(names, names, None, weight, single)
 
@@ -271,7 +271,7 @@ def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> N
     wrong = [
         f"{name!r}, which is of type {df.schema[name].dataType.simpleString()}{_example(df, name)}"
         for name in names
-        if not (_is_array if vector else _is_number)(df.schema[name].dataType)
+        if not (is_array if vector else _is_number)(df.schema[name].dataType)
     ]
     if wrong:
         _check_rows(df)
@@ -285,14 +285,22 @@ def _is_number(dtype: DataType) -> bool:
     return isinstance(dtype, NumericType | BooleanType)
 
 
-def _is_array(dtype: DataType) -> bool:
+def is_array(dtype: DataType) -> bool:
+    """Tell vectors and arrays of numbers."""
     return is_vector(dtype) or (
         isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType)
     )
 
 
-def _vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
-    """Take the commonest length of a vector column's first rows that are not null."""
+def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
+    """Take the commonest length of a vector column's first rows that are not null.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+
+    """
     dtype = df.schema[name].dataType
     column = quoted(df, name)
     first = df.where(column.isNotNull()).select(F.size(as_array(df, name))).take(_PEEK)
@@ -319,7 +327,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
             f"{key} names column {name!r}, which the input has {len(same)} times: rename one"
         )
     dtype = df.schema[name].dataType
-    if _is_number(dtype) or (vector_allowed and _is_array(dtype)):
+    if _is_number(dtype) or (vector_allowed and is_array(dtype)):
         return
     _check_rows(df)
     remedy = (

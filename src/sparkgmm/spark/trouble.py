@@ -46,24 +46,25 @@ def first_line(error: BaseException) -> str:
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
     """Return the error to show instead of Spark's, or None where it is not a known one."""
     text = str(error)
+    told = "the input" if path is None else f"input.path {path!r}"
     executor = _executor_trouble(text)
     if executor:
         return ConfigurationError(executor)
     if "PATH_NOT_FOUND" in text or "Path does not exist" in text:
-        return InputError(f"input.path {path!r} does not exist: give an existing file or folder")
+        return InputError(f"{told} does not exist: give an existing file or folder")
     if "UNABLE_TO_INFER_SCHEMA" in text or "Unable to infer schema" in text:
         return InputError(
-            f"input.path {path!r} holds no readable data: give a file with rows, or set "
+            f"{told} holds no readable data: give a file with rows, or set "
             "input.format to what it is"
         )
     if any(mark in text for mark in _UNREACHABLE):
         return InputError(
-            f"input.path {path!r} cannot be reached ({first_line(error)}): check the address, or "
+            f"{told} cannot be reached ({first_line(error)}): check the address, or "
             "add its file system with --packages"
         )
     if any(mark in text for mark in _UNREADABLE):
         return InputError(
-            f"input.path {path!r} cannot be read ({first_line(error)}): check that the files are "
+            f"{told} cannot be read ({first_line(error)}): check that the files are "
             "whole and that input.format and input.options are right"
         )
     return None

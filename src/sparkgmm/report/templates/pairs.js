@@ -14,15 +14,16 @@
   }
 
   function covariance(component, i, j) {
-    const row = Math.max(i, j), column = Math.min(i, j);
-    return data.covariances[component][row * (row + 1) / 2 + column];
+    const sd = data.sd[component], row = Math.max(i, j), column = Math.min(i, j);
+    const r = i === j ? 1 : data.correlations[component][row * (row - 1) / 2 + column] / 1e3;
+    return r * sd[i] * sd[j];
   }
 
   function range(values) {
     const sorted = Float64Array.from(values).sort();
     const low = sorted[Math.floor(0.005 * (sorted.length - 1))];
     const high = sorted[Math.ceil(0.995 * (sorted.length - 1))];
-    const margin = 0.08 * (high - low) || 1;
+    const margin = 0.08 * (high - low) || 0.01 * Math.abs(high) || 1;
     return [low - margin, high + margin];
   }
 
@@ -30,8 +31,12 @@
     const raw = (high - low) / 5;
     const power = Math.pow(10, Math.floor(Math.log10(raw)));
     const step = power * [1, 2, 5, 10].find((s) => s * power >= raw);
-    const found = [];
-    for (let t = Math.ceil(low / step) * step; t <= high; t += step) found.push(t);
+    const digits = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / step)) + 1;
+    const first = Math.ceil(low / step), found = [];
+    for (let n = 0; n < 12 && (first + n) * step <= high; n++) {
+      const at = (first + n) * step;
+      found.push({ at: at, text: String(Number(at.toPrecision(Math.min(Math.max(digits, 1), 17)))) });
+    }
     return found;
   }
 
@@ -50,6 +55,8 @@
   function draw() {
     const i = Number(selects[0].value), j = Number(selects[1].value);
     const [xl, xh] = range(data.rows[i]), [yl, yh] = range(data.rows[j]);
+    const xTicks = ticks(xl, xh), yTicks = ticks(yl, yh);
+    box.left = Math.max(74, 34 + 7 * Math.max(...yTicks.map((t) => t.text.length)));
     const x = (v) => (box.left + (v - xl) / (xh - xl) * (box.right - box.left)).toFixed(1);
     const y = (v) => (box.bottom - (v - yl) / (yh - yl) * (box.bottom - box.top)).toFixed(1);
     svg.replaceChildren();
@@ -59,11 +66,11 @@
     const clip = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     for (const key of Object.keys(rectangle)) clip.setAttribute(key, rectangle[key]);
     svg.firstChild.appendChild(clip);
-    for (const t of ticks(xl, xh)) {
-      add("text", { x: x(t), y: box.bottom + 18, "text-anchor": "middle" }, String(Number(t.toPrecision(6))));
+    for (const t of xTicks) {
+      add("text", { x: x(t.at), y: box.bottom + 18, "text-anchor": "middle" }, t.text);
     }
-    for (const t of ticks(yl, yh)) {
-      add("text", { x: box.left - 6, y: Number(y(t)) + 4, "text-anchor": "end" }, String(Number(t.toPrecision(6))));
+    for (const t of yTicks) {
+      add("text", { x: box.left - 6, y: Number(y(t.at)) + 4, "text-anchor": "end" }, t.text);
     }
     add("text", { x: (box.left + box.right) / 2, y: 446, "text-anchor": "middle" }, data.names[i]);
     add("text", { transform: "translate(14 " + (box.top + box.bottom) / 2 + ") rotate(-90)", "text-anchor": "middle" }, data.names[j]);

@@ -1,0 +1,92 @@
+"""What differs between the versions of Spark that are supported, 3.5 to 4.3: here and nowhere else.
+
+Annotations are evaluated in this module, since Spark reads from them what kind of UDF it is given.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from pyspark.ml.functions import array_to_vector
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import ArrayType, DataType, DoubleType, IntegerType, StructField, StructType
+
+from sparkgmm.spark.ml.vectors import LOG_DENSITY, PREDICTION, PROBABILITY, Scorer
+from sparkgmm.spark.source import as_array, is_vector, quoted
+
+# From Spark 4.1 on a function is handed the arrow arrays themselves, vectors included.
+HAS_ARROW_UDF = hasattr(F, "arrow_udf")
+_PLAIN = ("double", "float")
+
+
+def add_scores(df: DataFrame, scorer: Scorer, name: str) -> DataFrame:
+    """Add a struct column of what the scorer makes of its column: one UDF, computed once a row.
+
+    Its fields are those that the scorer was asked for: probability vector, prediction int,
+    log_density double.
+    """
+    if not HAS_ARROW_UDF:
+        return df.select("*", _by_pandas(df, scorer).alias(name))
+    if not is_vector(df.schema[scorer.name].dataType):
+        return df.select("*", _by_arrow(scorer, _as_plain_array(df, scorer.name)).alias(name))
+    # Spark 4.3 fails where a UDF is next to a columnar scan with vectors in it. The projection
+    # that unwraps them stays between the two, as more than one argument comes from it.
+    vector = f"{name} of"
+    fields = [F.col(f"`{vector}`")[field] for field in ("type", "size", "indices", "values")]
+    unwrapped = df.select("*", F.unwrap_udt(quoted(df, scorer.name)).alias(vector))
+    return unwrapped.select("*", _by_arrow(scorer, *fields).alias(name)).drop(vector)
+
+
+def _by_arrow(scorer: Scorer, *columns: Column) -> Column:
+    import pyarrow as pa
+
+    def score(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
+        return scorer((batch,) for batch in batches)
+
+    def score_fields(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        return scorer(batches)
+
+    function = score if len(columns) == 1 else score_fields
+    udf: Callable[..., Column] = F.arrow_udf(function, _schema(scorer, VectorUDT()))
+    return udf(*columns)
+
+
+def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
+    """Take the way by pandas, which knows no vectors: they go and come as arrays."""
+    import pandas as pd
+    import pyarrow as pa
+
+    plain = replace(scorer, vectors=False)
+
+    def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        kind = pa.list_(pa.float64())
+        for scores in plain((pa.Array.from_pandas(batch, type=kind),) for batch in batches):
+            yield pd.DataFrame(dict(zip(plain.wanted, _as_series(scores), strict=True)))
+
+    doubles = ArrayType(DoubleType(), containsNull=False)
+    udf: Callable[[Column], Column] = F.pandas_udf(score, _schema(plain, doubles))  # type: ignore[call-overload]
+    made = udf(_as_plain_array(df, scorer.name).cast("array<double>"))
+    fields = [
+        array_to_vector(made[name]) if name == PROBABILITY else made[name] for name in plain.wanted
+    ]
+    return F.struct(*(f.alias(name) for f, name in zip(fields, plain.wanted, strict=True)))
+
+
+def _as_series(scores: Any) -> list[Any]:
+    return [field.to_pandas() for field in scores.flatten()]
+
+
+def _as_plain_array(df: DataFrame, name: str) -> Column:
+    """Return a vector or array column as an array of doubles, or of floats if it is one."""
+    column = as_array(df, name)
+    dtype = df.schema[name].dataType
+    if isinstance(dtype, ArrayType) and dtype.elementType.simpleString() not in _PLAIN:
+        return column.cast("array<double>")
+    return column
+
+
+def _schema(scorer: Scorer, probability: DataType) -> StructType:
+    types = {PROBABILITY: probability, PREDICTION: IntegerType(), LOG_DENSITY: DoubleType()}
+    return StructType([StructField(name, types[name]) for name in scorer.wanted])

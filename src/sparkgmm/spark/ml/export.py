@@ -1,0 +1,180 @@
+"""Mixtures to and from the other forms that Spark users keep: Spark's own model above all."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyspark.errors import AnalysisException
+from pyspark.ml.param import Params
+from pyspark.mllib.linalg import Matrices, MatrixUDT, Vectors, VectorUDT
+from pyspark.sql import SparkSession
+from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
+
+from sparkgmm.errors import InputError
+from sparkgmm.mixture import Mixture
+from sparkgmm.scikit import mixture_to_sklearn
+from sparkgmm.spark.ml.persistence import load_metadata, save_metadata
+
+_CLASS = "org.apache.spark.ml.clustering.GaussianMixtureModel"
+_SCHEMA = StructType(
+    [
+        StructField("weights", ArrayType(DoubleType())),
+        StructField("mus", ArrayType(VectorUDT())),
+        StructField("sigmas", ArrayType(MatrixUDT())),
+    ]
+)
+# Spark's own defaults, without which its reader leaves these params undefined.
+_DEFAULTS = {
+    "featuresCol": "features",
+    "predictionCol": "prediction",
+    "probabilityCol": "probability",
+    "k": 2,
+    "tol": 0.01,
+    "maxIter": 100,
+    "seed": 0,
+    "aggregationDepth": 2,
+}
+
+
+def write_spark_model(
+    mixture: Mixture,
+    path: str,
+    spark: SparkSession,
+    overwrite: bool = False,
+    params: Params | None = None,
+) -> None:
+    """Write the folder of a `pyspark.ml.clustering.GaussianMixtureModel`, for its own `load`.
+
+    Covariances are written dense, whatever their type. `params`, if given, lends its uid and the
+    values that were set of those params that Spark's model has.
+
+    Raises
+    ------
+    InputError
+        If there is such a folder and it is not to be overwritten.
+
+    """
+    folder, mode = path.rstrip("/"), "overwrite" if overwrite else "error"
+    given = {} if params is None else {p.name: v for p, v in params._paramMap.items()}
+    known = {name: value for name, value in given.items() if name in (*_DEFAULTS, "weightCol")}
+    if mixture.k > 1:  # Spark's k must be, though its model may have a single component
+        known["k"] = mixture.k
+    else:
+        known.pop("k", None)
+    metadata = {
+        "class": _CLASS,
+        "timestamp": round(time.time() * 1000),
+        "uid": f"GaussianMixtureModel_{uuid.uuid4().hex[-12:]}" if params is None else params.uid,
+        "paramMap": known,
+        "defaultParamMap": _DEFAULTS,
+    }
+    d = mixture.d
+    row = (
+        [float(weight) for weight in mixture.weights],
+        [Vectors.dense(mean) for mean in mixture.means],
+        [Matrices.dense(d, d, c.ravel(order="F")) for c in mixture.covariances],
+    )
+    try:
+        data = spark.createDataFrame([row], _SCHEMA).coalesce(1)
+        data.write.mode(mode).parquet(f"{folder}/data")
+        save_metadata(metadata, folder, spark, mode)
+    except AnalysisException as error:
+        if "ALREADY_EXISTS" not in str(error):
+            raise
+        raise InputError(f"{path!r} already exists: give another path, or overwrite it") from error
+
+
+def read_spark_model(source: Any, spark: SparkSession) -> tuple[Mixture, dict[str, Any]]:
+    """Take a mixture, and the params that were set, from a model of Spark's or its folder.
+
+    Raises
+    ------
+    InputError
+        If it is none, or not a mixture (a covariance that is not positive definite).
+
+    """
+    if not isinstance(source, str):
+        return _of_model(source)
+    folder = source.rstrip("/")
+    metadata = load_metadata(folder, spark)
+    if metadata.get("class") != _CLASS:
+        raise InputError(
+            f"{source!r} holds a {metadata.get('class')}, not a {_CLASS}: give the folder of one"
+        )
+    row = spark.read.parquet(f"{folder}/data").select("weights", "mus", "sigmas").first()
+    if row is None:
+        raise InputError(f"{source!r} has no row in its folder data: save the model again")
+    means = [mean.toArray() for mean in row["mus"]]
+    covariances = [covariance.toArray() for covariance in row["sigmas"]]
+    return Mixture(row["weights"], means, covariances), metadata["paramMap"]
+
+
+def _of_model(model: Any) -> tuple[Mixture, dict[str, Any]]:
+    if not hasattr(model, "gaussians") or not hasattr(model, "weights"):
+        raise InputError(
+            f"a {type(model).__name__} is no Gaussian mixture of Spark's: give a fitted model or "
+            "the path of its folder"
+        )
+    gaussians = model.gaussians
+    means = np.array([gaussian.mean.toArray() for gaussian in gaussians])
+    covariances = np.array([gaussian.cov.toArray() for gaussian in gaussians])
+    params = {param.name: value for param, value in model._paramMap.items()}
+    return Mixture(model.weights, means, covariances), params
+
+
+def export(
+    mixture: Mixture, to: str, path: str, spark: SparkSession | None = None, overwrite: bool = False
+) -> None:
+    """Write a mixture for another to read.
+
+    Parameters
+    ----------
+    mixture : what to write
+    to : "spark", a folder for `pyspark.ml.clustering.GaussianMixtureModel.load`; "sparkgmm", a
+        folder for `sparkgmm.GaussianMixtureModel.load`; "sklearn", a joblib file of a fitted
+        `sklearn.mixture.GaussianMixture`; "json", a model.json
+    path : a folder on any file system of Spark's, or for the last two a local file
+    spark : the session, which the folders need
+    overwrite : whether to replace what is there
+
+    Raises
+    ------
+    InputError
+        If `to` is none of these, or the path is taken.
+
+    """
+    if to in ("spark", "sparkgmm"):
+        if spark is None:
+            raise InputError(f"a folder for {to} is written by Spark: give a session")
+        _export_folder(mixture, to, path, spark, overwrite)
+    elif to in ("sklearn", "json"):
+        _export_file(mixture, to, Path(path), overwrite)
+    else:
+        raise InputError(f"to is {to!r}: use one of spark, sparkgmm, sklearn, json")
+
+
+def _export_folder(
+    mixture: Mixture, to: str, path: str, spark: SparkSession, overwrite: bool
+) -> None:
+    if to == "spark":
+        write_spark_model(mixture, path, spark, overwrite)
+        return
+    from sparkgmm.spark.ml.model import GaussianMixtureModel  # which imports this module
+
+    writer = GaussianMixtureModel(mixture).write().session(spark)
+    (writer.overwrite() if overwrite else writer).save(path)
+
+
+def _export_file(mixture: Mixture, to: str, path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise InputError(f"{str(path)!r} already exists: give another path, or overwrite it")
+    if to == "json":
+        path.write_text(mixture.to_json() + "\n", encoding="utf-8")
+        return
+    import joblib  # comes with scikit-learn
+
+    joblib.dump(mixture_to_sklearn(mixture), path)

@@ -1,0 +1,127 @@
+"""Fits of one DataFrame: rows are read once, and what can share a scan shares it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar
+
+from pyspark.sql import DataFrame
+
+from sparkgmm.core.fit import check, fit
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.search import Search
+from sparkgmm.core.selection import Candidate
+from sparkgmm.errors import FitError, InputError
+from sparkgmm.spark.ml.columns import find_features, judge
+from sparkgmm.spark.rows import Blocks
+
+T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
+
+Outcome = Candidate | Exception
+"""What became of a plan: the one fitted candidate, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fit: the column of features, that of weights or None, and one k and covariance type."""
+
+    features: str
+    weight: str | None
+    k: int
+    covariance_type: str
+    search: Search
+
+    @property
+    def columns(self) -> tuple[str, str | None]:
+        """What must be equal for two plans to share the rows."""
+        return self.features, self.weight
+
+
+def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
+    """Carry out all plans; one that fails leaves the others their results.
+
+    Plans over the same columns share one reading of the rows, and those that differ in nothing but
+    k and covariance type their scans.
+    """
+    outcomes: dict[int, Outcome] = {}
+    for (name, weight), mine in _grouped(range(len(plans)), lambda i: plans[i].columns):
+        wanted = {i: plans[i] for i in mine}
+        try:
+            features = find_features(df, name, weight)
+            with Blocks(df, features) as blocks:
+                judge(blocks, features)
+                outcomes |= _fit_blocks(blocks, features.names, wanted)
+        except Exception as error:
+            outcomes |= dict.fromkeys(mine, error)
+    return [outcomes[i] for i in range(len(plans))]
+
+
+def _fit_blocks(
+    blocks: Blocks, names: tuple[str, ...], plans: Mapping[int, Plan]
+) -> dict[int, Outcome]:
+    rows_of = cache(blocks.rows)  # another sample for another seed
+    outcomes: dict[int, Outcome] = {}
+    for search, alike in _grouped(plans, lambda i: plans[i].search):
+        for joint in _joint([plans[i] for i in alike], search):
+            found = _fit_joint(rows_of(search.seed), joint, names)
+            for i in alike:
+                kind = plans[i].k, plans[i].covariance_type
+                if kind in found:
+                    outcomes[i] = found[kind]
+    return outcomes
+
+
+def _joint(plans: Sequence[Plan], search: Search) -> Iterator[Search]:
+    """Yield searches over every k with every covariance type that make up just what is planned."""
+    wanted: dict[str, set[int]] = {}
+    for plan in plans:
+        wanted.setdefault(plan.covariance_type, set()).add(plan.k)
+    for ks, types in _grouped(wanted, lambda kind: frozenset(wanted[kind])):
+        yield replace(search, k=tuple(sorted(ks)), covariance_type=tuple(types))
+
+
+def _fit_joint(
+    rows: Rows, search: Search, names: tuple[str, ...]
+) -> dict[tuple[int, str], Outcome]:
+    """Fit what can be fitted; tell of each kind of candidate what became of it."""
+    outcomes: dict[tuple[int, str], Outcome] = {}
+    possible = []
+    for k in search.k:
+        try:
+            check(rows, k, names)
+            possible.append(k)
+        except InputError as error:
+            outcomes |= {(k, kind): error for kind in search.covariance_type}
+    if not possible:
+        return outcomes
+    try:
+        candidates = fit(rows, replace(search, k=tuple(possible)), names).candidates
+    except Exception as error:
+        kinds = ((k, kind) for k in possible for kind in search.covariance_type)
+        return outcomes | dict.fromkeys(kinds, error)
+    for candidate in candidates:
+        k = candidate.k + candidate.n_dropped
+        outcomes[k, candidate.covariance_type] = _sound(candidate, k)
+    return outcomes
+
+
+def _sound(candidate: Candidate, k: int) -> Outcome:
+    """Return the candidate, or the error that it is degenerate."""
+    if candidate.degenerate is None:
+        return candidate
+    return FitError(
+        f"no sound mixture of k = {k} {candidate.covariance_type} components was found "
+        f"({candidate.degenerate}): lower k, try covarianceType diag or tied, or look for outliers "
+        "and repeated rows"
+    )
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], Key]) -> list[tuple[Key, list[T]]]:
+    """Return the items by their key, both in the order of their first appearance."""
+    groups: dict[Key, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())

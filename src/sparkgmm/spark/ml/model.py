@@ -1,0 +1,197 @@
+"""The fitted model as a Transformer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pyspark.ml.base import Model
+from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector
+from pyspark.ml.stat import MultivariateGaussian
+from pyspark.mllib.linalg import Matrices, Vectors
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkgmm.errors import InputError
+from sparkgmm.mixture import Array, Mixture
+from sparkgmm.spark.compat import add_scores
+from sparkgmm.spark.ml.columns import check_features, check_new, noted_length
+from sparkgmm.spark.ml.export import read_spark_model, write_spark_model
+from sparkgmm.spark.ml.params import MixtureParams
+from sparkgmm.spark.ml.persistence import Saved, components, load_mixture, note_mixture
+from sparkgmm.spark.ml.summary import GaussianMixtureSummary
+from sparkgmm.spark.ml.vectors import Scorer
+
+
+class GaussianMixtureModel(Model, MixtureParams, Saved):
+    """A Gaussian mixture that scores DataFrames, batches and streams alike.
+
+    `GaussianMixture.fit` returns one; `GaussianMixtureModel(mixture)` makes one of a mixture that
+    was fitted elsewhere. Components are ordered by falling weight.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
+        self._mixture = mixture
+        self._summary: GaussianMixtureSummary | None = None
+        self._set(k=mixture.k, covarianceType=mixture.covariance_type)
+
+    def __repr__(self) -> str:
+        return (
+            f"GaussianMixtureModel: uid={self.uid}, k={self._mixture.k}, "
+            f"numFeatures={self.numFeatures}"
+        )
+
+    @property
+    def mixture(self) -> Mixture:
+        """The mixture itself, which needs no Spark to score, sample or travel as JSON."""
+        return self._mixture
+
+    @property
+    def numFeatures(self) -> int:
+        """The length of the vectors that the model scores."""
+        return self._mixture.d
+
+    @property
+    def weights(self) -> list[float]:
+        """The weight of each component; they sum to 1."""
+        return [float(weight) for weight in self._mixture.weights]
+
+    @property
+    def gaussians(self) -> list[MultivariateGaussian]:
+        """Mean and covariance of each component."""
+        d = self.numFeatures
+        return [
+            MultivariateGaussian(DenseVector(mean), DenseMatrix(d, d, covariance.ravel(order="F")))
+            for mean, covariance in zip(self._mixture.means, self._mixture.covariances, strict=True)
+        ]
+
+    @property
+    def gaussiansDF(self) -> DataFrame:
+        """A row a component: mean vector and cov matrix, of Spark's older types as its own has."""
+        d = self.numFeatures
+        rows = [
+            (Vectors.dense(mean), Matrices.dense(d, d, covariance.ravel(order="F")))
+            for mean, covariance in zip(self._mixture.means, self._mixture.covariances, strict=True)
+        ]
+        return _session().createDataFrame(rows, ["mean", "cov"])
+
+    def predict(self, value: Vector | ArrayLike) -> int:
+        """Return the most probable component of one vector."""
+        return int(self._mixture.predict(self._row(value))[0])
+
+    def predictProbability(self, value: Vector | ArrayLike) -> DenseVector:
+        """Return the probability of each component for one vector."""
+        return DenseVector(self._mixture.responsibilities(self._row(value))[0])
+
+    def _row(self, value: Vector | ArrayLike) -> Array:
+        row = np.asarray(value.toArray() if isinstance(value, Vector) else value, dtype=np.float64)
+        if row.shape != (self.numFeatures,):
+            raise InputError(
+                f"the vector has shape {row.shape}, the model {self.numFeatures} feature(s): give "
+                "a vector of that length"
+            )
+        return row[None]
+
+    @property
+    def hasSummary(self) -> bool:
+        """Whether there is a summary: only on the model that a fit returned, or its copies."""
+        return self._summary is not None
+
+    @property
+    def summary(self) -> GaussianMixtureSummary:
+        """The summary of the fit.
+
+        Raises
+        ------
+        RuntimeError
+            If there is none, as in a model that was loaded.
+
+        """
+        if self._summary is None:
+            raise RuntimeError(
+                "No training summary available for this GaussianMixtureModel: only the model that "
+                "fit returned has one (see hasSummary)"
+            )
+        return self._summary
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        added = self._added()
+        self._check(dataset, added)
+        if not added:
+            warnings.warn(
+                f"{self.uid}: transform adds nothing, since predictionCol, probabilityCol and "
+                "logDensityCol are all empty",
+                stacklevel=3,
+            )
+            return dataset
+        scorer = Scorer(self._mixture, self.getFeaturesCol(), tuple(added))
+        scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
+        columns = [
+            F.col(f"`{scores}`")[field].alias(name, metadata=_attributes(field, self._mixture.k))
+            for field, name in added.items()
+        ]
+        return add_scores(dataset, scorer, scores).select("*", *columns).drop(scores)
+
+    def _check(self, df: DataFrame, added: dict[str, str]) -> None:
+        """Refuse at once what would fail on the executors."""
+        name = self.getFeaturesCol()
+        check_features(df, name)
+        check_new(df, added.values())
+        d = noted_length(df, name)
+        if d not in (None, self.numFeatures):
+            raise InputError(
+                f"column {name!r} holds vectors of {d} value(s), the model has {self.numFeatures} "
+                "feature(s): give vectors of that length"
+            )
+
+    def _save_data(self, path: str, spark: SparkSession, mode: str) -> None:
+        components(self._mixture, spark).write.mode(mode).parquet(f"{path}/data")
+
+    def _noted(self) -> dict[str, Any]:
+        return note_mixture(self._mixture)
+
+    @classmethod
+    def _load_data(
+        cls, path: str, spark: SparkSession, metadata: dict[str, Any]
+    ) -> GaussianMixtureModel:
+        return cls(load_mixture(path, spark, metadata))
+
+    def toSpark(self, path: str, overwrite: bool = False) -> None:
+        """Write a folder that `pyspark.ml.clustering.GaussianMixtureModel.load` reads.
+
+        Raises
+        ------
+        InputError
+            If there is such a folder and it is not to be overwritten.
+
+        """
+        write_spark_model(self._mixture, path, _session(), overwrite, self)
+
+    @classmethod
+    def fromSpark(cls, source: Any) -> GaussianMixtureModel:
+        """Take over a model of Spark's own: a fitted one, or the folder that it was saved to.
+
+        Raises
+        ------
+        InputError
+            If it is none, or not a mixture (a covariance that is not positive definite).
+
+        """
+        mixture, params = read_spark_model(source, _session())
+        model = cls(mixture)
+        return model._set(**{k: v for k, v in params.items() if model.hasParam(k)})
+
+
+def _session() -> SparkSession:
+    return SparkSession.active()
+
+
+def _attributes(field: str, k: int) -> dict[str, Any]:
+    """Return what Spark ML's stages note of such a column."""
+    return {
+        "probability": {"ml_attr": {"num_attrs": k}},
+        "prediction": {"ml_attr": {"type": "nominal", "num_vals": k}},
+    }.get(field, {})

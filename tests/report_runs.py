@@ -1,0 +1,152 @@
+"""Runs for the tests of the report, made from an array: no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+
+from data_sets import faithful, random_mixture
+from sparkgmm.core.fit import fit
+from sparkgmm.core.profile import Block, Profile, block_rows
+from sparkgmm.core.rows import LocalRows
+from sparkgmm.mixture import Array, Mixture
+from sparkgmm.report.page import Run, report
+from sparkgmm.report.views import Membership, Sample
+from sparkgmm.runs.config import FitConfig
+from sparkgmm.runs.fit import Stopwatch, _metrics, as_search
+from sparkgmm.spark.blocks import Counts
+from sparkgmm.spark.rows import Read
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "等待时间",
+    "$x$",
+    "a & b",
+    "\"double\" and 'single'",
+    "long" * 75,
+    "</script><img src=x onerror=alert(2)>",
+    "{{ mixture.k }} {% raw %}",
+    "&lt;b&gt; \\u003c",
+]
+
+
+def local_rows(X: Array, weights: Array | None = None, seed: int = 0) -> LocalRows:
+    """Return an array (n, d) as the rows of a fit."""
+    step = block_rows(X.shape[1])
+    blocks = [
+        Block(
+            np.ascontiguousarray(X[i : i + step].T), None if weights is None else weights[i:][:step]
+        )
+        for i in range(0, len(X), step)
+    ]
+    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed)
+
+
+def run_of(
+    X: Array,
+    *,
+    weights: Array | None = None,
+    features: Sequence[str] | None = None,
+    start: Mixture | None = None,
+    invalid: int = 0,
+    invalid_rows: str = "fail",
+    dropped: Sequence[str] = (),
+    **model: Any,
+) -> Run:
+    """Fit an array as the job does and return what its report is made from.
+
+    `model` is the section of that name; `start` takes the place of its starts.
+    """
+    names = tuple(features or [f"x{i}" for i in range(X.shape[1])])
+    config = FitConfig.model_validate(
+        {
+            "input": {"path": "data.csv", "features": list(names), "invalid_rows": invalid_rows},
+            "model": {"n_init": 2, **model},
+            "output": {"path": "runs"},
+        }
+    )
+    rows = local_rows(X, weights)
+    starts = None if start is None else [start]
+    result = fit(rows, as_search(config.model), names, starts)
+    none = np.zeros(X.shape[1], dtype=np.int64)
+    counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
+    watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
+    metrics = _metrics(result, Read(counts, len(X), X.nbytes, 1), list(dropped), watch)
+    manifest = {
+        "format_version": 1,
+        "run_id": "20261123T000000.000Z-0123abcd",
+        "started": "2026-11-23T00:00:00+00:00",
+        "finished": "2026-11-23T00:00:02+00:00",
+        "configuration": config.resolved(),
+        "versions": {"sparkgmm": "0.0", "spark": "4.3.0", "python": "3.11.7"},
+        "spark": {"master": "local[2]", "application_id": "local-1"},
+        "input": [{"path": "file:/data.csv", "bytes": X.nbytes, "modified_ms": 0}],
+    }
+    membership = Membership(result.chosen.mixture, Sample.of(rows))
+    return Run(result.chosen, result.candidates, rows.profile, membership, metrics, manifest)
+
+
+def run_from(
+    mixture: Mixture, n: int = 3000, features: Sequence[str] | None = None, **options: Any
+) -> Run:
+    """Return a run of two passes over rows drawn from a mixture, begun at the mixture itself."""
+    X, _ = mixture.sample(n, seed=1)
+    model = {"k": mixture.k, "covariance_type": mixture.covariance_type, "max_iter": 2, **options}
+    return run_of(X, features=features, start=mixture, **model)
+
+
+@cache
+def spread_out(d: int, k: int, covariance_type: str = "full") -> Mixture:
+    """Return a mixture of components that stand well apart, in unlike units."""
+    rng = np.random.default_rng([d, k])
+    return random_mixture(rng, k, d, covariance_type, spread=6.0)
+
+
+@cache
+def drawn(case: str) -> dict[str, bytes]:
+    """Return the report of a run that several tests look at."""
+    return report(CASES[case]())
+
+
+def _warned() -> Run:
+    """A run about which there is much to say."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_t(2, (4000, 3))
+    X[:, 1] = X[:, 0] + 1e-5 * rng.standard_normal(4000)
+    return run_of(
+        X,
+        features=["speed", "the same speed", "height"],
+        k=[2, 4],
+        n_init=3,
+        max_iter=5,
+        reg_covar=1e-10,
+        invalid=17,
+        invalid_rows="quarantine",
+        dropped=["version"],
+    )
+
+
+def _hostile() -> Run:
+    return run_from(spread_out(len(HOSTILE), 3), 1500, HOSTILE)
+
+
+def _faithful() -> Run:
+    return run_of(faithful(), features=["eruptions", "waiting"], k=[1, 2, 3])
+
+
+CASES = {
+    "faithful": _faithful,
+    "hostile": _hostile,
+    "warned": _warned,
+    "d=1 k=1": lambda: run_from(spread_out(1, 1), 500),
+    "d=1 k=3": lambda: run_from(spread_out(1, 3)),
+    "d=2 k=30": lambda: run_from(spread_out(2, 30)),
+    "d=3 k=1": lambda: run_from(spread_out(3, 1)),
+    "d=6 k=3": lambda: run_from(spread_out(6, 3), 2000),
+    "d=60 k=30": lambda: run_from(spread_out(60, 30, "diag"), 3000),
+    "d=100 k=50": lambda: run_from(spread_out(100, 50, "diag"), 6000),
+}

@@ -1,0 +1,90 @@
+"""Fit, save, load and transform in one kind of session, and print what came out as JSON.
+
+python modes_app.py MODE DATA OUT, MODE one of local, local-cluster, connect.
+"""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+from pyspark.ml import Pipeline
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql import SparkSession
+
+from sparkgmm import GaussianMixture, GaussianMixtureModel
+from sparkgmm.spark.blocks import BlockRow
+from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.source import find_features
+
+SETTINGS = {
+    "spark.sparkgmm.driverBytes": "0",
+    "spark.sql.files.maxPartitionBytes": "64m",
+    "spark.sql.files.minPartitionNum": "1",
+    "spark.ui.enabled": "false",
+}
+
+
+def open_session(mode: str) -> SparkSession:
+    builder: Any = SparkSession.builder
+    for key, value in SETTINGS.items():
+        builder = builder.config(key, value)
+    if mode == "connect":
+        return builder.remote("local[2]").getOrCreate()
+    master = {"local": "local[2]", "local-cluster": "local-cluster[2,1,1024]"}[mode]
+    return builder.master(master).getOrCreate()
+
+
+def hexed(values: Any) -> list[str]:
+    return [float(value).hex() for value in np.ravel(values)]
+
+
+def passes_read_the_kept_blocks(spark: SparkSession, df: Any) -> bool:
+    """Whether two passes find the files that the first reading made."""
+
+    def path(rows: Any) -> Any:
+        found: list[BlockRow] = list(rows)
+        return iter([(row.partition, row.path or len(row.content or b"")) for row in found])
+
+    with Blocks(df, find_features(df, "values", None)) as blocks:
+        once, again = (sorted(blocks._partitions.run(path)) for _ in range(2))
+    return once == again and any(isinstance(where, str) for _, where in once)
+
+
+def main(mode: str, data: str, out: str) -> None:
+    spark = open_session(mode)
+    df = spark.read.parquet(data)
+    df = df.select("id", "values", "w", array_to_vector("values").alias("features"))
+    estimator = GaussianMixture(k=3, seed=5, weightCol="w", logDensityCol="height")
+    model = estimator.fit(df)
+    model.write().overwrite().save(f"{out}/model")
+    loaded = GaussianMixtureModel.load(f"{out}/model")
+    pipeline = Pipeline(stages=[estimator]).fit(df)
+    rows = (
+        loaded.transform(df)
+        .orderBy("id")
+        .select("prediction", vector_to_array("probability").alias("p"), "height")
+        .collect()
+    )
+    through = pipeline.transform(df).orderBy("id").select("prediction").collect()
+    print(
+        json.dumps(
+            {
+                "weights": hexed(model.weights),
+                "means": hexed(model.mixture.means),
+                "covariances": hexed(model.mixture.covariances),
+                "log_likelihood": float(model.summary.logLikelihood).hex(),
+                "sizes": [int(size) for size in model.summary.clusterSizes],
+                "prediction": [int(row.prediction) for row in rows],
+                "probability": [hexed(row.p) for row in rows[:200]],
+                "height": hexed([row.height for row in rows]),
+                "pipeline": [int(row.prediction) for row in through],
+                "kept": passes_read_the_kept_blocks(spark, df),
+            }
+        )
+    )
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
