@@ -78,6 +78,18 @@ def fit_array(
     FitError
         If every start ends degenerate.
 
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparkgmm import fit_array
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.concatenate([rng.normal(0, 1, (300, 2)), rng.normal(8, 1, (100, 2))])
+    >>> result = fit_array(X, 2)
+    >>> result.converged
+    True
+    >>> result.mixture.weights.round(2).tolist()
+    [0.75, 0.25]
+
     """
     rows = _array_rows(X, sample_weight, _at_least("seed", seed, 0))
     search = Search(

@@ -111,12 +111,60 @@ def _compare_steps() -> tuple[Plan, Run]:
     return plan_compare, run
 
 
+def export_main(argv: Sequence[str] | None = None) -> int:
+    """Write a run's model for other software to read, and return the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(arguments, lambda: _export(_export_parser().parse_args(arguments)))
+
+
+def _export_parser() -> _Parser:
+    parser = _Parser(
+        prog="sparkgmm-export",
+        description="Write a run's model for other software to read.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", help="a run, or an output root: its LATEST")
+    parser.add_argument("path", help="what to write")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=["spark", "sparkgmm", "sklearn", "json"],
+        help="spark: a folder for pyspark.ml's GaussianMixtureModel.load; sparkgmm: one for "
+        "sparkgmm's; sklearn: a joblib file of a fitted GaussianMixture; json: a model.json",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
+    )
+    parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sparkgmm.runs.folder import load_mixture
+    from sparkgmm.spark.ml.export import export
+    from sparkgmm.spark.session import start_session
+    from sparkgmm.spark.storage import Folder
+
+    spark = start_session("sparkgmm export", options.verbose)
+    try:
+        mixture = load_mixture(Folder(spark, options.run))
+        export(mixture, options.to, options.path, spark, options.overwrite)
+        print(f"wrote {options.path}")
+    finally:
+        spark.stop()
+
+
 def _main(job: _Job, argv: Sequence[str] | None) -> int:
     """Run a job; what a user can mend is one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(arguments, lambda: _run(job, _parser(job).parse_args(arguments)))
+
+
+def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
     try:
-        _run(job, _parser(job).parse_args(arguments))
+        work()
     except SparkGmmError as error:
         if "--verbose" in arguments:
             import traceback
