@@ -1,4 +1,4 @@
-"""Score a table by a fitted Gaussian mixture: spark-submit jobs/score_gmm.py --config conf/score.yaml."""
+"""Score rows by a fitted mixture: spark-submit jobs/score_gmm.py --config conf/score.yaml."""
 
 import sys
 

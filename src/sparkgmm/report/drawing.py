@@ -142,7 +142,7 @@ def _in_pixels(mixture: Mixture, small: bool) -> bool:
 
 
 def _bins(n: int) -> int:
-    return int(np.clip(2 * n ** (1 / 3), 12, 90))
+    return int(np.clip(4 * n ** (1 / 3), 16, 100))
 
 
 def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:

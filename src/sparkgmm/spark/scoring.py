@@ -75,7 +75,7 @@ class Scorer:
         if not finite.all():
             if self.fail:
                 raise ValueError(INVALID_ROW)
-            valid: Array = finite.all(axis=0)
+            valid = np.asarray(finite.all(axis=0))
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
         log_density, R = self.mixture.score(X.T)
