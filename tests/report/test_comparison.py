@@ -314,7 +314,7 @@ def test_components_of_which_only_some_are_equal_are_not_all_the_same() -> None:
     assert mllib_trouble(mixture, sample_of(mixture)) == []
 
 
-@pytest.mark.parametrize(("d", "sd"), [(30, 1.0), (18, 1.0), (3, 1e5)])
+@pytest.mark.parametrize(("d", "sd"), [(30, 1.0), (20, 1.0), (3, 1e5)])
 def test_the_share_of_drowned_rows_is_that_of_the_densities(d: int, sd: float) -> None:
     means = sd * np.stack([np.zeros(d), np.full(d, 6.0)])
     mixture = Mixture([0.5, 0.5], means, np.tile(sd**2 * np.eye(d), (2, 1, 1)))
@@ -334,7 +334,7 @@ def test_nothing_is_said_of_a_sound_result() -> None:
 
 def test_a_component_without_weight_breaks_nothing() -> None:
     empty = Mixture([1.0, 0.0], OURS.means, OURS.covariances)
-    assert mllib_trouble(empty, sample_of(OURS)) == []
+    assert mllib_trouble(empty, sample_of(empty)) == []
     assert match(OURS, empty) == [0, 1]
 
 

@@ -153,10 +153,21 @@ class Comparison:
                 f"where sparkgmm has {self.ours.covariance_type} ones"
             )
         if short > _SAME_HEIGHT:
-            return f"{solved.title} ends {short:.2e} nats a row short of sparkgmm"
+            part = f", fitted to {solved.rows:,} of the rows," if self._on_a_part(solved) else ""
+            why = ", its components one and the same" if all_alike(solved.mixture) else ""
+            return f"{solved.title}{part} ends {short:.2e} nats a row short of sparkgmm{why}"
         if short < -_SAME_HEIGHT:
             return f"{solved.title} finds an optimum {-short:.2e} nats a row better than sparkgmm"
         return f"{solved.title} reaches the same likelihood by other parameters"
+
+
+    def _on_a_part(self, solved: Solved) -> bool:
+        return 0 < solved.rows < self.solved[0].rows
+
+
+def all_alike(mixture: Mixture) -> bool:
+    """Tell whether there are several components and all are one and the same."""
+    return mixture.k > 1 and bool(bhattacharyya(mixture).max() < _SAME_COMPONENT)
 
 
 def match(ours: Mixture, theirs: Mixture) -> list[int]:
@@ -226,7 +237,7 @@ def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
     below that, the row belongs to all components alike.
     """
     said = []
-    if mixture.k > 1 and bhattacharyya(mixture).max() < _SAME_COMPONENT:
+    if all_alike(mixture):
         said.append(
             f"MLlib's {mixture.k} components are one and the same: the largest Bhattacharyya "
             f"distance between any two is {bhattacharyya(mixture).max():.1e}."

@@ -34,7 +34,11 @@ def add_scores(df: DataFrame, scorer: Scorer, name: str) -> DataFrame:
     # Spark 4.3 fails where a UDF is next to a columnar scan with vectors in it. The projection
     # that unwraps them stays between the two, as more than one argument comes from it.
     vector = f"{name} of"
-    fields = [F.col(f"`{vector}`")[field] for field in ("type", "size", "indices", "values")]
+    kind, size, indices, values = (
+        F.col(f"`{vector}`")[field] for field in ("type", "size", "indices", "values")
+    )
+    # Arrow's lists take a time that grows with the square of the nulls in a row.
+    fields = kind, size, F.coalesce(indices, F.array().cast("array<int>")), values
     unwrapped = df.select("*", F.unwrap_udt(quoted(df, scorer.name)).alias(vector))
     return unwrapped.select("*", _by_arrow(scorer, *fields).alias(name)).drop(vector)
 

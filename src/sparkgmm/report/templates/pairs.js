@@ -19,6 +19,10 @@
     return r * sd[i] * sd[j];
   }
 
+  function short(name) {
+    return name.length > 60 ? name.slice(0, 59) + "…" : name;
+  }
+
   function range(values) {
     const sorted = Float64Array.from(values).sort();
     const low = sorted[Math.floor(0.005 * (sorted.length - 1))];
@@ -72,8 +76,8 @@
     for (const t of yTicks) {
       add("text", { x: box.left - 6, y: Number(y(t.at)) + 4, "text-anchor": "end" }, t.text);
     }
-    add("text", { x: (box.left + box.right) / 2, y: 446, "text-anchor": "middle" }, data.names[i]);
-    add("text", { transform: "translate(14 " + (box.top + box.bottom) / 2 + ") rotate(-90)", "text-anchor": "middle" }, data.names[j]);
+    add("text", { x: (box.left + box.right) / 2, y: 446, "text-anchor": "middle" }, short(data.names[i]));
+    add("text", { transform: "translate(14 " + (box.top + box.bottom) / 2 + ") rotate(-90)", "text-anchor": "middle" }, short(data.names[j]));
     const colour = (component) => data.colours[component % data.colours.length];
     const clipped = { "clip-path": "url(#frame)" };
     for (let n = 0; n < data.labels.length; n++) {
