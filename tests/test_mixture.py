@@ -4,6 +4,7 @@ import math
 import pickle
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -483,3 +484,59 @@ def test_scoring_and_fitting_arrays_load_no_spark():
 def test_covariances_that_contradict_their_type_are_refused(covariance_type, covariances):
     with pytest.raises(InputError, match=f"which is not {covariance_type}: give"):
         Mixture([0.5, 0.5], [[0, 0], [1, 1]], covariances, covariance_type)
+
+
+# --- in a notebook
+
+
+def cells_of(html):
+    """Return the text of each row's cells, as a browser reads them."""
+    root = ElementTree.fromstring(html)  # it is well-formed, and holds no entity but XML's own
+    return [[cell.text or "" for cell in row] for row in root.iter("tr")]
+
+
+def test_a_notebook_shows_weights_means_and_standard_deviations(mixture):
+    head, first, second = cells_of(mixture._repr_html_())
+    assert head == ["component", "weight", "a", "b"]
+    assert first == ["0", "0.2500", "0 ± 1", "1 ± 1.41"]
+    assert second == ["1", "0.7500", "2 ± 1.73", "3 ± 1"]
+    assert "full covariance" in mixture._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "等待时间",
+        "$x$",
+        "a & b",
+        "\"double\" 'single'",
+        "&lt;",
+        "y" * 300,
+    ],
+)
+def test_a_notebook_shows_a_name_as_the_text_that_it_is(name):
+    html = Mixture(WEIGHTS, MEANS, COVARIANCES, features=[name, "b"])._repr_html_()
+    assert cells_of(html)[0][2] == name
+    assert "<script" not in html
+
+
+def test_a_notebook_shows_the_first_of_many_features_and_counts_the_rest():
+    wide = random_mixture(np.random.default_rng(0), 2, 30, "diag")
+    rows = cells_of(wide._repr_html_())
+    assert rows[0][-2:] == ["x7", "… 22 more"]
+    assert {len(row) for row in rows} == {11}
+    narrow = random_mixture(np.random.default_rng(0), 2, 8, "diag")
+    assert cells_of(narrow._repr_html_())[0][-1] == "x7"
+
+
+@pytest.mark.parametrize(
+    ("offset", "unit"), [(1.7e12, 1.0), (0.0, 1e-9), (-3.0, 1e12), (1e9, 1e-3)]
+)
+def test_a_notebook_tells_apart_what_a_standard_deviation_parts(offset, unit):
+    means = offset + unit * np.array([[0.0], [0.5], [1.0]])
+    mixture = Mixture([0.4, 0.3, 0.3], means, np.full((3, 1, 1), unit**2))
+    for row, mean in zip(cells_of(mixture._repr_html_())[1:], means[:, 0], strict=True):
+        shown, sd = map(float, row[2].split(" ± "))
+        assert shown == pytest.approx(mean, abs=0.01 * unit)
+        assert sd == pytest.approx(unit)

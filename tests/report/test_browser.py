@@ -113,7 +113,7 @@ def test_a_page_is_whole_silent_and_fits_the_screen(
         wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert wide[0] <= wide[1]
         pictures = page.evaluate(
-            "[...document.images].map(i => [i.complete, i.naturalWidth, i.getBoundingClientRect().width])"
+            "[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])"
         )
         assert pictures
         for complete, natural, shown in pictures:

@@ -85,20 +85,20 @@ def test_a_column_named_like_a_colour_keeps_its_name() -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_come_out_as_the_text_that_they_are(name: str) -> None:
-    found = pair(spread_out(2, 1), [name, "other"])
+    found = pair(spread_out(1, 1), [name])
     assert name in words(found) or f"{name[:59]}…" in words(found)
     assert name in found.alt
 
 
 @pytest.mark.parametrize("name", ["tab\tand\nline", "bell\x07", "null\x00", "שלום", "🎲", "", " "])
 def test_a_name_of_odd_characters_breaks_no_drawing(name: str) -> None:
-    found = pair(spread_out(2, 1), [name, "other"])
-    assert "other" in words(found)
+    found = pair(spread_out(1, 1), [name])
+    assert "density" in words(found)
     assert found.png.startswith(b"\x89PNG")
 
 
 def test_a_long_name_leaves_room_for_the_axes() -> None:
-    for names in (["w" * 300, "b"], ["a", "W" * 300], ["数" * 300, "据" * 300]):
+    for names in (["w" * 300, "W" * 300], ["数" * 300, "据" * 300]):
         found = pair(spread_out(2, 1), names)
         [frame] = [e for e in parsed(found).iter(f"{SVG}g") if e.get("id") == "axes_1"]
         numbers = [

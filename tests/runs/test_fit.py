@@ -17,6 +17,7 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import SparkSession
 
+from html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig
@@ -487,3 +488,97 @@ def test_the_plan_tells_what_would_be_read_fitted_and_written(
     for part in ("1 file(s)", "eruptions, waiting", "2 candidate(s)", "4 start(s)", "/runs/a"):
         assert part in text
     assert nothing_published(tmp_path)
+
+
+# --- The report of a run
+
+
+def test_a_run_holds_its_report_and_plots_with_checksums(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(output={"report": True, "run_id": "a"}, model={"k": [1, 2]})
+    listed = {entry["path"]: entry["sha256"] for entry in run.json("manifest.json")["files"]}
+    names = {"report.html", *(f"plots/{name}.png" for name in ("mixture", "criterion"))}
+    assert names < listed.keys()
+    for name in [name for name in listed if name.startswith(("report", "plots"))]:
+        content = (run.folder / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == listed[name]
+    assert f"report {run.folder}/report.html" in capsys.readouterr().out
+    assert run.metrics["seconds_by_step"]["report"] >= 0
+
+
+def test_the_report_shows_what_the_run_found(fit: Fit) -> None:
+    run = fit(output={"report": True, "run_id": "a"})
+    page = Page((run.folder / "report.html").read_text(encoding="utf-8"))
+    check_it_loads_nothing(page)
+    check_its_policy(page)
+    assert "run a" in page.text
+    assert f"{run.metrics['log_likelihood']:,.5f}" in page.cells
+    assert {"4.290 ± 0.412", "2.036 ± 0.263"} < set(page.cells)
+    assert "Before you trust it" not in page.text
+    assert "272 read, 272 used, 0 invalid" in page.cells
+
+
+def test_a_report_that_is_not_wanted_is_left_out(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fit(output={"report": False})
+    assert not (run.folder / "report.html").exists()
+    assert not (run.folder / "plots").exists()
+    assert not [
+        entry["path"]
+        for entry in run.json("manifest.json")["files"]
+        if entry["path"].startswith(("report", "plots"))
+    ]
+    assert "report.html" not in capsys.readouterr().out
+
+
+def test_a_report_that_cannot_be_drawn_does_not_lose_the_run(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no pencil")
+
+    monkeypatch.setattr("sparkgmm.report.page.report", fail)
+    run = fit(output={"report": True})
+    said = capsys.readouterr()
+    assert "the report could not be drawn (RuntimeError: no pencil)" in said.err
+    assert "report.html" not in said.out
+    assert run.mixture.k == 2
+    assert (run.folder / "manifest.json").exists()
+    assert not (run.folder / "report.html").exists()
+
+
+def test_mllibs_run_has_a_report_too(fit: Fit) -> None:
+    run = fit(model={"engine": "mllib", "n_init": 1}, output={"report": True})
+    assert (run.folder / "report.html").stat().st_size > 10_000
+
+
+def test_a_quarantined_run_says_so_in_its_report(fit: Fit, dirty: str) -> None:
+    source = {"path": dirty, "features": ["x", "y"], "weight": "w", "invalid_rows": "quarantine"}
+    run = fit(input=source, output={"report": True})
+    page = Page((run.folder / "report.html").read_text(encoding="utf-8"))
+    assert re.search(r"4 .*\(1\.45%\).*rejected/", page.text)
+
+
+def test_the_model_keeps_the_quantiles_of_the_training_density(
+    fit: Fit, faithful: np.ndarray
+) -> None:
+    run = fit()
+    stored = run.json("model.json")["log_density_quantiles"]
+    density = np.sort(run.mixture.log_density(faithful))
+    assert stored["n_rows"] == 272
+    table = dict(zip(stored["probabilities"], stored["log_density"], strict=True))
+    assert table[0.0] == pytest.approx(density[0])
+    assert table[1.0] == pytest.approx(density[-1])
+    for p in (0.01, 0.1, 0.5, 0.95):
+        assert table[p] == pytest.approx(density[int(np.ceil(p * 272)) - 1])
+
+
+def test_the_model_keeps_the_vector_column_that_its_features_came_in(
+    fit: Fit, faithful: np.ndarray, tmp_path: Path
+) -> None:
+    assert fit().json("model.json")["vector"] is None
+    pq.write_table(pa.table({"v": faithful.tolist()}), tmp_path / "v.parquet")
+    run = fit(input={"path": str(tmp_path / "v.parquet"), "features": "v"})
+    assert run.json("model.json")["vector"] == "v"

@@ -97,9 +97,9 @@ def _corner(
 def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Picture | None:
     """Draw how far below its own end each candidate was after each pass, in nats a row.
 
-    Return None where none took more than two passes.
+    Return None where none took more than two passes, or none is known but the end (MLlib's).
     """
-    if max(c.n_iter for c in candidates) < 3:
+    if all(c.n_iter < 3 or c.log_likelihoods[0] == c.log_likelihoods[-1] for c in candidates):
         return None
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes = figure.subplots()

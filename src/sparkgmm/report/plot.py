@@ -43,7 +43,7 @@ def plot(
         array = np.asarray(X, dtype=np.float64)
         if array.ndim != 2 or array.shape[1] != mixture.d:
             raise InputError(f"X has shape {array.shape}: give (n, {mixture.d})")
-        rows = array[:: max(1, -(-len(array) // _MOST_ROWS))]
+        rows = array[:: max(1, -(-len(array) // _MOST_ROWS))] if len(array) else None
     index = _resolve(mixture, rows, features)
     if ax is None:
         from matplotlib import pyplot
@@ -68,15 +68,17 @@ def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) 
         sample = Sample(drawn, np.ones(len(drawn)), complete=False)
         return telling_features(mixture, sample, min(2, mixture.d))
     names = names_of(mixture)
-    asked = [features] if isinstance(features, str | int) else list(features)
+    asked = [features] if isinstance(features, str | int | np.integer) else list(features)
     if not 1 <= len(asked) <= 2:
         raise InputError(f"features names {len(asked)} features: name one or two")
     found = []
     for name in asked:
         if isinstance(name, str) and name in names:
             found.append(names.index(name))
-        elif not isinstance(name, str) and -mixture.d <= name < mixture.d:
+        elif isinstance(name, int | np.integer) and -mixture.d <= name < mixture.d:
             found.append(int(name) % mixture.d)
         else:
             raise InputError(f"feature {name!r} is not in the mixture: it has {', '.join(names)}")
+    if len(set(found)) < len(found):
+        raise InputError(f"feature {names[found[0]]!r} stands twice: name two, or one alone")
     return found

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from pyspark.ml.functions import array_to_vector
+from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, DoubleType, IntegerType, StructField, StructType
 
-from sparkgmm.spark.ml.vectors import LOG_DENSITY, PREDICTION, PROBABILITY, Scorer
+from sparkgmm.spark.ml.vectors import DENSE, LOG_DENSITY, PREDICTION, PROBABILITY, Scorer
 from sparkgmm.spark.source import as_array, is_vector, quoted
 
 # From Spark 4.1 on a function is handed the arrow arrays themselves, vectors included.
@@ -30,31 +30,25 @@ def add_scores(df: DataFrame, scorer: Scorer, name: str) -> DataFrame:
     if not HAS_ARROW_UDF:
         return df.select("*", _by_pandas(df, scorer).alias(name))
     if not is_vector(df.schema[scorer.name].dataType):
-        return df.select("*", _by_arrow(scorer, _as_plain_array(df, scorer.name)).alias(name))
-    # Spark 4.3 fails where a UDF is next to a columnar scan with vectors in it. The projection
-    # that unwraps them stays between the two, as more than one argument comes from it.
-    vector = f"{name} of"
-    kind, size, indices, values = (
-        F.col(f"`{vector}`")[field] for field in ("type", "size", "indices", "values")
-    )
-    # Arrow's lists take a time that grows with the square of the nulls in a row.
-    fields = kind, size, F.coalesce(indices, F.array().cast("array<int>")), values
-    unwrapped = df.select("*", F.unwrap_udt(quoted(df, scorer.name)).alias(vector))
-    return unwrapped.select("*", _by_arrow(scorer, *fields).alias(name)).drop(vector)
+        return df.select("*", _by_arrow(_as_plain_array(df, scorer.name), scorer).alias(name))
+    # A dense vector's values need no copy. Spark 4.3 fails where a UDF stands next to a columnar
+    # scan with vectors in it: this projection stays between, as two expressions draw on it.
+    whole = f"{name} of"
+    fields = F.col(f"`{whole}`")
+    array = F.when(fields["type"] == DENSE, fields["values"])
+    array = array.when(fields["type"] != DENSE, vector_to_array(quoted(df, scorer.name)))
+    unwrapped = df.select("*", F.unwrap_udt(quoted(df, scorer.name)).alias(whole))
+    return unwrapped.select("*", _by_arrow(array, scorer).alias(name)).drop(whole)
 
 
-def _by_arrow(scorer: Scorer, *columns: Column) -> Column:
+def _by_arrow(array: Column, scorer: Scorer) -> Column:
     import pyarrow as pa
 
     def score(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
-        return scorer((batch,) for batch in batches)
-
-    def score_fields(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
         return scorer(batches)
 
-    function = score if len(columns) == 1 else score_fields
-    udf: Callable[..., Column] = F.arrow_udf(function, _schema(scorer, VectorUDT()))
-    return udf(*columns)
+    udf: Callable[[Column], Column] = F.arrow_udf(score, _schema(scorer, VectorUDT()))
+    return udf(array)
 
 
 def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
@@ -66,7 +60,7 @@ def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
 
     def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         kind = pa.list_(pa.float64())
-        for scores in plain((pa.Array.from_pandas(batch, type=kind),) for batch in batches):
+        for scores in plain(pa.Array.from_pandas(batch, type=kind) for batch in batches):
             yield pd.DataFrame(dict(zip(plain.wanted, _as_series(scores), strict=True)))
 
     doubles = ArrayType(DoubleType(), containsNull=False)

@@ -84,12 +84,13 @@ def fit_kmeans(vectors: DataFrame, k: int, max_iter: int, seed: int) -> tuple[Ar
         If it fails.
 
     """
-    scaler = StandardScaler(inputCol="features", outputCol="scaled", withStd=True).fit(vectors)
+    scaler = StandardScaler(inputCol="features", outputCol="scaled", withStd=True)
     estimator = KMeans(k=k, maxIter=max_iter, tol=1e-8, seed=seed, featuresCol="scaled")
     if "weight" in vectors.columns:
         estimator = estimator.setWeightCol("weight")
     try:
-        model = estimator.fit(scaler.transform(vectors))
+        scaled = scaler.fit(vectors)
+        model = estimator.fit(scaled.transform(vectors))
     except Exception as error:
         raise FitError(f"k-means could not find {k} clusters ({first_line(error)})") from error
-    return np.array(model.clusterCenters()), scaler.std.toArray(), int(model.summary.numIter)
+    return np.array(model.clusterCenters()), scaled.std.toArray(), int(model.summary.numIter)

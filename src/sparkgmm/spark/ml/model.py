@@ -23,6 +23,7 @@ from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, load_mixture, note_mixture
 from sparkgmm.spark.ml.summary import GaussianMixtureSummary
 from sparkgmm.spark.ml.vectors import Scorer
+from sparkgmm.spark.partitions import ship_to
 
 
 class GaussianMixtureModel(Model, MixtureParams, Saved):
@@ -127,6 +128,7 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
                 stacklevel=3,
             )
             return dataset
+        ship_to(dataset.sparkSession)
         scorer = Scorer(self._mixture, self.getFeaturesCol(), tuple(added))
         scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
         columns = [

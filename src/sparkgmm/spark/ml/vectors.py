@@ -1,4 +1,4 @@
-"""Score batches of Spark's vectors or arrays as they come from the JVM, without an object a row.
+"""Score batches of arrays as they come from the JVM, and return vectors, without an object a row.
 
 This runs on the executors: numpy and pyarrow, nothing else.
 """
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # The fields of a scored row, in their order.
 PROBABILITY, PREDICTION, LOG_DENSITY = FIELDS = ("probability", "prediction", "log_density")
-# A vector's first field tells the dense from the sparse.
-_DENSE = 1
+# What the first field of a dense vector holds; that of a sparse one is 0.
+DENSE = 1
 _REMEDY = "mend or drop such rows before transform"
 
 
@@ -37,14 +37,14 @@ class Scorer:
     wanted: tuple[str, ...]
     vectors: bool = True
 
-    def __call__(self, batches: Iterable[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+    def __call__(self, batches: Iterable[pa.Array]) -> Iterator[pa.Array]:
         """Score a partition, a batch at a time."""
         settle_worker()
         for batch in batches:
             yield self.score(batch)
 
-    def score(self, batch: tuple[pa.Array, ...]) -> pa.Array:
-        """Score n rows, given as one array of arrays or as the four fields of vectors.
+    def score(self, batch: pa.Array) -> pa.Array:
+        """Score n rows, given as arrays.
 
         Raises
         ------
@@ -54,8 +54,7 @@ class Scorer:
         """
         import pyarrow as pa
 
-        decode = decode_arrays if len(batch) == 1 else decode_vectors
-        scores = self._scores(decode(*batch, self.mixture.d, self.name))
+        scores = self._scores(decode(batch, self.mixture.d, self.name))
         made = {
             PROBABILITY: lambda: (encode if self.vectors else as_lists)(scores.responsibilities),
             PREDICTION: lambda: pa.array(
@@ -78,33 +77,7 @@ class Scorer:
             ) from None
 
 
-def decode_vectors(
-    kinds: pa.Array, sizes: pa.Array, indices: pa.Array, values: pa.Array, d: int, name: str
-) -> Array:
-    """Return the rows of a column of Spark's vectors, by its fields, (n, d); dense without a copy.
-
-    Raises
-    ------
-    InputError
-        If one is null or has another length than d.
-
-    """
-    _check_nulls(kinds, name)
-    dense = kinds.to_numpy() == _DENSE
-    if dense.all():
-        return decode_arrays(values, d, name)
-    counts = _lengths(values)
-    _check_lengths(np.where(dense, counts, sizes.fill_null(0).to_numpy()), d, name)
-    numbers = values.flatten().to_numpy()
-    owner = np.repeat(np.arange(len(kinds)), counts)
-    of_dense = dense[owner]
-    X = np.zeros((len(kinds), d))
-    X[dense] = numbers[of_dense].reshape(-1, d)
-    X[owner[~of_dense], indices.flatten().to_numpy()] = numbers[~of_dense]
-    return X
-
-
-def decode_arrays(column: pa.Array, d: int, name: str) -> Array:
+def decode(column: pa.Array, d: int, name: str) -> Array:
     """Return the rows of a column of arrays, (n, d), without a copy.
 
     Raises
@@ -113,31 +86,18 @@ def decode_arrays(column: pa.Array, d: int, name: str) -> Array:
         If one is null, holds null, or has another length than d.
 
     """
-    _check_nulls(column, name)
-    _check_lengths(_lengths(column), d, name)
+    if column.null_count:
+        raise InputError(f"column {name!r} is null in {column.null_count:,} row(s): {_REMEDY}")
+    lengths = np.diff(column.offsets.to_numpy())
+    if (lengths != d).any():
+        raise InputError(
+            f"column {name!r} holds a vector of {lengths[lengths != d][0]} value(s), the model has "
+            f"{d} feature(s): give vectors of that length"
+        )
     values = column.flatten()
     if values.null_count:
         raise InputError(f"column {name!r} holds null inside an array: {_REMEDY}")
     return np.asarray(values.to_numpy().reshape(len(column), d))
-
-
-def _check_nulls(column: pa.Array, name: str) -> None:
-    if column.null_count:
-        raise InputError(f"column {name!r} is null in {column.null_count:,} row(s): {_REMEDY}")
-
-
-def _lengths(column: pa.Array) -> Array:
-    """Return how many values each row holds, which is none where a row is null."""
-    return np.asarray(np.diff(column.offsets.to_numpy()))
-
-
-def _check_lengths(lengths: Array, d: int, name: str) -> None:
-    other = lengths[lengths != d]
-    if len(other):
-        raise InputError(
-            f"column {name!r} holds a vector of {other[0]} value(s), the model has {d} feature(s): "
-            "give vectors of that length"
-        )
 
 
 def as_lists(R: Array) -> pa.Array:
@@ -157,7 +117,7 @@ def encode(R: Array) -> pa.Array:
     n = len(R)
     indices = pa.list_(pa.field("element", pa.int32(), nullable=False))
     arrays = [
-        pa.array(np.full(n, _DENSE, dtype=np.int8)),
+        pa.array(np.full(n, DENSE, dtype=np.int8)),
         pa.nulls(n, pa.int32()),
         pa.nulls(n, indices),
         as_lists(R),
