@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -102,29 +103,34 @@ class Visit:
         assert asked == [self.url]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("case", [*REPORTS, "compare"])
 def test_a_page_is_whole_silent_and_fits_the_screen(
-    browser: Any, address: Callable[[str], str], case: str, width: int, scheme: str
+    browser: Any, address: Callable[[str], str], case: str
 ) -> None:
-    with Visit(browser, address(case), width, scheme) as visit:
-        page = visit.page
-        wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-        assert wide[0] <= wide[1]
-        pictures = page.evaluate(
-            "[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])"
-        )
-        assert pictures
-        for complete, natural, shown in pictures:
-            assert complete
-            assert natural > 0
-            assert 200 < shown <= width
-        for details in page.query_selector_all("summary"):
-            details.click()
-        wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-        assert wide[0] <= wide[1]
+    with Visit(browser, address(case), WIDTHS[0], SCHEMES[0]) as visit:
+        for opened in (False, True):
+            for width, scheme in itertools.product(WIDTHS, SCHEMES):
+                visit.page.set_viewport_size({"width": width, "height": 900})
+                visit.page.emulate_media(color_scheme=scheme)
+                check_it_fits(visit.page, width)
+            if not opened:
+                for details in visit.page.query_selector_all("summary"):
+                    details.click()
         visit.check()
+
+
+def check_it_fits(page: Any, width: int) -> None:
+    """Assert that nothing runs off a screen of this width, and that every picture is there."""
+    needed, given = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert needed <= given == width
+    pictures = page.evaluate(
+        "[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])"
+    )
+    assert pictures
+    for complete, natural, shown in pictures:
+        assert complete
+        assert natural > 0
+        assert 200 < shown <= width
 
 
 def luminance(picture: bytes, tmp_path: Path) -> np.ndarray:

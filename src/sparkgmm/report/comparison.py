@@ -160,7 +160,6 @@ class Comparison:
             return f"{solved.title} finds an optimum {-short:.2e} nats a row better than sparkgmm"
         return f"{solved.title} reaches the same likelihood by other parameters"
 
-
     def _on_a_part(self, solved: Solved) -> bool:
         return 0 < solved.rows < self.solved[0].rows
 

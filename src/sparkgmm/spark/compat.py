@@ -18,6 +18,7 @@ from sparkgmm.spark.source import as_array, is_vector, quoted
 
 # From Spark 4.1 on a function is handed the arrow arrays themselves, vectors included.
 HAS_ARROW_UDF = hasattr(F, "arrow_udf")
+_udfs: Any = F  # whose stubs know neither kind of UDF
 _PLAIN = ("double", "float")
 
 
@@ -47,24 +48,26 @@ def _by_arrow(array: Column, scorer: Scorer) -> Column:
     def score(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
         return scorer(batches)
 
-    udf: Callable[[Column], Column] = F.arrow_udf(score, _schema(scorer, VectorUDT()))
+    udf: Callable[[Column], Column] = _udfs.arrow_udf(score, _schema(scorer, VectorUDT()))
     return udf(array)
 
 
 def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
     """Take the way by pandas, which knows no vectors: they go and come as arrays."""
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     import pyarrow as pa
 
     plain = replace(scorer, vectors=False)
 
     def score(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         kind = pa.list_(pa.float64())
-        for scores in plain(pa.Array.from_pandas(batch, type=kind) for batch in batches):
+        # from_pandas would make nulls of NaN
+        arrays = (pa.array(batch.to_numpy(), kind, from_pandas=False) for batch in batches)
+        for scores in plain(arrays):
             yield pd.DataFrame(dict(zip(plain.wanted, _as_series(scores), strict=True)))
 
     doubles = ArrayType(DoubleType(), containsNull=False)
-    udf: Callable[[Column], Column] = F.pandas_udf(score, _schema(plain, doubles))  # type: ignore[call-overload]
+    udf: Callable[[Column], Column] = _udfs.pandas_udf(score, _schema(plain, doubles))
     made = udf(_as_plain_array(df, scorer.name).cast("array<double>"))
     fields = [
         array_to_vector(made[name]) if name == PROBABILITY else made[name] for name in plain.wanted

@@ -83,9 +83,10 @@ def test_vectors_straight_from_parquet(
     model: GaussianMixtureModel, mixture: Mixture, spark: SparkSession, frame: Any, tmp_path: Path
 ) -> None:
     X = [sparse(row) if i % 2 else row for i, row in enumerate(ROWS)]
-    frame(X, other=[Vectors.dense(1.0)] * 4).write.parquet(str(tmp_path / "v"))
+    table = frame(X, other=[Vectors.dense(1.0)] * 4, id=[1, 2, 3, 4])
+    table.write.parquet(str(tmp_path / "v"))
     df = spark.read.parquet(str(tmp_path / "v"))
-    assert_scored(model.transform(df).orderBy(F.monotonically_increasing_id()), mixture)
+    assert_scored(model.transform(df).orderBy("id"), mixture)
     assert model.transform(df).select("prediction", "other").count() == 4
 
 

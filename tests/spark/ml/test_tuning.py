@@ -70,6 +70,7 @@ def test_a_missing_column_comes_with_the_remedy(spark: SparkSession) -> None:
         MixtureEvaluator().evaluate(spark.range(3))
 
 
+@pytest.mark.filterwarnings("ignore:.* components found no rows of their own")
 def test_cross_validation_finds_the_number_of_clusters(
     frame: Any, three: Array, quick: Any, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import sys
 PROGRAM = """
 import sys
 import sparkgmm.spark.ml.vectors
-heavy = {"pandas", "pyspark.ml", "pyspark.sql", "pydantic", "yaml", "matplotlib", "sklearn", "scipy"}
+heavy = {"pandas", "pyspark.ml", "pyspark.sql", "pydantic", "matplotlib", "sklearn", "scipy"}
 print(sorted(heavy & sys.modules.keys()))
 """
 

@@ -49,6 +49,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
 
     """
 
+    _saved_as = "sparkgmm.GaussianMixture"
     _input_kwargs: dict[str, Any]
 
     @keyword_only

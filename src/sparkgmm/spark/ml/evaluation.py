@@ -37,6 +37,7 @@ class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
         "column name of the log densities, the logDensityCol of the model",
         typeConverter=TypeConverters.toString,
     )
+    _saved_as = "sparkgmm.MixtureEvaluator"
     _input_kwargs: dict[str, Any]
 
     @keyword_only

@@ -175,6 +175,6 @@ def _export_file(mixture: Mixture, to: str, path: Path, overwrite: bool) -> None
     if to == "json":
         path.write_text(mixture.to_json() + "\n", encoding="utf-8")
         return
-    import joblib  # comes with scikit-learn
+    import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
 
     joblib.dump(mixture_to_sklearn(mixture), path)

@@ -33,6 +33,8 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
     was fitted elsewhere. Components are ordered by falling weight.
     """
 
+    _saved_as = "sparkgmm.GaussianMixtureModel"
+
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
         self._mixture = mixture
@@ -193,7 +195,8 @@ def _session() -> SparkSession:
 
 def _attributes(field: str, k: int) -> dict[str, Any]:
     """Return what Spark ML's stages note of such a column."""
-    return {
+    noted: dict[str, dict[str, Any]] = {
         "probability": {"ml_attr": {"num_attrs": k}},
         "prediction": {"ml_attr": {"type": "nominal", "num_vals": k}},
-    }.get(field, {})
+    }
+    return noted.get(field, {})

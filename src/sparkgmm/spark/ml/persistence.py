@@ -15,9 +15,9 @@ from pyspark.ml.param import Params
 from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame, SparkSession
 
-import sparkgmm
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import FORMAT_VERSION, Mixture
+from sparkgmm.version import __version__
 
 S = TypeVar("S", bound="Saved")
 _COMPONENTS = "component int, weight double, mean array<double>, covariance array<array<double>>"
@@ -112,11 +112,10 @@ class Reader(MLReader[S], Generic[S]):
         return instance
 
 
-def public_name(cls: type) -> str:
-    """Return the name under which a class is saved: the short one, which stays if files move."""
-    if getattr(sparkgmm, cls.__name__, None) is cls:
-        return f"sparkgmm.{cls.__name__}"
-    return f"{cls.__module__}.{cls.__qualname__}"
+def public_name(cls: type[Saved]) -> str:
+    """Return the name under which a class is saved: where users import it, if files move or not."""
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    return str(cls.__dict__.get("_saved_as", name))  # a subclass is not what its base is
 
 
 def describe(instance: Params, class_name: str) -> dict[str, Any]:
@@ -132,9 +131,7 @@ def describe(instance: Params, class_name: str) -> dict[str, Any]:
 
 def save_metadata(metadata: dict[str, Any], folder: str, spark: SparkSession, mode: str) -> None:
     """Write metadata/ as Spark does: one file of one line."""
-    text = json.dumps(
-        metadata | {"sparkVersion": spark.version, "sparkgmmVersion": sparkgmm.__version__}
-    )
+    text = json.dumps(metadata | {"sparkVersion": spark.version, "sparkgmmVersion": __version__})
     line = spark.createDataFrame([(text,)], "value string").coalesce(1)
     line.write.mode(mode).text(f"{folder}/metadata")
 
