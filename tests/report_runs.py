@@ -134,6 +134,17 @@ def _hostile() -> Run:
     return run_from(spread_out(len(HOSTILE), 3), 1500, HOSTILE)
 
 
+def _timestamps() -> Run:
+    """Features whose offsets leave few digits: nanoseconds, milliseconds, and a tiny rate."""
+    plain = spread_out(3, 2)
+    unit = np.array([3.6e12, 5e3, 1e-9]) / np.sqrt(np.diagonal(plain.covariances[0]))
+    offset = np.array([1.7e18, 1.7e12, 0.0])
+    moved = Mixture(
+        plain.weights, offset + plain.means * unit, plain.covariances * np.outer(unit, unit)
+    )
+    return run_from(moved, 1200, ["nanoseconds", "milliseconds", "rate"])
+
+
 def _faithful() -> Run:
     return run_of(faithful(), features=["eruptions", "waiting"], k=[1, 2, 3])
 
@@ -142,6 +153,7 @@ CASES = {
     "faithful": _faithful,
     "hostile": _hostile,
     "warned": _warned,
+    "timestamps": _timestamps,
     "d=1 k=1": lambda: run_from(spread_out(1, 1), 500),
     "d=1 k=3": lambda: run_from(spread_out(1, 3)),
     "d=2 k=30": lambda: run_from(spread_out(2, 30)),

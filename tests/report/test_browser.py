@@ -14,7 +14,7 @@ import pytest
 from matplotlib import image
 
 from compare_runs import comparison_of
-from report_runs import HOSTILE, drawn, spread_out
+from report_runs import CASES, HOSTILE, drawn, spread_out
 from sparkgmm.report.compare_page import compare_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-REPORTS = ["d=1 k=3", "faithful", "d=6 k=3", "d=60 k=30", "hostile", "warned"]
+REPORTS = ["d=1 k=3", "faithful", "d=6 k=3", "d=60 k=30", "hostile", "warned", "timestamps"]
 WIDTHS = [390, 1440]
 SCHEMES = ["light", "dark"]
 
@@ -187,7 +187,7 @@ def state(page: Any) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("case", ["d=6 k=3", "d=60 k=30", "hostile", "warned"])
+@pytest.mark.parametrize("case", ["d=6 k=3", "d=60 k=30", "hostile", "warned", "timestamps"])
 def test_choosing_another_pair_draws_it(
     browser: Any, address: Callable[[str], str], case: str
 ) -> None:
@@ -246,11 +246,40 @@ def test_the_pair_is_drawn_where_the_numbers_on_its_axes_say(
     for line, seen, i in ((x_line, circles[:, 0], 4), (y_line, circles[:, 1], 1)):
         pixels = (np.polyval(line, seen) - rows[i]) / abs(line[0])
         assert np.abs(pixels).max() < 2
-    # the ellipse of one standard deviation, whose farthest point right is one sd from the mean
-    first = np.array([[float(v) for v in pair.split(",")] for pair in lines[0].split()])
-    right = np.polyval(x_line, first[:, 0].max())
-    expected = carried["means"][0][4] + carried["sd"][0][4]
-    assert abs(right - expected) / abs(x_line[0]) < 3
+    fitted = CASES["d=6 k=3"]().chosen.mixture
+    for n, line in enumerate(lines):
+        j, sigmas = n // 2, 1 + n % 2
+        seen = np.array([[float(v) for v in point.split(",")] for point in line.split()])
+        at = np.stack([np.polyval(x_line, seen[:, 0]), np.polyval(y_line, seen[:, 1])], axis=1)
+        residuals = at - fitted.means[j, [4, 1]]
+        precision = np.linalg.inv(fitted.covariances[j][np.ix_([4, 1], [4, 1])])
+        distance = np.sqrt(np.einsum("ni,ij,nj->n", residuals, precision, residuals))
+        np.testing.assert_allclose(distance, sigmas, rtol=0.1)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 1), (2, 0), (1, 2)])
+def test_the_numbers_on_the_axes_can_be_told_apart_at_any_offset(
+    browser: Any, address: Callable[[str], str], x: int, y: int
+) -> None:
+    with Visit(browser, address("timestamps")) as visit:
+        page = visit.page
+        page.select_option("#pair-x", str(x))
+        page.select_option("#pair-y", str(y))
+        found = state(page)
+        boxes = page.evaluate(
+            """() => [...document.querySelectorAll("#pair text:not([font-weight])")]
+                .filter(t => !isNaN(Number(t.textContent)))
+                .map(t => [t.getAttribute("text-anchor"), t.textContent, t.getBBox().x,
+                           t.getBBox().x + t.getBBox().width])"""
+        )
+        for anchor in ("middle", "end"):
+            mine = [(text, left, right) for at, text, left, right in boxes if at == anchor]
+            assert len({text for text, _, _ in mine}) == len(mine) >= (3 if anchor == "end" else 2)
+            assert all(left >= 0 and right <= 640 for _, left, right in mine)
+            if anchor == "middle":
+                assert all(a[2] < b[1] for a, b in itertools.pairwise(mine))
+        assert np.ptp(found["circles"], axis=0).min() > 200
+        visit.check()
 
 
 def test_hostile_names_are_options_to_choose(browser: Any, address: Callable[[str], str]) -> None:

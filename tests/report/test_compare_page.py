@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from compare_runs import comparison_of
 from html_pages import Page, check_it_loads_nothing, check_its_policy, svg_of
 from report_runs import HOSTILE, spread_out
-from sparkgmm.mixture import Mixture
-from sparkgmm.report.compare_page import compare_page, one_hot
+from sparkgmm.mixture import Array, Mixture
+from sparkgmm.report.compare_page import compare_page, contour_figure, one_hot
 from sparkgmm.report.comparison import Comparison, Solved
 
 
@@ -110,13 +112,36 @@ def test_where_all_peers_failed_ours_is_still_shown() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_each_picture_of_a_column_ends_in_numbers_on_the_axis(n: int) -> None:
+def test_the_lowest_picture_of_each_column_has_numbers_and_a_name_on_its_axis(n: int) -> None:
     whole = comparison_of(spread_out(2, 2))
     page = page_of(Comparison(whole.solved[:n], whole.sample))
-    svg = svg_of(str(page.of("img")[0]["src"]))
-    words = ["".join(t.itertext()) for t in svg.iter() if t.tag.endswith("}text")]
-    assert words.count("x0") == min(n, 2)
-    assert words.count("x1") == -(-n // 2)
+    groups = [e for e in svg_of(str(page.of("img")[0]["src"])).iter() if e.tag.endswith("}g")]
+    axes = [e for e in groups if str(e.get("id")).startswith("matplotlib.axis_")]
+    words = [["".join(t.itertext()) for t in e.iter() if t.tag.endswith("}text")] for e in axes]
+    below = [texts for texts in words if "x0" in texts]
+    assert len(below) == min(n, 2)
+    assert all(len(texts) > 3 for texts in below)
+    assert sum("x1" in texts for texts in words) == -(-n // 2)
+
+
+def test_a_component_has_one_colour_in_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours go by position: the mixtures are drawn in the order of ours."""
+    seen: list[tuple[Mixture, Array | None]] = []
+
+    def spy(axes: Axes, mixture: Mixture, X: Array, *_: Any, **more: Any) -> None:
+        seen.append((mixture, more["responsibilities"]))
+
+    monkeypatch.setattr("sparkgmm.report.compare_page.draw_pair", spy)
+    whole = comparison_of(spread_out(2, 3))
+    contour_figure(whole)
+    assert len(seen) == 4
+    for mixture, _ in (seen[1], seen[3]):  # ours again, in another order
+        np.testing.assert_array_equal(mixture.means, whole.ours.means)
+    assert [R is None for _, R in seen] == [True, True, True, False]
+    hard = seen[3][1]
+    assert hard is not None
+    agreeing = hard.argmax(axis=1) == whole.ours.predict(whole.sample.X)
+    assert agreeing.mean() > 0.9
 
 
 def test_what_mllib_did_wrong_is_said() -> None:

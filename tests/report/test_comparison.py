@@ -173,6 +173,24 @@ def test_the_verdict_where_one_falls_short() -> None:
     assert said.endswith("; Spark MLlib ends 2.50e-01 nats a row short of sparkgmm.")
 
 
+def test_the_verdict_tells_a_fit_to_a_part_of_the_rows() -> None:
+    solved = [
+        Solved("sparkgmm", OURS, rows=5000, mean_log_likelihood=-4.0),
+        replace(other("sklearn", 0.25), rows=1000),
+        replace(other("mllib", 0.25), rows=5000),
+    ]
+    said = Comparison(solved, sample_of(OURS, 50)).verdict()
+    assert "scikit-learn, fitted to 1,000 of the rows, ends 2.50e-01 nats" in said
+    assert "Spark MLlib ends 2.50e-01 nats" in said
+
+
+def test_the_verdict_tells_components_that_are_one_and_the_same() -> None:
+    alike = Mixture([0.6, 0.4], [[2.0, 2.0]] * 2, np.tile(7 * np.eye(2), (2, 1, 1)))
+    said = verdict(Solved("mllib", alike, mean_log_likelihood=-5.0))
+    assert said.endswith("short of sparkgmm, its components one and the same.")
+    assert "one and the same" not in verdict(other("mllib", 1.0))
+
+
 def test_the_verdict_where_one_is_better() -> None:
     said = verdict(other("sklearn", -0.03))
     assert said == "scikit-learn finds an optimum 3.00e-02 nats a row better than sparkgmm."

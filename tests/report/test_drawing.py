@@ -9,7 +9,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse, StepPatch
+from matplotlib.patches import Polygon, StepPatch
 from scipy.stats import norm
 
 from data_sets import faithful, random_mixture
@@ -76,22 +76,35 @@ def test_the_contours_are_labelled_with_the_share_that_they_hold(
         assert (fresh > at).mean() == pytest.approx(share, abs=0.06)
 
 
+def ellipses_of(axes: Axes) -> list[Polygon]:
+    return [p for p in axes.patches if isinstance(p, Polygon)]
+
+
+@pytest.mark.parametrize("unit", [(1.0, 1.0), (3.6e12, 1e-9), (1e-12, 1e12)])
 def test_the_ellipses_are_one_and_two_standard_deviations_of_their_component(
-    axes: Axes, mixture: Mixture
+    axes: Axes, mixture: Mixture, unit: tuple[float, float]
 ) -> None:
-    draw_pair(axes, mixture, None)
-    ellipses = [p for p in axes.patches if isinstance(p, Ellipse)]
+    scaled = Mixture(
+        mixture.weights,
+        mixture.means * unit,
+        np.asarray(mixture.covariances) * np.outer(unit, unit),
+    )
+    draw_pair(axes, scaled, None)
+    ellipses = ellipses_of(axes)
     assert len(ellipses) == 2 * mixture.k
-    angle = np.linspace(0, 2 * np.pi, 37)
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     for i, ellipse in enumerate(ellipses):
         j, sigmas = i // 2, 1 + i % 2
         assert to_rgb(ellipse.get_edgecolor()) == to_rgb(colour(j))
         assert ellipse.get_linestyle() == ("-" if sigmas == 1 else "--")
-        residuals = ellipse.get_patch_transform().transform(circle) - mixture.means[j]
+        assert not ellipse.get_fill()
+        residuals = ellipse.get_xy() / unit - mixture.means[j]
         precision = np.linalg.inv(mixture.covariances[j])
         distance = np.sqrt(np.einsum("ni,ij,nj->n", residuals, precision, residuals))
         np.testing.assert_allclose(distance, sigmas, rtol=1e-6)
+        # all the way round, in steps that look smooth
+        angles = np.unwrap(np.arctan2(*(residuals @ np.linalg.cholesky(precision)).T))
+        assert abs(angles[-1] - angles[0]) == pytest.approx(2 * np.pi)
+        assert np.abs(np.diff(angles)).max() < 0.1
 
 
 def test_the_means_are_marked_and_numbered(axes: Axes, mixture: Mixture) -> None:
@@ -206,7 +219,7 @@ def test_a_component_narrower_than_the_grid_is_drawn_without_a_word(axes: Axes) 
     with style():
         draw_pair(axes, mixture, mixture.sample(100, seed=0)[0])
         draw_it(axes)
-    assert len([p for p in axes.patches if isinstance(p, Ellipse)]) == 2
+    assert len(ellipses_of(axes)) == 2
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])

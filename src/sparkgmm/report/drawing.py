@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Polygon
 
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.ink import FAINT, INK, colour, quiet
@@ -159,16 +159,17 @@ def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:
 
 
 def _draw_component(axes: Axes, mixture: Mixture, j: int, small: bool) -> None:
-    values, vectors = np.linalg.eigh(mixture.covariances[j])
-    angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+    # as a polygon: the axes of an ellipse cannot be told where units are 1e20 apart
+    sd = np.sqrt(np.diagonal(mixture.covariances[j]))
+    r = mixture.covariances[j, 0, 1] / sd.prod()
+    angle = np.linspace(0, 2 * np.pi, 73)
+    circle = np.stack(
+        [np.cos(angle), r * np.cos(angle) + np.sqrt(max(1 - r * r, 0)) * np.sin(angle)], axis=1
+    )
     for sigmas, dash in ((1, "-"), (2, "--")):
-        width, height = 2 * sigmas * np.sqrt(np.maximum(values[::-1], 0))
         axes.add_artist(  # not add_patch, which looks after limits that are set below
-            Ellipse(
-                tuple(mixture.means[j]),
-                width,
-                height,
-                angle=float(angle),
+            Polygon(
+                mixture.means[j] + sigmas * sd * circle,
                 fill=False,
                 edgecolor=colour(j),
                 linestyle=dash,

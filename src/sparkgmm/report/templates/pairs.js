@@ -32,14 +32,14 @@
   }
 
   function ticks(low, high) {
-    const raw = (high - low) / 5;
+    const raw = (high - low) / 6;
     const power = Math.pow(10, Math.floor(Math.log10(raw)));
-    const step = power * [1, 2, 5, 10].find((s) => s * power >= raw);
-    const digits = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / step)) + 1;
+    const step = power * [1, 2, 2.5, 5, 10].find((s) => s * power >= raw);
+    const digits = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / step)) + 2;
     const first = Math.ceil(low / step), found = [];
     for (let n = 0; n < 12 && (first + n) * step <= high; n++) {
       const at = (first + n) * step;
-      found.push({ at: at, text: String(Number(at.toPrecision(Math.min(Math.max(digits, 1), 17)))) });
+      found.push({ at: at, text: String(Number(at.toPrecision(Math.min(Math.max(digits, 1), 16)))) });
     }
     return found;
   }
@@ -70,7 +70,10 @@
     const clip = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     for (const key of Object.keys(rectangle)) clip.setAttribute(key, rectangle[key]);
     svg.firstChild.appendChild(clip);
-    for (const t of xTicks) {
+    const longest = 14 + 7 * Math.max(...xTicks.map((t) => t.text.length));
+    const every = Math.ceil(longest * xTicks.length / (box.right - box.left));
+    const inside = xTicks.filter((t) => Number(x(t.at)) + longest / 2 - 7 <= 640);
+    for (const t of inside.filter((_, n) => n % every === 0)) {
       add("text", { x: x(t.at), y: box.bottom + 18, "text-anchor": "middle" }, t.text);
     }
     for (const t of yTicks) {
