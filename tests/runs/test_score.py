@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import LongType, StructField, StructType
 
 from sparkgmm.core.quantiles import density_quantiles
 from sparkgmm.errors import ConfigurationError, InputError
@@ -294,6 +296,15 @@ def test_an_append_adds_the_rows_to_those_that_were_there(
     assert left(tmp_path) == ["rows.parquet", "runs", "scored"]
 
 
+def test_an_append_adds_the_rejected_rows_too(
+    score: Score, invalid_rows: np.ndarray, spark: SparkSession, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        df = score(input={"invalid_rows": "quarantine"}, output={"mode": "append"})
+    assert df.count() == 2 * 2997
+    assert spark.read.parquet(str(tmp_path / "scored" / "_rejected")).count() == 2 * 3
+
+
 @pytest.mark.parametrize("mode", ["overwrite", "append"])
 @pytest.mark.parametrize("cause", ["an invalid row", "a row that cannot be read", "a full disk"])
 def test_a_job_that_fails_late_leaves_the_old_output_as_it_was(
@@ -555,6 +566,29 @@ def test_a_model_of_a_vector_column_finds_it(
     for part in ("v[0] null in 1", "v[1] null in 2", "v[0] NaN in 1", "v not of length 2 in 1"):
         assert part in str(caught.value)
     assert ids(score(input={"invalid_rows": "drop"})) == [0, 3]
+
+
+@pytest.mark.parametrize("keep", ["all", ["id"], ["v"], ["other", "id"]])
+def test_vectors_in_parquet_are_scored_and_kept_sparse_or_dense(
+    score: Score, tmp_path: Path, spark: SparkSession, model: Callable[..., str], keep: Any
+) -> None:
+    model(features=["v[0]", "v[1]"], vector="v")
+    vectors = [Vectors.dense([1.0, 2.0]), Vectors.sparse(2, {1: 3.0}), Vectors.dense([0.5, -1.0])]
+    kinds = [("id", LongType()), ("v", VectorUDT()), ("other", VectorUDT())]
+    df = spark.createDataFrame(
+        [(i, v, vectors[-1 - i]) for i, v in enumerate(vectors)],
+        StructType([StructField(name, kind) for name, kind in kinds]),
+    )
+    df.coalesce(1).write.parquet(str(tmp_path / "rows.parquet"))
+    found = score(output={"keep": keep})
+    kept = df.columns if keep == "all" else keep
+    assert found.columns[: len(kept)] == kept
+    rows = found.collect()
+    assert [tuple(row[: len(kept)]) for row in rows] == [
+        tuple(row) for row in df.select(kept).collect()
+    ]
+    expected = MIXTURE.log_density([v.toArray() for v in vectors])
+    np.testing.assert_allclose([row.log_density for row in rows], expected, rtol=1e-12)
 
 
 def test_a_feature_of_single_precision_is_scored_as_it_is(score: Score, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -227,8 +228,9 @@ class RowsFolder:
             self.folder.delete()
             self.draft.move(self.folder)
         elif self._mode == "append":
-            for mark in ("_SUCCESS", "._SUCCESS.crc"):  # those who wrote before left theirs
-                self.draft.delete(mark)
+            for info in self.draft.files():  # those who wrote before left their marks
+                if PurePosixPath(info.path).name in ("_SUCCESS", "._SUCCESS.crc"):
+                    self.draft.delete(info.path)
             self.draft.move_files(self.folder)
         elif self._mode == "overwrite":
             before = self._beside()

@@ -89,7 +89,7 @@ def test_what_is_written_is_metadata_as_sparks_own_and_a_row_a_component(
     }
     assert written["defaultParamMap"]["maxIter"] == 200
     assert isinstance(written["timestamp"], int)
-    read = DefaultParamsReader.loadMetadata(str(tmp_path / "m"), spark)
+    read = DefaultParamsReader.loadMetadata(str(tmp_path / "m"), spark.sparkContext)
     assert read == written
     data = spark.read.parquet(str(tmp_path / "m" / "data"))
     assert data.schema.simpleString() == (

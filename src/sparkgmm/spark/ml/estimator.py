@@ -47,6 +47,22 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     initMode : "k-means++" or "random_from_data"
     regCovar : added to the covariance diagonal, relative to each feature's variance
 
+    Examples
+    --------
+    >>> from pyspark.ml.feature import VectorAssembler
+    >>> rows = [(0.1, 1.0), (0.4, 1.3), (0.2, 0.7), (0.5, 1.1), (5.1, 3.0), (5.6, 2.6), (5.3, 2.9)]
+    >>> df = spark.createDataFrame(rows, "x double, y double")
+    >>> df = VectorAssembler(inputCols=["x", "y"], outputCol="features").transform(df)
+    >>> model = GaussianMixture(k=2, covarianceType="tied").fit(df)
+    >>> model.summary.clusterSizes
+    [4, 3]
+    >>> [round(weight, 3) for weight in model.weights]
+    [0.571, 0.429]
+    >>> model.mixture.features
+    ('x', 'y')
+    >>> [row.prediction for row in model.transform(df).collect()]
+    [0, 0, 0, 0, 1, 1, 1]
+
     """
 
     _saved_as = "sparkgmm.GaussianMixture"

@@ -29,6 +29,19 @@ class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
     logDensityCol : the column of log densities
     weightCol : a column of row weights >= 0, or None
 
+    Examples
+    --------
+    >>> from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
+    >>> from sparkgmm import GaussianMixture
+    >>> gm = GaussianMixture(logDensityCol="logDensity")
+    >>> grid = ParamGridBuilder().addGrid(gm.k, [2, 3, 4]).build()
+    >>> validator = CrossValidator(
+    ...     estimator=gm, estimatorParamMaps=grid, evaluator=MixtureEvaluator()
+    ... )
+    >>> scored = spark.createDataFrame([(-1.5,), (-2.5,)], ["logDensity"])
+    >>> MixtureEvaluator().evaluate(scored)
+    -2.0
+
     """
 
     logDensityCol: Param[str] = Param(

@@ -30,7 +30,23 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
     """A Gaussian mixture that scores DataFrames, batches and streams alike.
 
     `GaussianMixture.fit` returns one; `GaussianMixtureModel(mixture)` makes one of a mixture that
-    was fitted elsewhere. Components are ordered by falling weight.
+    was fitted elsewhere. `transform` adds `probability` (vector), `prediction` (int) and, if
+    `logDensityCol` names it, the natural log of the density (double).
+
+    Examples
+    --------
+    >>> from pyspark.ml.linalg import Vectors
+    >>> from sparkgmm import Mixture
+    >>> mixture = Mixture([0.75, 0.25], [[0.0], [4.0]], [[[1.0]], [[1.0]]])
+    >>> model = GaussianMixtureModel(mixture).setLogDensityCol("logDensity")
+    >>> df = spark.createDataFrame([(Vectors.dense(0.0),), (Vectors.dense(4.0),)], ["features"])
+    >>> for row in model.transform(df).collect():
+    ...     print(row.prediction, round(row.probability[row.prediction], 4), row.logDensity < -1)
+    0 0.9999 True
+    1 0.999 True
+    >>> model.predict(Vectors.dense(3.0))
+    1
+
     """
 
     _saved_as = "sparkgmm.GaussianMixtureModel"
