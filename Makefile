@@ -47,6 +47,23 @@ test-fast: $(READY)  ## the tests that need no Spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
 	@.venv-min-spark/bin/python -m pytest
 
+DIST := dist/environment.tar.gz
+$(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
+	@scripts/dist.sh
+
+.PHONY: dist
+dist: $(DIST)  ## build the wheel, the zip for --py-files and the packed environment into dist/
+
+.PHONY: submit
+submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need nothing but Python
+	@$(BIN)/spark-submit --master '$(MASTER)' --archives '$(DIST)#environment' \
+		--conf spark.pyspark.python=./environment/bin/python \
+		--conf spark.pyspark.driver.python=$(BIN)/python jobs/fit_gmm.py --config $(CONF)
+
+.PHONY: test-cluster
+test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
+	@$(BIN)/python -m pytest -m cluster tests/cluster
+
 .PHONY: browser
 browser:  ## install Debian's Chromium, in which the tests open the pages (as root)
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null

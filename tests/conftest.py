@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
-_SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs")
+_SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,6 +20,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         below = any(folder in item.path.parents for folder in _SPARK_FOLDERS)
         if below or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spark)
+        if ROOT / "tests" / "cluster" in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
 
 
 @pytest.fixture(scope="session")

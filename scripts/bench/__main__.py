@@ -187,6 +187,29 @@ def scoring_table(results: list[Any]) -> list[str]:
     return table(["", "seconds", "rows a second", "to moving", "to ours"], rows)
 
 
+def transforming_table(results: list[Any]) -> list[str]:
+    """Seconds of both transforms and where ours go, a line a k."""
+    seconds = {(r["what"], r.get("k")): r["seconds"] for r in results}
+    read, moved = seconds["read", None], seconds["moved", None]
+    rows = []
+    for k in sorted(k for what, k in seconds if what == "ours"):
+        ours, mllib = seconds["ours", k], seconds["mllib", k]
+        rest = max(0.0, ours - moved)
+        rows.append(
+            [
+                str(k),
+                f"{ours:.1f}",
+                f"{mllib:.1f}",
+                f"{mllib / ours:.2f}x",
+                f"{read / ours:.0%}",
+                f"{(moved - read) / ours:.0%}",
+                f"{rest / ours:.0%}",
+            ]
+        )
+    head = ["k", "ours, s", "MLlib, s", "ratio", "reading", "to Python and back", "scores"]
+    return table(head, rows)
+
+
 def main() -> None:
     """Measure and write."""
     (WORK / "data").mkdir(parents=True, exist_ok=True)
@@ -200,6 +223,7 @@ def main() -> None:
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
     scoring = part("scoring", "scoring.py", 2, data)
+    transforming = part("transforming", "transforming.py", 2, data)
     large = hundred_million()
     coefficients = model.fit(model_rows(two, one, growth))
     text = (HERE / "template.md").read_text()
@@ -235,6 +259,7 @@ def main() -> None:
         "scoring-peaks": [
             " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r)
         ],
+        "transforming": transforming_table(transforming),
         "large": [
             f"read {large['seconds_by_step']['read']:.0f} s, fit "
             f"{large['seconds_by_step']['fit']:.0f} s, {large['n_passes']} passes over all rows, "

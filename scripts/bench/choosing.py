@@ -54,9 +54,9 @@ def main(root: str, out: str) -> None:
         one, _ = timed(spark, path, Search(k=(10,)))
         ten, found = timed(spark, path, Search(k=tuple(range(1, 11))))
         types, of_types = timed(spark, path, Search(k=tuple(range(1, 6)), covariance_type=TYPES))
-        row = {"data": data, "one": one, "ten": ten, "chosen": found.chosen.mixture.n_components}
+        row = {"data": data, "one": one, "ten": ten, "chosen": found.chosen.mixture.k}
         best = of_types.chosen.mixture
-        row |= {"types": types, "types_chosen": f"{best.n_components} {best.covariance_type}"}
+        row |= {"types": types, "types_chosen": f"{best.k} {best.covariance_type}"}
         keep(results, row, out)
     spark.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 
 
-def mixture_from_sklearn(fitted: Any) -> Mixture:
+def mixture_from_sklearn(fitted: Any, features: Sequence[str] | None = None) -> Mixture:
     """Return the mixture of a fitted `sklearn.mixture.GaussianMixture`, of any covariance type.
 
-    Components keep their order.
+    Components keep their order. `features` are d names for one that was fitted without any.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def mixture_from_sklearn(fitted: Any) -> Mixture:
         fitted.means_,
         _dense(np.asarray(fitted.covariances_), fitted.covariance_type, *fitted.means_.shape),
         fitted.covariance_type,
-        None if names is None else [str(name) for name in names],
+        features if names is None else [str(name) for name in names],
     )
 
 

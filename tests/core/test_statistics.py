@@ -169,7 +169,7 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
 
 def test_the_choice_of_kernel_does_not_show_in_what_is_read():
     rng = np.random.default_rng(3)
-    mixture = random_mixture(rng, 2, 12, "full")
+    mixture = random_mixture(rng, 2, 30, "full")
     block, frame = rows_of(mixture, 800)
     model = from_mixture(mixture, frame)
     alone = Scan.of([model], frame)

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
+from scenarios import FAITHFUL, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
     from conftest import Done, Workplace
 
-ROOT = Path(__file__).resolve().parents[2]
-FAITHFUL = str(ROOT / "data" / "faithful.csv")
 
-SCENARIOS: dict[str, Callable[[Workplace], Any]] = {}
-
-
-def scenario(function: Callable[[Workplace], Any]) -> Callable[[Workplace], Any]:
-    """Register a scenario under its function's name."""
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def look_at(name: str) -> pytest.MarkDecorator:
-    """Give a test what a scenario returned, as `outcome`."""
-    return pytest.mark.parametrize("outcome", [name], indirect=True, ids=[""])
+scenario = SCENARIOS = Scenarios()
 
 
 def configuration(at: Workplace, *overrides: str) -> list[str]:
@@ -40,7 +25,7 @@ def configuration(at: Workplace, *overrides: str) -> list[str]:
         }
     )
     config = at.write("config.yaml", text)
-    return ["--config", config, *(part for text in overrides for part in ("--set", text))]
+    return command_line(config, overrides)
 
 
 @scenario

@@ -19,27 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scenarios import FAITHFUL, Scenarios, command_line, look_at
+
 if TYPE_CHECKING:
     from conftest import Done, Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
-FAITHFUL = str(ROOT / "data" / "faithful.csv")
 # More rows than the pilot sample holds, over several files.
 ROWS, FILES = 48_000, 4
 MASTERS = ["local[1]", "local[2]", "local-cluster[2,1,1024]"]
 
-SCENARIOS: dict[str, Callable[[Workplace], Any]] = {}
-
-
-def scenario(function: Callable[[Workplace], Any]) -> Callable[[Workplace], Any]:
-    """Register a scenario under its function's name."""
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def look_at(name: str) -> pytest.MarkDecorator:
-    """Give a test what a scenario returned, as `outcome`."""
-    return pytest.mark.parametrize("outcome", [name], indirect=True, ids=[""])
+scenario = SCENARIOS = Scenarios()
 
 
 def configuration(at: Workplace, path: str, *overrides: str) -> list[str]:
@@ -52,7 +42,7 @@ def configuration(at: Workplace, path: str, *overrides: str) -> list[str]:
         }
     )
     config = at.write("config.yaml", text)
-    return ["--config", config, *(part for text in overrides for part in ("--set", text))]
+    return command_line(config, overrides)
 
 
 # --- The exit-code table -------------------------------------------------------------------------

@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from pyspark.sql import SparkSession
 from sklearn.mixture import GaussianMixture
+
+from scenarios import FAITHFUL, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
     from conftest import Done, Workplace
 
-ROOT = Path(__file__).resolve().parents[2]
-FAITHFUL = str(ROOT / "data" / "faithful.csv")
-SCENARIOS: dict[str, Callable[[Workplace], Any]] = {}
-
-
-def scenario(function: Callable[[Workplace], Any]) -> Callable[[Workplace], Any]:
-    """Register a scenario under its function's name."""
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def look_at(name: str) -> pytest.MarkDecorator:
-    """Give a test what a scenario returned, as `outcome`."""
-    return pytest.mark.parametrize("outcome", [name], indirect=True, ids=[""])
+scenario = SCENARIOS = Scenarios()
 
 
 def configuration(at: Workplace, path: str, *overrides: str) -> list[str]:
@@ -43,7 +29,7 @@ def configuration(at: Workplace, path: str, *overrides: str) -> list[str]:
         "output": {"path": str(at.folder / "scored")},
     }
     config = at.write("score.yaml", json.dumps(values))
-    return ["--config", config, *(part for text in overrides for part in ("--set", text))]
+    return command_line(config, overrides)
 
 
 def a_run(at: Workplace) -> None:

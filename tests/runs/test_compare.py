@@ -23,9 +23,10 @@ from html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.runs import compare
-from sparkgmm.runs.compare import dense, plan_compare, run_compare
+from sparkgmm.runs.compare import plan_compare, run_compare
 from sparkgmm.runs.config import CompareConfig
 from sparkgmm.runs.terminal import Terminal
+from sparkgmm.scikit import mixture_from_sklearn
 
 
 class Result:
@@ -491,5 +492,6 @@ def test_covariances_of_scikit_learn_become_dense(kind: str, shape: tuple[int, .
     X = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 3.0]
     theirs = GaussianMixture(3, covariance_type=kind, random_state=0).fit(X)
     assert theirs.covariances_.shape == shape
-    found = Mixture(theirs.weights_, theirs.means_, dense(theirs.covariances_, kind, 3, 2), kind)
+    found = mixture_from_sklearn(theirs)
+    assert found.covariances.shape == (3, 2, 2)
     np.testing.assert_allclose(found.log_density(X), theirs.score_samples(X))

@@ -166,7 +166,11 @@ class Comparison:
 
 def all_alike(mixture: Mixture) -> bool:
     """Tell whether there are several components and all are one and the same."""
-    return mixture.k > 1 and bool(bhattacharyya(mixture).max() < _SAME_COMPONENT)
+    return mixture.k > 1 and _farthest(mixture) < _SAME_COMPONENT
+
+
+def _farthest(mixture: Mixture) -> float:
+    return float(bhattacharyya(mixture).max())
 
 
 def match(ours: Mixture, theirs: Mixture) -> list[int]:
@@ -239,7 +243,7 @@ def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
     if all_alike(mixture):
         said.append(
             f"MLlib's {mixture.k} components are one and the same: the largest Bhattacharyya "
-            f"distance between any two is {bhattacharyya(mixture).max():.1e}."
+            f"distance between any two is {_farthest(mixture):.1e}."
         )
     drowned = _drowned(mixture, sample.X)
     if drowned > 0.01:
@@ -252,7 +256,6 @@ def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
 
 
 def _drowned(mixture: Mixture, X: Array) -> float:
-    joint = mixture.log_density(X)[:, None] + np.log(
-        np.maximum(mixture.responsibilities(X), 1e-300)
-    )
+    log_density, R = mixture.score(X)
+    joint = log_density[:, None] + np.log(np.maximum(R, 1e-300))
     return float((joint.max(axis=1) < np.log(_EPSILON)).mean())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +13,9 @@ import yaml
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
-from sparkgmm.runs.streams import direct_errors
+from sparkgmm.runs.streams import direct_errors, jvm_is_gone
+from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
+from sparkgmm.spark.masking import masked
 from sparkgmm.version import __version__
 
 if TYPE_CHECKING:
@@ -143,16 +146,14 @@ def _export_parser() -> _Parser:
 def _export(options: argparse.Namespace) -> None:
     from sparkgmm.runs.folder import load_mixture
     from sparkgmm.spark.ml.export import export
-    from sparkgmm.spark.session import start_session
+    from sparkgmm.spark.session import start_session, stopping
     from sparkgmm.spark.storage import Folder
 
     spark = start_session("sparkgmm export", options.verbose)
-    try:
+    with stopping(spark):
         mixture = load_mixture(Folder(spark, options.run))
         export(mixture, options.to, options.path, spark, options.overwrite)
         print(f"wrote {options.path}")
-    finally:
-        spark.stop()
 
 
 def _main(job: _Job, argv: Sequence[str] | None) -> int:
@@ -163,31 +164,40 @@ def _main(job: _Job, argv: Sequence[str] | None) -> int:
 
 def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
+    end_on_sigterm()
     try:
         work()
-    except SparkGmmError as error:
-        if "--verbose" in arguments:
-            import traceback
-
-            traceback.print_exc()
-        print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
-        return error.exit_code
+    except Exception as error:
+        if asked_to_end():
+            _tell("terminated: start the same job again; a fit with an output.run_id goes on")
+            return TERMINATED
+        if isinstance(error, SparkGmmError):
+            if "--verbose" in arguments:
+                print(masked(traceback.format_exc()), file=sys.stderr)
+            _tell(f"error: {error}")
+            return error.exit_code
+        if not jvm_is_gone():
+            raise
+        _tell("error: Spark's JVM ended: start the same job again; a fit with a run_id goes on")
+        return 1
     return 0
+
+
+def _tell(text: str) -> None:
+    print(" ".join(masked(text).split()), file=sys.stderr, flush=True)
 
 
 def _run(job: _Job, options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides, job.schema)
     # Spark is imported only once the configuration is known to be right
     plan, run = job.steps()
-    from sparkgmm.spark.session import start_session
+    from sparkgmm.spark.session import start_session, stopping
 
     spark = start_session(f"sparkgmm {job.name}", options.verbose)
-    try:
+    with stopping(spark):
         if options.dry_run:
             described = plan(spark, config)
             print(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True))
             print(described)
         else:
             run(spark, config, options)
-    finally:
-        spark.stop()

@@ -14,16 +14,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.fit import check, fit
-from sparkgmm.core.profile import Block, Frame
+from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.statistics import Scan
 from sparkgmm.errors import ConfigurationError, FitError
-from sparkgmm.mixture import Mixture
+from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
 from sparkgmm.runs.fit import as_search, judge, open_input, plan_input, without_constants
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.terminal import Terminal
+from sparkgmm.scikit import mixture_from_sklearn
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import Features
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """What every peer gets: rows near Spark, rows in memory, and the k and type to fit."""
+    """What every peer gets: rows near Spark, rows to draw, and the k and type to fit."""
 
     vectors: DataFrame
-    drawn: Block
+    blocks: Blocks
+    sample_rows: int
     sample: Sample
     rows: Rows
     features: Features
@@ -50,6 +52,11 @@ class Problem:
     def n_rows(self) -> int:
         """All rows that are used."""
         return self.rows.profile.n_rows
+
+    def draw(self) -> Array:
+        """Bring the rows for a peer that runs on one machine into memory, (n, d)."""
+        numbers = draw_rows(self.n_rows, self.model.seed, self.sample_rows)
+        return self.blocks.take(numbers).values.T.astype(np.float64)
 
 
 def plan_compare(spark: SparkSession, config: CompareConfig) -> str:
@@ -109,12 +116,10 @@ def _solve_all(
     terminal.say("sparkgmm fits")
     ours = _ours(rows, features, config.model)
     assert ours.mixture is not None
-    numbers = draw_rows(rows.profile.n_rows, config.model.seed, config.compare.sample_rows)
     vectors = assemble(df, features).cache()
     sample = Sample.of(rows)
-    problem = Problem(
-        vectors, blocks.take(numbers), sample, rows, features, config.model, ours.mixture
-    )
+    n_drawn = config.compare.sample_rows
+    problem = Problem(vectors, blocks, n_drawn, sample, rows, features, config.model, ours.mixture)
     solved = [ours]
     try:
         if not {"mllib", "kmeans"}.isdisjoint(config.compare.peers):
@@ -160,13 +165,14 @@ def _sklearn(problem: Problem) -> Solved:
 
     from sparkgmm.report.comparison import Solved
 
-    if problem.drawn.weights is not None:
+    if problem.features.weight is not None:
         raise FitError("it takes no row weights")
-    X = problem.drawn.values.T.astype(np.float64)
-    model, kind = problem.model, problem.ours.covariance_type
+    X = problem.draw()
+    begun = time.perf_counter()
+    model = problem.model
     estimator = GaussianMixture(
         problem.ours.k,
-        covariance_type=kind,
+        covariance_type=problem.ours.covariance_type,
         tol=model.tol,
         max_iter=model.max_iter,
         n_init=model.n_init,
@@ -175,29 +181,13 @@ def _sklearn(problem: Problem) -> Solved:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge is in the table
         estimator.fit(X)
+    seconds = time.perf_counter() - begun
     note = ""
     if len(X) < problem.n_rows:
         note = f"fitted to a random sample of {len(X):,} of the {problem.n_rows:,} rows"
-    mixture = Mixture(
-        estimator.weights_,
-        estimator.means_,
-        dense(estimator.covariances_, kind, problem.ours.k, problem.ours.d),
-        kind,
-        problem.features.names,
-    )
+    mixture = mixture_from_sklearn(estimator, problem.features.names)
     passes, converged = estimator.n_iter_, bool(estimator.converged_)
-    return Solved("sklearn", mixture, 0.0, passes, converged, len(X), note=note)
-
-
-def dense(covariances: Any, kind: str, k: int, d: int) -> Any:
-    """Return scikit-learn's covariances of any type as (k, d, d)."""
-    if kind == "tied":
-        return np.tile(covariances, (k, 1, 1))
-    if kind == "diag":
-        return covariances[:, :, None] * np.eye(d)
-    if kind == "spherical":
-        return covariances[:, None, None] * np.eye(d)
-    return covariances
+    return Solved("sklearn", mixture, seconds, passes, converged, len(X), note=note)
 
 
 def _mllib(problem: Problem) -> Solved:

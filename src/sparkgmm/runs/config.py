@@ -27,10 +27,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from sparkgmm.errors import ConfigurationError
+from sparkgmm.spark.masking import masked_values
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
-_SECRET = re.compile(r"passw|secret|token|credential|access.?key|account.?key|sas", re.IGNORECASE)
 
 
 def _number(value: object) -> object:
@@ -228,11 +228,7 @@ class _Job(_Section):
         for key in ("k", "covariance_type"):
             if isinstance(model, dict) and len(model[key]) == 1:
                 model[key] = model[key][0]
-        options = values["input"]["options"]
-        values["input"]["options"] = {
-            key: "***" if _SECRET.search(key) else value for key, value in options.items()
-        }
-        return values
+        return masked_values(values)
 
 
 class FitConfig(_Job):
@@ -241,6 +237,10 @@ class FitConfig(_Job):
     input: InputConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig
+
+    def deciding(self) -> dict[str, Any]:
+        """Return the sections that decide what the fit finds, resolved."""
+        return {key: value for key, value in self.resolved().items() if key != "output"}
 
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""

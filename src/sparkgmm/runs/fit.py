@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import platform
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.covariance import from_mixture
@@ -21,41 +17,27 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Winner, choose
 from sparkgmm.core.statistics import Scan
-from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ModelConfig
 from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, to_json
-from sparkgmm.runs.terminal import Terminal, candidate_table, component_table
+from sparkgmm.runs.record import (
+    Stopwatch,
+    manifest_of,
+    metrics_of,
+    model_of,
+    summary,
+    versions,
+)
+from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
+from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.mllib import assemble, fit_mllib
-from sparkgmm.spark.quarantine import rejected
+from sparkgmm.spark.quarantine import describe_invalid, rejected
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, find_features, read
 from sparkgmm.spark.storage import Folder, input_files
-from sparkgmm.version import __version__
-
-# Regularisation that makes up more of a component's narrowest variance is told.
-_BINDING = 0.1
-
-
-@dataclass
-class Stopwatch:
-    """Seconds by step."""
-
-    seconds: dict[str, float]
-    started: float
-
-    @classmethod
-    def start(cls) -> Stopwatch:
-        """Begin."""
-        return cls({}, time.monotonic())
-
-    def lap(self, step: str) -> float:
-        """Book the time since the last lap under a step."""
-        now = time.monotonic()
-        self.seconds[step] = round(now - self.started, 3)
-        self.started = now
-        return self.seconds[step]
+from sparkgmm.spark.trouble import unwritable
 
 
 def open_input(
@@ -90,7 +72,7 @@ def plan(spark: SparkSession, config: FitConfig) -> str:
 
 
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
-    """Do the job.
+    """Do the job; a run that was begun and not finished goes on after its last pass.
 
     Raises
     ------
@@ -102,39 +84,67 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     run_id = config.output.run_id or f"{started:%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{config.digest()}"
     run = RunFolder(root, run_id)
     if run.is_whole() and not overwrite:
-        terminal.say(
-            f"run {run_id} exists in {root.path} and is left alone (--overwrite redoes it)"
-        )
+        terminal.say(_left_alone(run, config))
         return
     root.check_writable()
+    state = State(run.state, run_id, terminal.say)
+    if not overwrite:
+        state.check_configuration(config.deciding())
     start = _warm_start(spark, config)
     watch = Stopwatch.start()
     df, features = open_input(spark, config)
+    files = input_files(spark, df.inputFiles())
     with ExitStack() as held:
-        with terminal.reading(lambda: _tasks(spark)):
+        with terminal.reading(tasks_done(spark)):
             blocks = held.enter_context(Blocks(df, features, config.input.path))
         judge(blocks.read, features, config.input.invalid_rows)
         blocks, features, dropped = without_constants(df, blocks, features, config.input, held)
         found = blocks.read
         seconds = watch.lap("read")
         terminal.say(_what_was_read(found, blocks, features, dropped, seconds))
-        rows = blocks.rows(config.model.seed)
-        result = _fit(df, rows, features, config.model, start, terminal)
+        begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile)
+        state.begin(begun, config.input.path, anew=overwrite)
+        rows = KeptRows(blocks.rows(config.model.seed), state)
+        try:
+            result = _fit(df, rows, features, config.model, start, terminal)
+        except SparkGmmError:
+            run.discard()  # it would end there again
+            raise
     watch.lap("fit")
     membership = Membership(result.chosen.mixture, Sample.of(rows))
     quarantine = rejected(df, features) if config.input.invalid_rows == "quarantine" else None
-    metrics = _metrics(result, found, dropped, watch)
-    manifest = _manifest(spark, config, run_id, started, df)
+    metrics = metrics_of(result, found, dropped, watch)
+    manifest = manifest_of(spark, config, run_id, started, files)
     pages = _report(config, result, rows.profile, membership, metrics, manifest, terminal)
     watch.lap("report")
-    files = {
+    written = {
         "components/part-00000.snappy.parquet": components_parquet(result.chosen.mixture),
-        "model.json": to_json(_model(result.chosen, features, membership)).encode(),
-        "metrics.json": to_json(_metrics(result, found, dropped, watch)).encode(),
+        "model.json": to_json(model_of(result.chosen, features, membership)).encode(),
+        "metrics.json": to_json(metrics_of(result, found, dropped, watch)).encode(),
         **pages,
     }
-    run.publish(files, quarantine, manifest)
-    terminal.result(_summary(result, config.model.criterion, run.path, bool(pages)))
+    try:
+        published = run.publish(written, quarantine, manifest, overwrite)
+    except Exception as error:
+        raise unwritable(error, config.output.path) or error from error
+    if published:
+        terminal.result(summary(result, config.model.criterion, run.path, bool(pages)))
+    else:
+        terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
+
+
+def _left_alone(run: RunFolder, config: FitConfig) -> str:
+    """Say that a run is there, and whether it is another one than is asked for."""
+    made = run.manifest().get("configuration", {})
+    wanted = config.resolved()
+    difference = first_difference(
+        *({key: values.get(key) for key in ("input", "model")} for values in (made, wanted))
+    )
+    other = f", though made with another configuration ({difference})" if difference else ""
+    return (
+        f"run {run.run_id} exists in {run.root_path} and is left alone{other} (--overwrite "
+        "redoes it)"
+    )
 
 
 def _warm_start(spark: SparkSession, config: FitConfig) -> Mixture | None:
@@ -152,34 +162,12 @@ def _warm_start(spark: SparkSession, config: FitConfig) -> Mixture | None:
     return mixture
 
 
-def _tasks(spark: SparkSession) -> tuple[int, int]:
-    tracker = spark.sparkContext.statusTracker()
-    stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-    known = [stage for stage in stages if stage is not None]
-    return sum(s.numCompletedTasks for s in known), sum(s.numTasks for s in known)
-
-
 def judge(found: Read, features: Features, invalid_rows: str) -> None:
     """Stop at invalid rows under `fail`, saying which columns hold what how often."""
     counts = found.counts
     if counts.invalid == 0 or invalid_rows != "fail":
         return
-    names = [*features.names, *([features.weight] if features.weight else [])]
-    faults = []
-    for kind, numbers in (
-        ("null", counts.null),
-        ("NaN", counts.nan),
-        ("infinite", counts.infinite),
-    ):
-        faults += [f"{name} {kind} in {n:,}" for name, n in zip(names, numbers, strict=True) if n]
-    if counts.negative:
-        faults.append(f"{features.weight} negative in {counts.negative:,}")
-    if counts.ragged:
-        faults.append(f"{features.vector} not of length {len(features.names)} in {counts.ragged:,}")
-    raise InputError(
-        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): mend them, "
-        "or set input.invalid_rows to drop or quarantine"
-    )
+    raise InputError(describe_invalid(counts, features))
 
 
 def without_constants(
@@ -310,106 +298,3 @@ def _fit_by_mllib(
         vectors.unpersist()
     best = choose(candidates, "bic")
     return Fit(best, (best,), best.n_iter)
-
-
-def _model(chosen: Candidate, features: Features, membership: Membership) -> dict[str, Any]:
-    return {
-        **chosen.mixture.to_dict(),
-        "vector": features.vector,
-        "log_density_quantiles": membership.density_quantiles,
-        "n_parameters": chosen.n_parameters,
-        "log_likelihood": chosen.log_likelihood,
-    }
-
-
-def _row(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "k": candidate.k,
-        "covariance_type": candidate.covariance_type,
-        "log_likelihood": candidate.log_likelihood,
-        "mean_log_likelihood": candidate.mean_log_likelihood,
-        "n_parameters": candidate.n_parameters,
-        "bic": candidate.bic,
-        "aic": candidate.aic,
-        "icl": candidate.icl,
-        "n_iter": candidate.n_iter,
-        "n_rejected": candidate.n_rejected,
-        "converged": candidate.converged,
-        "distance": candidate.distance,
-        "held_out_mean_log_likelihood": candidate.held_out,
-        "n_starts": candidate.n_starts,
-        "n_starts_at_this_optimum": candidate.n_agreeing,
-        "n_components_dropped": candidate.n_dropped,
-        "regularised_share": candidate.regularised,
-        "degenerate": candidate.degenerate,
-    }
-
-
-def _metrics(result: Fit, found: Read, dropped: list[str], watch: Stopwatch) -> dict[str, Any]:
-    row = _row(result.chosen)
-    del row["degenerate"]
-    return {
-        **row,
-        "log_likelihoods": list(result.chosen.log_likelihoods),
-        "n_passes": result.n_passes,
-        "rows_read": found.counts.read,
-        "rows_used": found.used,
-        "rows_invalid": found.counts.invalid,
-        "sum_of_weights": result.chosen.weight,
-        "constant_features_dropped": dropped,
-        "candidates": [_row(candidate) for candidate in result.candidates],
-        "seconds": sum(watch.seconds.values()),
-        "seconds_by_step": dict(watch.seconds),
-    }
-
-
-def _manifest(
-    spark: SparkSession, config: FitConfig, run_id: str, started: datetime, df: DataFrame
-) -> dict[str, Any]:
-    context = spark.sparkContext
-    jvm: Any = context._jvm
-    inputs = input_files(spark, df.inputFiles())
-    return {
-        "format_version": 1,
-        "run_id": run_id,
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "configuration": config.resolved(),
-        "versions": {
-            "sparkgmm": __version__,
-            "spark": spark.version,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "java": str(jvm.java.lang.System.getProperty("java.version")),
-        },
-        "spark": {"master": context.master, "application_id": context.applicationId},
-        "input": [
-            {"path": info.path, "bytes": info.n_bytes, "modified_ms": info.modified}
-            for info in inputs
-        ],
-    }
-
-
-def _summary(result: Fit, criterion: str, path: str, reported: bool) -> str:
-    chosen = result.chosen
-    lines = []
-    if len(result.candidates) > 1:
-        lines += [candidate_table(result.candidates, chosen, criterion), ""]
-    ended = "converged" if chosen.converged else "NOT converged (raise model.max_iter)"
-    lines += [
-        component_table(chosen.mixture),
-        "",
-        f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
-        f"{chosen.n_iter} passes",
-        f"run {path}",
-        *([f"report {path}/report.html"] if reported else []),
-    ]
-    if chosen.regularised > _BINDING:
-        lines.insert(
-            0,
-            f"model.reg_covar is {chosen.regularised:.0%} of the narrowest variance: lower it if "
-            "components may be that narrow\n",
-        )
-    if chosen.n_dropped:
-        lines.insert(0, f"{chosen.n_dropped} component(s) found no rows of their own: dropped\n")
-    return "\n".join(lines)

@@ -11,8 +11,9 @@ import io
 import json
 import math
 import re
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -24,11 +25,14 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs.termination import undisturbed
 from sparkgmm.spark.storage import Folder
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
 LATEST = "LATEST"
+STATE = "state"
+CLAIM_SECONDS = 120.0
 
 
 class RunFolder:
@@ -36,6 +40,7 @@ class RunFolder:
 
     def __init__(self, root: Folder, run_id: str) -> None:
         self._root = root
+        self._root_was_there = root.exists()
         self._folder = root.child(run_id)
         self.run_id = run_id
 
@@ -44,25 +49,51 @@ class RunFolder:
         """Where the run lies."""
         return self._folder.path
 
+    @property
+    def root_path(self) -> str:
+        """Where the runs beside it lie."""
+        return self._root.path
+
+    @property
+    def state(self) -> Folder:
+        """Where a run that is not finished keeps its passes."""
+        return self._folder.child(STATE)
+
     def is_whole(self) -> bool:
         """Tell whether a finished run is there."""
         return self._folder.exists(MANIFEST)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of a whole run; of one that cannot be read, an empty one."""
+        try:
+            values = json.loads(self._folder.read_text(MANIFEST))
+        except ValueError:
+            return {}
+        return values if isinstance(values, dict) else {}
+
+    def discard(self) -> None:
+        """Remove what an unfinished run left; a whole run stays."""
+        self.state.delete()
+        if not self._folder.files(most=1):
+            self._folder.delete()
+        if not self._root_was_there and not self._root.files(most=1):
+            self._root.delete()
 
     def publish(
         self,
         files: Mapping[str, bytes],
         rejected: DataFrame | None,
         manifest: Mapping[str, Any],
-    ) -> None:
-        """Write everything, the manifest last, and then move LATEST here.
+        overwrite: bool = True,
+    ) -> bool:
+        """Write everything beside the run's place, move it there, manifest last, and LATEST here.
 
-        A whole run that is here already is replaced only once the new one is whole beside it. If
-        anything fails, what was written goes, and the old run and LATEST stay as they were.
+        Who publishes holds a claim, so that two jobs with one run_id do it one after the other: the
+        second finds a whole run, and leaves it alone unless `overwrite`. Returns whether this run
+        was published. If anything fails, what was written goes, and an old run and LATEST stay as
+        they were.
         """
-        draft = self._folder
-        if self.is_whole():
-            draft = self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
-        draft.delete()
+        draft = self._beside()
         try:
             for name, content in files.items():
                 draft.write(name, content)
@@ -70,13 +101,65 @@ class RunFolder:
                 rejected.write.parquet(draft.child("rejected").uri)
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
-        except BaseException:
+            with claim(self._root, f".{self.run_id}.publishing"), undisturbed():
+                if self.is_whole() and not overwrite:
+                    return False
+                self._take_place(draft)
+        finally:
             draft.delete()
+        self.state.delete()
+        return True
+
+    def _beside(self) -> Folder:
+        return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
+
+    def _take_place(self, draft: Folder) -> None:
+        """Move the draft's files here, and then LATEST; an old run makes way, or comes back.
+
+        File by file, since on object stores a folder that is renamed arrives in any order.
+        """
+        before = None
+        if self.is_whole():
+            before = self._beside()
+            self._folder.move(before)
+        try:
+            self._make_way()  # an attempt may have been killed right here
+            draft.move_files(self._folder, last=MANIFEST)
+            self._root.replace(LATEST, f"{self.run_id}\n".encode())
+        except BaseException:
+            self._make_way()
+            if before is not None:
+                self._folder.delete()
+                before.move(self._folder)
             raise
-        if draft is not self._folder:
-            self._folder.delete()
-            draft.move(self._folder)
-        self._root.replace(LATEST, f"{self.run_id}\n".encode())
+        if before is not None:
+            with contextlib.suppress(Exception):  # the new run is in its place
+                before.delete()
+
+    def _make_way(self) -> None:
+        """Delete all that is in the folder but the state, the manifest first."""
+        self._folder.delete(MANIFEST)
+        for info in self._folder.files():
+            if not info.path.startswith(f"{STATE}/"):
+                self._folder.delete(info.path)
+
+
+@contextlib.contextmanager
+def claim(root: Folder, name: str, patience: float = CLAIM_SECONDS) -> Iterator[None]:
+    """Hold a file that one process at a time can make, and wait while another holds it.
+
+    A claim is held for the moment in which a run takes its place. One that stays for longer than
+    `patience`, in seconds, was left by a process that died.
+    """
+    begun = time.monotonic()
+    while not root.create(name):
+        if time.monotonic() - begun > patience:
+            root.delete(name)
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        root.delete(name)
 
 
 def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
@@ -224,6 +307,10 @@ class RowsFolder:
             If the file system refuses; what was there is there again.
 
         """
+        with undisturbed():
+            self._take_place()
+
+    def _take_place(self) -> None:
         if not self.holds_rows:
             self.folder.delete()
             self.draft.move(self.folder)

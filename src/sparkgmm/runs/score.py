@@ -20,7 +20,7 @@ from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, find_model_features, read
 from sparkgmm.spark.storage import Folder, input_files
 from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import first_line, translate
+from sparkgmm.spark.trouble import first_line, translate, unwritable
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -202,8 +202,9 @@ def _write(scored: DataFrame, task: Task, config: ScoreConfig) -> None:
     try:
         writer.save(task.output.draft.uri)
     except Exception as error:
-        known = _invalid(error, task) or _unwritable(error, config)
-        raise known or translate(error, config.input.path) or error from error
+        known = _invalid(error, task) or _no_place_for(error, config)
+        known = known or translate(error, config.input.path)
+        raise known or unwritable(error, config.output.path) or error from error
 
 
 def _invalid(error: Exception, task: Task) -> SparkGmmError | None:
@@ -213,7 +214,7 @@ def _invalid(error: Exception, task: Task) -> SparkGmmError | None:
     return InputError(describe_invalid(counts, task.features))
 
 
-def _unwritable(error: Exception, config: ScoreConfig) -> SparkGmmError | None:
+def _no_place_for(error: Exception, config: ScoreConfig) -> SparkGmmError | None:
     if "UNSUPPORTED_DATA_TYPE_FOR_DATASOURCE" not in str(error):
         return None
     return ConfigurationError(

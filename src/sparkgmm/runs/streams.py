@@ -45,3 +45,16 @@ def direct_errors() -> None:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         stream = io.BufferedWriter(JvmStderr())
         sys.stderr = io.TextIOWrapper(stream, encoding="utf-8", line_buffering=True)
+
+
+def jvm_is_gone() -> bool:
+    """Tell whether there was a JVM and it does not answer any more."""
+    from pyspark import SparkContext
+
+    if SparkContext._jvm is None:
+        return False
+    try:
+        SparkContext._jvm.java.lang.System.nanoTime()
+    except Exception:
+        return True
+    return False

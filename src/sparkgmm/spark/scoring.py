@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Scorer:
         totals.outliers.add(int(outlier.sum()))
         added = {
             "component": lambda: pa.array(R.argmax(axis=1).astype(np.int32)),
-            "probability": lambda: _lists(R),
+            "probability": lambda: as_lists(R),
             "log_density": lambda: pa.array(log_density),
             "outlier": lambda: pa.array(outlier),
         }
@@ -107,8 +107,8 @@ class Scorer:
         return X
 
 
-def _lists(R: Array) -> Any:
-    """Return the rows of R (n, k) as an Arrow array of lists, without a copy."""
+def as_lists(R: Array) -> pa.Array:
+    """Return the rows of R (n, k) as arrays of doubles, without a copy."""
     import pyarrow as pa
 
     n, k = R.shape

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from sparkgmm.spark.java import java_problem
 DEFAULTS = {
     # Partitions by the data alone, never by the number of cores: the same bits everywhere.
     "spark.sql.files.maxPartitionBytes": "64m",
-    "spark.sql.files.minPartitionNum": "1",
+    "spark.sql.files.minPartitionNum": "8",
     # A worker's matrix products run on its own core.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
@@ -61,6 +63,18 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
     if not str(spark.sparkContext.master).startswith("local["):
         ship_package(spark)
     return spark
+
+
+@contextlib.contextmanager
+def stopping(spark: SparkSession) -> Iterator[None]:
+    """Stop a session at the end; where its JVM is gone, what it was doing is what failed."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            spark.stop()
+        raise
+    spark.stop()
 
 
 def _quiet() -> None:

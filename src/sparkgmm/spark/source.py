@@ -254,10 +254,9 @@ def find_model_features(
 def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> None:
     missing = [name for name in names if name not in df.columns]
     if missing:
-        near = {name: difflib.get_close_matches(name, df.columns, 1, 0.5) for name in missing}
+        hints = {name: did_you_mean(name, df.columns).rstrip() for name in missing}
         listed = ", ".join(
-            repr(name) + (f" (did you mean {near[name][0]!r}?)" if near[name] else "")
-            for name in missing
+            repr(name) + (f" ({hints[name]})" if hints[name] else "") for name in missing
         )
         raise InputError(
             f"the model was fitted on {listed}, which the input does not have: its columns are "
@@ -316,10 +315,9 @@ def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
 def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = False) -> None:
     same = [column for column in df.columns if column == name]
     if not same:
-        near = difflib.get_close_matches(name, df.columns, 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(
-            f"{key} names column {name!r}, which the input does not have: {hint}"
+            f"{key} names column {name!r}, which the input does not have: "
+            f"{did_you_mean(name, df.columns)}"
             f"its columns are {some(df.columns)}{_header_hint(df)}"
         )
     if len(same) > 1:
@@ -365,6 +363,12 @@ def _header_hint(df: DataFrame) -> str:
 
 def _numeric_columns(df: DataFrame) -> tuple[str, ...]:
     return tuple(f.name for f in df.schema.fields if isinstance(f.dataType, NumericType))
+
+
+def did_you_mean(name: str, columns: Sequence[str]) -> str:
+    """Return a hint at the nearest column for a message, empty if none is near."""
+    near = difflib.get_close_matches(name, columns, 1, 0.5)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def some(columns: Sequence[str], most: int = 12) -> str:

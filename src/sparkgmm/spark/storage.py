@@ -96,15 +96,40 @@ class Folder:
         finally:
             stream.close()
 
+    def create(self, name: str) -> bool:
+        """Make an empty file; return False if there is one.
+
+        Of several processes one succeeds on file and hdfs. Object stores look first and write then,
+        so that two within that moment may both.
+        """
+        self._fs.mkdirs(self._base)
+        if self._scheme == "file":
+            return bool(self._jvm.java.io.File(self._at(name).toUri().getPath()).createNewFile())
+        try:
+            self._fs.create(self._at(name), False).close()
+        except Exception as error:
+            if "AlreadyExists" in str(error):
+                return False
+            raise
+        return True
+
     def replace(self, name: str, content: bytes) -> None:
         """Write a small file in one step: a reader sees the old content or the new."""
         if self._scheme not in _ATOMIC_RENAME:
             self.write(name, content)
             return
         draft = f".{name}.{uuid.uuid4().hex}"
-        self.write(draft, content)
+        try:
+            self.write(draft, content)
+            self._rename_over(draft, name)
+        except BaseException:
+            self.delete(draft)
+            raise
+
+    def _rename_over(self, draft: str, name: str) -> None:
         if self._scheme == "file":
-            self._fs.rename(self._at(draft), self._at(name))
+            if not self._fs.rename(self._at(draft), self._at(name)):
+                raise OSError(f"{name} in {self.path} could not be replaced")
             return
         hadoop = self._jvm.org.apache.hadoop.fs
         gateway: Any = self._spark.sparkContext._gateway
@@ -124,10 +149,10 @@ class Folder:
         if not self._fs.rename(self._base, target._base):
             raise OSError(f"{self.path} could not be renamed to {target.path}")
 
-    def move_files(self, target: Folder) -> None:
+    def move_files(self, target: Folder, last: str = "") -> None:
         """Rename all files below this folder into another, to the same places below it.
 
-        If one cannot be moved, those that were are taken back.
+        The file `last` goes last. If one cannot be moved, those that were are deleted.
 
         Raises
         ------
@@ -136,7 +161,7 @@ class Folder:
         """
         moved: list[str] = []
         try:
-            for info in self.files():
+            for info in sorted(self.files(), key=lambda info: info.path == last):
                 there = target._at(info.path)
                 target._fs.mkdirs(there.getParent())
                 if target._fs.exists(there) or not self._fs.rename(self._at(info.path), there):

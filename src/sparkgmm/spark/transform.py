@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -23,7 +22,7 @@ from pyspark.sql.types import (
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.scoring import Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, quoted, some
+from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, some
 
 OUTLIER = "outlier"
 _ADDED: dict[str, DataType] = {
@@ -120,8 +119,7 @@ def check_columns(df: DataFrame, features: Features, wanted: Wanted) -> None:
     """
     missing = [name for name in wanted.kept if name not in df.columns]
     if missing:
-        near = difflib.get_close_matches(missing[0], df.columns, 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(missing[0], df.columns)
         raise InputError(
             f"output.keep names {some(missing)}, which the input does not have: {hint}its columns "
             f"are {some(df.columns)}"

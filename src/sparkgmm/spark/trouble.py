@@ -31,6 +31,29 @@ _UNREADABLE = (
 _UNREACHABLE = ("No FileSystem for scheme", "FileSystem not found", "URISyntaxException")
 
 
+# What a file system throws when it takes no more, or not from us.
+_UNWRITABLE = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "QuotaExceeded",
+    "Read-only file system",
+    "AccessControlException",
+    "Permission denied",
+    "java.io.IOException",
+    "java.nio.file.",
+)
+
+
+def unwritable(error: BaseException, path: str) -> ConfigurationError | None:
+    """Return the error to show where an output could not be written, or None for another cause."""
+    if not isinstance(error, OSError) and not any(mark in str(error) for mark in _UNWRITABLE):
+        return None
+    return ConfigurationError(
+        f"output.path {path!r} cannot be written ({first_line(error)}): make room there or choose "
+        "another, and start the same job again"
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return the one line of an exception's text that says most, without Java's frames."""
     text = str(error)

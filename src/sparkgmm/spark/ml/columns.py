@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +12,14 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.rows import Blocks
-from sparkgmm.spark.source import Features, is_array, is_vector, some, vector_features
+from sparkgmm.spark.source import (
+    Features,
+    did_you_mean,
+    is_array,
+    is_vector,
+    some,
+    vector_features,
+)
 
 # So many features are named in a message.
 _NAMED = 4
@@ -33,11 +39,9 @@ def check_column(df: DataFrame, param: str, name: str) -> None:
     if times > 1:
         raise InputError(f"{param} is {name!r}, which the DataFrame has {times} times: rename one")
     if times == 0:
-        near = difflib.get_close_matches(name, df.columns, 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(
-            f"{param} is {name!r}, which the DataFrame does not have: {hint}its columns are "
-            f"{some(df.columns)}"
+            f"{param} is {name!r}, which the DataFrame does not have: "
+            f"{did_you_mean(name, df.columns)}its columns are {some(df.columns)}"
         )
 
 

@@ -17,9 +17,8 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.scikit import mixture_to_sklearn
-from sparkgmm.spark.ml.persistence import load_metadata, save_metadata
+from sparkgmm.spark.ml.persistence import SPARK_CLASS, load_metadata, save_metadata
 
-_CLASS = "org.apache.spark.ml.clustering.GaussianMixtureModel"
 _SCHEMA = StructType(
     [
         StructField("weights", ArrayType(DoubleType())),
@@ -66,7 +65,7 @@ def write_spark_model(
     else:
         known.pop("k", None)
     metadata = {
-        "class": _CLASS,
+        "class": SPARK_CLASS,
         "timestamp": round(time.time() * 1000),
         "uid": f"GaussianMixtureModel_{uuid.uuid4().hex[-12:]}" if params is None else params.uid,
         "paramMap": known,
@@ -101,9 +100,10 @@ def read_spark_model(source: Any, spark: SparkSession) -> tuple[Mixture, dict[st
         return _of_model(source)
     folder = source.rstrip("/")
     metadata = load_metadata(folder, spark)
-    if metadata.get("class") != _CLASS:
+    if metadata.get("class") != SPARK_CLASS:
         raise InputError(
-            f"{source!r} holds a {metadata.get('class')}, not a {_CLASS}: give the folder of one"
+            f"{source!r} holds a {metadata.get('class')}, not a {SPARK_CLASS}: give the folder of "
+            "one"
         )
     row = spark.read.parquet(f"{folder}/data").select("weights", "mus", "sigmas").first()
     if row is None:

@@ -21,7 +21,7 @@ from sparkgmm.version import __version__
 
 S = TypeVar("S", bound="Saved")
 _COMPONENTS = "component int, weight double, mean array<double>, covariance array<array<double>>"
-_OF_SPARK = "org.apache.spark.ml.clustering.GaussianMixtureModel"
+SPARK_CLASS = "org.apache.spark.ml.clustering.GaussianMixtureModel"
 
 
 class Saved(Params, MLWritable, MLReadable[Any]):
@@ -104,7 +104,7 @@ class Reader(MLReader[S], Generic[S]):
             other = "load it with that class"
             raise InputError(
                 f"{path!r} holds a {metadata.get('class')}, not a {wanted}: "
-                f"{hint if metadata.get('class') == _OF_SPARK else other}"
+                f"{hint if metadata.get('class') == SPARK_CLASS else other}"
             )
         instance = self._cls._load_data(folder, self.sparkSession, metadata)
         instance._resetUid(metadata["uid"])

@@ -14,6 +14,7 @@ import numpy as np
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.blocks import settle_worker
+from sparkgmm.spark.scoring import as_lists
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,16 +99,6 @@ def decode(column: pa.Array, d: int, name: str) -> Array:
     if values.null_count:
         raise InputError(f"column {name!r} holds null inside an array: {_REMEDY}")
     return np.asarray(values.to_numpy().reshape(len(column), d))
-
-
-def as_lists(R: Array) -> pa.Array:
-    """Return the rows of R (n, k) as arrays of doubles, without a copy."""
-    import pyarrow as pa
-
-    n, k = R.shape
-    offsets = pa.array(np.arange(0, (n + 1) * k, k, dtype=np.int32))
-    kind = pa.list_(pa.field("element", pa.float64(), nullable=False))
-    return pa.ListArray.from_arrays(offsets, pa.array(R.reshape(-1)), type=kind)
 
 
 def encode(R: Array) -> pa.Array:

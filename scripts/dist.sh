@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds what a cluster needs into dist/:
+#   sparkgmm-*.whl           to install, or for a wheel task
+#   sparkgmm-*.zip           the package alone, for --py-files where the cluster has the dependencies
+#   environment.tar.gz       all dependencies but Spark, for --archives, where it has nothing but Python
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+pip=("$python" -m pip --disable-pip-version-check -q)
+export PIP_NO_COMPILE=1
+version=$("$python" -c 'from sparkgmm.version import __version__; print(__version__)')
+draft=$(mktemp -d)
+trap 'rm -rf "$draft"' EXIT
+mkdir -p dist
+
+"${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$draft" .
+wheel=$(basename "$draft"/sparkgmm-*.whl)
+
+"${pip[@]}" install --target "$draft/environment/lib" --require-hashes --no-deps -r requirements-run.lock
+"${pip[@]}" install --target "$draft/environment/lib" --no-deps "$draft/$wheel"
+rm -rf "$draft/environment/lib/bin"
+mkdir -p "$draft/environment/bin"
+minor=$("$python" -c 'import sys; print("{}.{}".format(*sys.version_info))')
+sed "s/@MINOR@/$minor/" scripts/environment-python > "$draft/environment/bin/python"
+chmod 755 "$draft/environment/bin/python"
+tar -czf "$draft/environment.tar.gz" -C "$draft/environment" .
+
+"$python" -c "import shutil; shutil.make_archive('$draft/sparkgmm-$version', 'zip', '$draft/environment/lib', 'sparkgmm')"
+
+rm -f dist/sparkgmm-* dist/environment.tar.gz
+mv "$draft/$wheel" "$draft/sparkgmm-$version.zip" "$draft/environment.tar.gz" dist/
+ls -lh dist | awk 'NR > 1 { print $5, "dist/" $9 }'

@@ -1,0 +1,164 @@
+"""What a run writes down: model.json, metrics.json, manifest.json, and the words at its end."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from sparkgmm.core.fit import Fit
+from sparkgmm.core.selection import Candidate
+from sparkgmm.report.views import Membership
+from sparkgmm.runs.config import FitConfig
+from sparkgmm.runs.terminal import candidate_table, component_table
+from sparkgmm.spark.masking import masked
+from sparkgmm.spark.rows import Read
+from sparkgmm.spark.source import Features
+from sparkgmm.spark.storage import FileInfo
+from sparkgmm.version import __version__
+
+# Regularisation that makes up more of a component's narrowest variance is told.
+_BINDING = 0.1
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by step."""
+
+    seconds: dict[str, float]
+    started: float
+
+    @classmethod
+    def start(cls) -> Stopwatch:
+        """Begin."""
+        return cls({}, time.monotonic())
+
+    def lap(self, step: str) -> float:
+        """Book the time since the last lap under a step."""
+        now = time.monotonic()
+        self.seconds[step] = round(now - self.started, 3)
+        self.started = now
+        return self.seconds[step]
+
+
+def model_of(chosen: Candidate, features: Features, membership: Membership) -> dict[str, Any]:
+    """Return model.json: the mixture, and what scoring wants to know beside it."""
+    return {
+        **chosen.mixture.to_dict(),
+        "vector": features.vector,
+        "log_density_quantiles": membership.density_quantiles,
+        "n_parameters": chosen.n_parameters,
+        "log_likelihood": chosen.log_likelihood,
+    }
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "k": candidate.k,
+        "covariance_type": candidate.covariance_type,
+        "log_likelihood": candidate.log_likelihood,
+        "mean_log_likelihood": candidate.mean_log_likelihood,
+        "n_parameters": candidate.n_parameters,
+        "bic": candidate.bic,
+        "aic": candidate.aic,
+        "icl": candidate.icl,
+        "n_iter": candidate.n_iter,
+        "n_rejected": candidate.n_rejected,
+        "converged": candidate.converged,
+        "distance": candidate.distance,
+        "held_out_mean_log_likelihood": candidate.held_out,
+        "n_starts": candidate.n_starts,
+        "n_starts_at_this_optimum": candidate.n_agreeing,
+        "n_components_dropped": candidate.n_dropped,
+        "regularised_share": candidate.regularised,
+        "degenerate": candidate.degenerate,
+    }
+
+
+def metrics_of(
+    result: Fit, found: Read, dropped: Sequence[str], watch: Stopwatch
+) -> dict[str, Any]:
+    """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
+    row = _candidate(result.chosen)
+    del row["degenerate"]
+    return {
+        **row,
+        "log_likelihoods": list(result.chosen.log_likelihoods),
+        "n_passes": result.n_passes,
+        "rows_read": found.counts.read,
+        "rows_used": found.used,
+        "rows_invalid": found.counts.invalid,
+        "sum_of_weights": result.chosen.weight,
+        "constant_features_dropped": list(dropped),
+        "candidates": [_candidate(candidate) for candidate in result.candidates],
+        "seconds": sum(watch.seconds.values()),
+        "seconds_by_step": dict(watch.seconds),
+    }
+
+
+def manifest_of(
+    spark: SparkSession,
+    config: FitConfig,
+    run_id: str,
+    started: datetime,
+    files: Sequence[FileInfo],
+) -> dict[str, Any]:
+    """Return manifest.json but for the checksums: how the run was made, and from what."""
+    context = spark.sparkContext
+    return {
+        "format_version": 1,
+        "run_id": run_id,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "configuration": config.resolved(),
+        "versions": versions(spark),
+        "spark": {"master": context.master, "application_id": context.applicationId},
+        "input": [
+            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
+            for info in files
+        ],
+    }
+
+
+def versions(spark: SparkSession) -> Mapping[str, str]:
+    """Return the version of everything that could change a run's bits."""
+    jvm: Any = spark.sparkContext._jvm
+    return {
+        "sparkgmm": __version__,
+        "spark": spark.version,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "java": str(jvm.java.lang.System.getProperty("java.version")),
+    }
+
+
+def summary(result: Fit, criterion: str, path: str, reported: bool) -> str:
+    """Return what the person at the terminal reads at the end."""
+    chosen = result.chosen
+    lines = []
+    if len(result.candidates) > 1:
+        lines += [candidate_table(result.candidates, chosen, criterion), ""]
+    ended = "converged" if chosen.converged else "NOT converged (raise model.max_iter)"
+    lines += [
+        component_table(chosen.mixture),
+        "",
+        f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
+        f"{chosen.n_iter} passes",
+        f"run {path}",
+        *([f"report {path}/report.html"] if reported else []),
+    ]
+    if chosen.regularised > _BINDING:
+        lines.insert(
+            0,
+            f"model.reg_covar is {chosen.regularised:.0%} of the narrowest variance: lower it if "
+            "components may be that narrow\n",
+        )
+    if chosen.n_dropped:
+        lines.insert(0, f"{chosen.n_dropped} component(s) found no rows of their own: dropped\n")
+    return "\n".join(lines)
