@@ -45,7 +45,7 @@ test-fast: $(READY)  ## the tests that need no Spark
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest
+	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs tests/jobs
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -64,6 +64,10 @@ submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need noth
 test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
+.PHONY: test-soak
+test-soak: java $(READY)  ## 200 fits in one application, and twenty at once
+	@SPARKGMM_SOAK=200 $(BIN)/python -m pytest -s tests/runs/test_soak.py
+
 .PHONY: browser
 browser:  ## install Debian's Chromium, in which the tests open the pages (as root)
 	@command -v chromium >/dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium) >/dev/null
@@ -79,6 +83,14 @@ lint: $(READY)  ## ruff, mypy --strict and the import contracts
 format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+.PHONY: api
+api: $(READY)  ## write the API reference, from the docstrings, to build/api
+	@$(BIN)/python -m pdoc --docformat numpy --math --output-directory build/api sparkgmm
+
+.PHONY: audit
+audit: $(READY)  ## compare the pinned dependencies with the known vulnerabilities (needs the network)
+	@$(BIN)/python -m pip_audit --require-hashes --disable-pip --requirement requirements.lock
 
 .PHONY: picture
 picture: $(READY)  ## draw docs/faithful.png, the README's picture

@@ -17,12 +17,16 @@ NAMES = ("job", "task", "row", "F", "k", "k F")
 _UNITS = (1e3, 1e3, 1e9, 1e9, 1e9, 1e9)
 # Spark's driver hands out about so many tasks a second, whatever the number of cores.
 _TASKS_A_SECOND = 1000
+# spark.sql.files.minPartitionNum of our sessions, where a split has 4 MiB.
+_LEAST_TASKS = 8
 
 
 def terms(n: int, d: int, k: int, split: str, cores: int) -> np.ndarray[Any, Any]:
     """Return what the coefficients multiply, (6,)."""
     F = 1 + d + d * (d + 1) // 2
-    tasks = -(-n * d * 8 // (int(split.rstrip("m")) * 2**20))
+    n_bytes = n * d * 8
+    by_size = -(-n_bytes // (int(split.rstrip("m")) * 2**20))
+    tasks = max(by_size, min(_LEAST_TASKS, -(-n_bytes // 2**22)))
     rows = n / cores
     return np.array([1.0, max(tasks / cores, 1.0), rows, rows * F, rows * k, rows * k * F])
 

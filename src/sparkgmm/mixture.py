@@ -291,7 +291,7 @@ class Mixture:
         """
         try:
             model = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"the model is not valid JSON ({error}): write it again") from None
         if not isinstance(model, dict) or not {"weights", "means", "covariances"} <= model.keys():
             raise InputError("the model has no weights, means and covariances: is it a model.json?")

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import json
-import os
-import signal
 import subprocess
 import sys
-import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,133 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = ROOT / "dist" / "environment.tar.gz"
-TIMEOUT = 240
-
-
-def _cluster_module() -> Any:
-    spec = importlib.util.spec_from_file_location("cluster", ROOT / "scripts" / "cluster.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cluster"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-Cluster = _cluster_module().Cluster
-
-
-@dataclass
-class Done:
-    """What a job left: its exit code and both streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return [line for line in self.err.splitlines() if line.startswith("error:")]
-
-
-@dataclass
-class Submitted:
-    """A job that runs; whatever it starts ends with it."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    watchdog: threading.Timer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.watchdog = threading.Timer(TIMEOUT, self.kill)
-        self.watchdog.start()
-
-    def kill(self, sign: int = signal.SIGKILL) -> None:
-        """Send a signal to the JVM, the driver in it, and all that they started here."""
-        os.killpg(self.process.pid, sign)
-
-    def finish(self) -> Done:
-        out, err = self.process.communicate()
-        self.watchdog.cancel()
-        return Done(self.process.returncode, out, err)
-
-
-class Lab:
-    """Where jobs are submitted from: a folder with the packed environment, and no other Python."""
-
-    def __init__(self, folder: Path, master: str) -> None:
-        import pyspark
-
-        self.folder = folder
-        self.master = master
-        self._spark_home = Path(pyspark.__file__).parent
-        with tarfile.open(ENVIRONMENT) as archive:
-            archive.extractall(folder / "driver", filter="data")
-
-    def submit(
-        self,
-        job: str,
-        *arguments: str,
-        master: str | None = None,
-        confs: Mapping[str, object] | None = None,
-    ) -> Submitted:
-        settings = {
-            "spark.pyspark.python": "./environment/bin/python",
-            "spark.pyspark.driver.python": str(self.folder / "driver" / "bin" / "python"),
-            "spark.ui.enabled": "false",
-            "spark.executor.memory": "600m",
-            "spark.sparkgmm.driverBytes": 1,
-            "spark.sql.files.maxPartitionBytes": "8m",
-            "spark.sql.files.openCostInBytes": "8m",
-            **(confs or {}),
-        }
-        if (master or self.master).startswith("local"):
-            settings["spark.pyspark.python"] = settings["spark.pyspark.driver.python"]
-        command = [
-            str(self._spark_home / "bin" / "spark-submit"),
-            *("--master", master or self.master, "--archives", f"{ENVIRONMENT}#environment"),
-            *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
-            *(str(ROOT / "jobs" / f"{job}_gmm.py"), *arguments),
-        ]
-        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "JAVA_HOME", "LANG", "PATH")}
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.folder,
-            env={
-                **kept,
-                "SPARK_HOME": str(self._spark_home),
-                "SPARK_LOCAL_IP": "127.0.0.1",
-                "SPARK_LOCAL_DIRS": str(self.folder / "local"),
-            },
-            start_new_session=True,
-        )
-        return Submitted(process, self.folder)
-
-    def fit(
-        self,
-        rows: Path,
-        output: Path,
-        run_id: str,
-        *overrides: str,
-        master: str | None = None,
-        confs: Mapping[str, object] | None = None,
-    ) -> Submitted:
-        """Submit a fit of some forty passes."""
-        config = self.folder / f"{output.name}-{run_id}.json"  # JSON is YAML
-        values = {
-            "input": {"path": str(rows)},
-            "model": {"k": 3, "tol": 1e-13, "max_iter": 40, "n_init": 2},
-            "output": {"path": str(output), "run_id": run_id, "report": False},
-        }
-        config.write_text(json.dumps(values))
-        given = [part for text in overrides for part in ("--set", text)]
-        return self.submit("fit", "--config", str(config), *given, master=master, confs=confs)
+from lab import ENVIRONMENT, TIMEOUT, Cluster, Lab, Submitted, found
 
 
 @pytest.fixture(scope="session")
@@ -195,18 +61,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-def found(output: Path, run_id: str) -> tuple[bytes, dict[str, Any]]:
-    """All that a fit decides, once its run has been seen to be whole: model, and metrics."""
-    run = output / run_id
-    manifest = json.loads((run / "manifest.json").read_text())
-    for entry in manifest["files"]:
-        content = (run / entry["path"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["path"]
-    metrics = json.loads((run / "metrics.json").read_text())
-    timeless = {k: v for k, v in metrics.items() if not k.startswith("seconds")}
-    return (run / "model.json").read_bytes(), timeless
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import Cluster, Done, Lab, Submitted, found
+from lab import Cluster, Done, Lab, Submitted, found
 
 Wait = Callable[[Submitted, Path, int], None]
 
@@ -266,10 +267,7 @@ def test_executors_killed_while_scoring_lose_no_row_and_write_none_twice(
     table = pq.read_table(scored)
     assert table.num_rows == wanted
     for name in ("x0", "x5"):
-        there, here = pq.read_table(many)[name].to_numpy(), table[name].to_numpy()
-        there.sort()
-        here = here.copy()
-        here.sort()
+        there, here = (np.sort(t[name].to_numpy()) for t in (pq.read_table(many), table))
         assert (there == here).all()
     assert not list(tmp_path.glob(".scored.*"))
 

@@ -80,7 +80,8 @@ def fit(
         Candidate.of(winner, frame, profile, search.settings, features, height)
         for winner, height in zip(winners, heights, strict=True)
     )
-    return Fit(choose(candidates, search.criterion), candidates, race.n_passes)
+    chosen = choose(candidates, search.criterion, search.lenient)
+    return Fit(chosen, candidates, race.n_passes)
 
 
 def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -18,6 +19,33 @@ from sparkgmm.mixture import Array
 PILOT_ROWS = 2**15
 # The sample is cut finer than the data, so that it keeps several threads busy.
 _SAMPLE_BLOCK_ROWS = 2**12
+
+
+class _OneBlasThread:
+    """A context in which BLAS has one thread: ours are the cores' already.
+
+    The limit is the process's, so it is set by the first thread that comes and lifted by the last.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limits: threadpool_limits | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limits = threadpool_limits(1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._limits is not None:
+                self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
 
 
 class Rows(Protocol):
@@ -62,7 +90,7 @@ def scan_blocks(
     of a cluster on the same partitions.
     """
     blocks = [block for partition in partitions for block in partition]
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread:
         if len(blocks) == 1:
             results = [run_kernels(kernels, blocks[0])]
         else:

@@ -40,7 +40,11 @@ _SCREENED = 4
 
 @dataclass(frozen=True)
 class Search:
-    """What to fit: every k with every covariance type, from `n_init` starts each."""
+    """What to fit: every k with every covariance type, from `n_init` starts each.
+
+    With `lenient`, components that starve are neither moved nor dropped, and a degenerate solution
+    may win where there is no other.
+    """
 
     k: tuple[int, ...] = (2,)
     covariance_type: tuple[str, ...] = ("full",)
@@ -49,6 +53,7 @@ class Search:
     n_init: int = 10
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
+    lenient: bool = False
 
 
 Progress = Callable[[int, int, float, float], None]
@@ -78,8 +83,10 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     return starts
 
 
-def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed:
-    """Return how a race reseeds: from the rows of the sample."""
+def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
+    """Return how a race reseeds: from the rows of the sample, if at all."""
+    if search.lenient:
+        return None
     return reseeder(*few_rows(rows, frame), frame, np.random.default_rng([search.seed, 1]))
 
 
@@ -253,10 +260,11 @@ class Race:
         agreeing = [s for s in rivals if abs(s.log_likelihood - state.log_likelihood) < _SAME]
         return Winner(state, len(rivals), len(agreeing))
 
-    def rank(self, state: Trajectory) -> tuple[bool, int, float]:
+    def rank(self, state: Trajectory) -> tuple[int, int, float]:
         """Order runs: sound ones first, then those with all components, then by likelihood."""
         reason = flaw(state, self.frame, self._profile, self.settings.reg_covar)
-        return reason is not None, state.n_dropped, -state.log_likelihood
+        fault = 2 if state.collapsed else 0 if reason is None else 1
+        return fault, state.n_dropped, -state.log_likelihood
 
     def _worse_half(self, live: Iterable[int]) -> list[int]:
         kinds: dict[tuple[str, int], list[int]] = {}

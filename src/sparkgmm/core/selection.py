@@ -199,16 +199,16 @@ def _distinct_covariances(model: Model, frame: Frame) -> Array:
     return expand(model, frame)
 
 
-def choose(candidates: Sequence[Candidate], criterion: str) -> Candidate:
+def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = False) -> Candidate:
     """Return the sound candidate with the lowest criterion, the smaller model on a tie.
 
     Raises
     ------
     FitError
-        If every candidate is degenerate.
+        If every candidate is degenerate, unless `lenient`.
 
     """
-    sound = [c for c in candidates if c.degenerate is None]
+    sound = [c for c in candidates if c.degenerate is None] or (list(candidates) if lenient else [])
     if not sound:
         reasons = "; ".join(f"k={c.k} {c.covariance_type}: {c.degenerate}" for c in candidates)
         raise FitError(

@@ -30,7 +30,7 @@ from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
 
 
 def _number(value: object) -> object:
@@ -167,7 +167,7 @@ class OutputConfig(_Section):
     @field_validator("run_id")
     @classmethod
     def _safe(cls, value: str | None) -> str | None:
-        if value is not None and (not _RUN_ID.fullmatch(value) or value == "LATEST"):
+        if value is not None and (not RUN_ID.fullmatch(value) or value == "LATEST"):
             raise ValueError("use letters, digits and . _ = - only, a letter or digit first")
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -136,10 +137,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
 def _left_alone(run: RunFolder, config: FitConfig) -> str:
     """Say that a run is there, and whether it is another one than is asked for."""
     made = run.manifest().get("configuration", {})
-    wanted = config.resolved()
-    difference = first_difference(
-        *({key: values.get(key) for key in ("input", "model")} for values in (made, wanted))
-    )
+    before = {key: made.get(key) for key in config.deciding()}
+    difference = first_difference(before, config.deciding())
     other = f", though made with another configuration ({difference})" if difference else ""
     return (
         f"run {run.run_id} exists in {run.root_path} and is left alone{other} (--overwrite "
@@ -223,6 +222,10 @@ def as_search(model: ModelConfig) -> Search:
     )
 
 
+# matplotlib keeps fonts and texts for the whole process; jobs may run in several threads of one
+_drawing = threading.Lock()
+
+
 def _report(
     config: FitConfig,
     result: Fit,
@@ -239,7 +242,9 @@ def _report(
     from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
 
     try:
-        return report(Run(result.chosen, result.candidates, profile, membership, metrics, manifest))
+        shown = Run(result.chosen, result.candidates, profile, membership, metrics, manifest)
+        with _drawing:
+            return report(shown)
     except Exception as error:
         terminal.say(
             f"the report could not be drawn ({type(error).__name__}: {error}); the run is "

@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs.config import RUN_ID
 from sparkgmm.runs.termination import undisturbed
 from sparkgmm.spark.storage import Folder
 
@@ -102,13 +103,13 @@ class RunFolder:
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
             with claim(self._root, f".{self.run_id}.publishing"), undisturbed():
-                if self.is_whole() and not overwrite:
-                    return False
-                self._take_place(draft)
+                published = overwrite or not self.is_whole()
+                if published:
+                    self._take_place(draft)
         finally:
             draft.delete()
         self.state.delete()
-        return True
+        return published
 
     def _beside(self) -> Folder:
         return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
@@ -155,6 +156,7 @@ def claim(root: Folder, name: str, patience: float = CLAIM_SECONDS) -> Iterator[
     while not root.create(name):
         if time.monotonic() - begun > patience:
             root.delete(name)
+            begun = time.monotonic()
         time.sleep(0.2)
     try:
         yield
@@ -205,7 +207,13 @@ def load_model(folder: Folder) -> StoredModel:
     """
     run = folder
     if folder.exists(LATEST):
-        run = folder.child(folder.read_text(LATEST).strip())
+        run_id = folder.read_bytes(LATEST)[:300].decode("utf-8", errors="replace").strip()
+        if not RUN_ID.fullmatch(run_id):  # it must not lead elsewhere
+            raise InputError(
+                f"{folder.path + '/' + LATEST!r} holds {run_id!r}, which is no run_id: write the "
+                "run_id of a run beside it"
+            )
+        run = folder.child(run_id)
     if not run.exists(MANIFEST):
         raise ConfigurationError(
             f"{folder.path!r} is neither a whole run (no {MANIFEST}) nor an output root (no "

@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -79,7 +80,11 @@ class State:
         self._folder = folder
         self._run_id = run_id
         self._say = say
-        self._begun = Begun.read(folder.read_text(_BEGUN)) if folder.exists(_BEGUN) else None
+        self._begun: Begun | None = None
+        # another job that publishes this very run may remove its state at any moment
+        with suppress(Exception):
+            if folder.exists(_BEGUN):
+                self._begun = Begun.read(folder.read_text(_BEGUN))
         self._unwritten: Begun | None = None
         self._known: dict[int, _Pass] = {}
         self._fresh: list[_Pass] = []
@@ -135,11 +140,11 @@ class State:
 
     def _recall(self) -> None:
         """Read the passes that are there; a damaged file and what follows it do not count."""
-        for info in self._folder.files():
-            if not info.path.endswith(".passes"):
-                continue
-            for kept in _Pass.read_all(self._folder.read_bytes(info.path)):
-                self._known[kept.number] = kept
+        with suppress(Exception):  # as above: what cannot be read is measured again
+            for info in self._folder.files():
+                if info.path.endswith(".passes"):
+                    passes = _Pass.read_all(self._folder.read_bytes(info.path))
+                    self._known |= {kept.number: kept for kept in passes}
         n_known = next(i for i in range(len(self._known) + 1) if i not in self._known)
         if n_known:
             self._say(f"run {self._run_id} goes on after pass {n_known} of an earlier attempt")

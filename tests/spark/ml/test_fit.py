@@ -152,7 +152,7 @@ def test_more_components_than_distinct_rows_are_refused(frame: Any, quick: Any) 
 
 
 def test_clusters_of_equal_rows_are_no_clusters(frame: Any, quick: Any) -> None:
-    X = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, 7.0]] * 10)
+    X = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, 7.0]] * 20)
     with pytest.raises(FitError, match="degenerate"):
         quick(k=3).fit(frame(X))
 

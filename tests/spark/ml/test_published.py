@@ -164,3 +164,40 @@ def test_the_gaussians_as_a_table_are_those_of_spark(frame: Any) -> None:
     for row, gaussian in zip(rows, model.gaussians, strict=True):
         assert row.mean.asML() == gaussian.mean
         assert row.cov.asML() == gaussian.cov
+
+
+# pyspark.ml.clustering.GaussianMixture's docstring
+SIX = [[-0.1, -0.05], [-0.01, -0.1], [0.9, 0.8], [0.75, 0.935], [-0.83, -0.68], [-0.91, -0.76]]
+# data/mllib/sample_kmeans_data.txt, of examples/src/main/python/ml/gaussian_mixture_example.py
+KMEANS_DATA = [[x] * 3 for x in (0.0, 0.1, 0.2, 9.0, 9.1, 9.2)]
+
+
+def test_the_example_in_pysparks_docstring_finds_its_three_pairs_and_warns(frame: Any) -> None:
+    df = frame(SIX).coalesce(1)
+    with pytest.warns(UserWarning, match="too few to tell 3 clusters"):
+        model = GaussianMixture(k=3, tol=0.0001, seed=10, maxIter=30).fit(df)
+    assert (len(model.weights), model.summary.k) == (3, 3)
+    np.testing.assert_allclose(model.weights, [1 / 3] * 3, atol=1e-6)
+    assert model.summary.clusterSizes == [2, 2, 2]
+    found = [row.prediction for row in model.transform(df).collect()]
+    assert [found[0], found[2], found[4]] == [found[1], found[3], found[5]]
+    assert len({found[0], found[2], found[4]}) == 3
+    assert np.isfinite(model.summary.logLikelihood)
+
+
+def test_pysparks_example_program_finds_its_two_triples_and_warns(frame: Any) -> None:
+    df = frame(KMEANS_DATA)
+    with pytest.warns(UserWarning, match="too few to tell 2 clusters"):
+        model = GaussianMixture().setK(2).setSeed(538009335).fit(df)
+    means = sorted(float(g.mean[0]) for g in model.gaussians)
+    np.testing.assert_allclose(means, [0.1, 9.1], atol=1e-6)
+    assert model.summary.clusterSizes == [3, 3]
+
+
+def test_six_weighted_rows_under_two_components_give_two(frame: Any) -> None:
+    """The rows of pyspark's own tests of weightCol."""
+    df = frame(SIX, w=[1.0, 2.0, 3.0, 1.0, 1.0, 1.0])
+    with pytest.warns(UserWarning, match="too few to tell 2 clusters"):
+        model = GaussianMixture(k=2, maxIter=2, weightCol="w", seed=1).fit(df)
+    assert len(model.weights) == 2
+    assert sum(model.weights) == pytest.approx(1)

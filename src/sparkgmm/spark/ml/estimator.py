@@ -182,6 +182,12 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         """Return the model with its summary, or raise why there is none."""
         if not isinstance(outcome, Candidate):
             raise outcome
+        if outcome.degenerate:
+            warnings.warn(
+                f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to tell "
+                f"{self.getK()} clusters; give more, or lower k",
+                stacklevel=4,
+            )
         if outcome.n_dropped:
             warnings.warn(
                 f"{outcome.n_dropped} of {self.getK()} components found no rows of their own and "

@@ -10,12 +10,16 @@ from typing import TypeVar
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.fit import check, fit
+from sparkgmm.core.repair import rows_needed
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.ml.columns import find_features, judge
 from sparkgmm.spark.rows import Blocks
+
+# With fewer rows than this, for each component and each row that it needs, one is on its own.
+_ROWS_TO_TELL = 5
 
 T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
@@ -97,15 +101,41 @@ def _fit_joint(
             outcomes |= {(k, kind): error for kind in search.covariance_type}
     if not possible:
         return outcomes
+    kinds = [(k, kind) for k in possible for kind in search.covariance_type]
     try:
         candidates = fit(rows, replace(search, k=tuple(possible)), names).candidates
+        for candidate in candidates:
+            k = candidate.k + candidate.n_dropped
+            outcomes[k, candidate.covariance_type] = _sound(candidate, k)
     except Exception as error:
-        kinds = ((k, kind) for k in possible for kind in search.covariance_type)
-        return outcomes | dict.fromkeys(kinds, error)
-    for candidate in candidates:
-        k = candidate.k + candidate.n_dropped
-        outcomes[k, candidate.covariance_type] = _sound(candidate, k)
+        outcomes |= dict.fromkeys(kinds, error)
+    for k, kind in kinds:
+        if _is_poor(outcomes[k, kind]) and _too_few_rows(rows, k, kind):
+            outcomes[k, kind] = _fit_anyway(rows, search, names, k, kind)
     return outcomes
+
+
+def _is_poor(outcome: Outcome) -> bool:
+    return isinstance(outcome, FitError) or (
+        isinstance(outcome, Candidate) and outcome.n_dropped > 0
+    )
+
+
+def _too_few_rows(rows: Rows, k: int, covariance_type: str) -> bool:
+    """Tell whether there are not enough rows to know a cluster from a few rows near each other."""
+    needed = rows_needed(covariance_type, len(rows.profile.mean))
+    return rows.profile.n_rows < _ROWS_TO_TELL * k * needed
+
+
+def _fit_anyway(
+    rows: Rows, search: Search, names: tuple[str, ...], k: int, covariance_type: str
+) -> Outcome:
+    """Fit all k components to a handful of rows, as examples do and as Spark's own would."""
+    single = replace(search, k=(k,), covariance_type=(covariance_type,), lenient=True)
+    try:
+        return fit(rows, single, names).chosen
+    except FitError as error:
+        return error
 
 
 def _sound(candidate: Candidate, k: int) -> Outcome:
