@@ -7,18 +7,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
 pip=("$python" -m pip --disable-pip-version-check -q)
-export PIP_NO_COMPILE=1
 version=$("$python" -c 'from sparkgmm.version import __version__; print(__version__)')
 draft=$(mktemp -d)
 trap 'rm -rf "$draft"' EXIT
 mkdir -p dist
+rm -rf build/lib build/bdist.*  # what an earlier build left would go into the wheel
 
 "${pip[@]}" wheel --no-deps --no-build-isolation --wheel-dir "$draft" .
 wheel=$(basename "$draft"/sparkgmm-*.whl)
 
-"${pip[@]}" install --target "$draft/environment/lib" --require-hashes --no-deps -r requirements-run.lock
-"${pip[@]}" install --target "$draft/environment/lib" --no-deps "$draft/$wheel"
-rm -rf "$draft/environment/lib/bin"
+"${pip[@]}" install --no-compile --target "$draft/environment/lib" --require-hashes --no-deps -r requirements-run.lock
+"${pip[@]}" install --no-compile --target "$draft/environment/lib" --no-deps "$draft/$wheel"
+rm -rf "$draft/environment/lib/bin" "$draft/environment/lib/pyarrow/include"
+find "$draft/environment/lib" -name tests -type d -prune -exec rm -rf {} +
 mkdir -p "$draft/environment/bin"
 minor=$("$python" -c 'import sys; print("{}.{}".format(*sys.version_info))')
 sed "s/@MINOR@/$minor/" scripts/environment-python > "$draft/environment/bin/python"

@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import model
 from machine import describe, matmul_gflops
+from passes import SHAPES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -217,8 +218,11 @@ def main() -> None:
     peak_one, peak_two = matmul_gflops(1), matmul_gflops(2)
     print(f"matrix products: {peak_one:.0f} and {peak_two:.0f} GFLOP/s", flush=True)
     program = build_armadillo()
+    order = list(SHAPES)
     two = part("passes-two", "passes.py", 2, "local[2]", data, "yes", program)
     one = part("passes-one", "passes.py", 1, "local[1]", data, "no", "")
+    for rows in (two, one):
+        rows.sort(key=lambda row: order.index((row["d"], row["k"])))
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)

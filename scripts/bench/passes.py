@@ -6,6 +6,7 @@ runs of more and of one iteration, so that their reading and starting do not cou
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -131,9 +132,12 @@ def armadillo(X: np.ndarray[Any, Any], k: int, program: str | None) -> float | N
 
 
 def main(master: str, root: str, peers: str, program: str, out: str) -> None:
-    """Measure all shapes under one master; `peers` is yes or no."""
-    results: list[dict[str, Any]] = []
+    """Measure all shapes under one master that `out` does not have yet; `peers` is yes or no."""
+    results: list[dict[str, Any]] = json.loads(Path(out).read_text()) if Path(out).exists() else []
+    done = {(row["d"], row["k"]) for row in results}
     for (d, k), n in SHAPES.items():
+        if (d, k) in done:
+            continue
         folder = recipe(d, k, n).write(Path(root))
         spark = start_session("benchmark")
         row: dict[str, Any] = {"d": d, "k": k, "n": n, "master": master}

@@ -83,8 +83,8 @@ VALUES: dict[str, Any] = {
     "model.init=guess": "model.init",
     "model.engine=spark": "model.engine",
     "model.enigne=em": "did you mean model.engine",
-    "modle.k=2": "did you mean model.k",
-    "input.path=": "input.path",
+    "modle.k=2": "did you mean model",
+    "input.path=": "path is missing",
     "input.path=[]": "input.path",
     "input.path=3": "input.path",
     "input.features=[]": "input.features",
@@ -137,6 +137,16 @@ def test_a_value_that_cannot_be_is_told_by_its_path(tmp_path: Path, override: st
     with pytest.raises(ConfigurationError) as told:
         load_config(str(path), [override], FitConfig)
     assert VALUES[override] in str(told.value)
+
+
+def test_a_bomb_is_told_in_few_words_wherever_it_is_put(tmp_path: Path) -> None:
+    """Ten thousand million values by ten anchors must not be counted, copied or shown."""
+    path = tmp_path / "config.yaml"
+    for place in ("options: {a: *j}", "features: *j", "weight: *j", "where: *j", "*j : x"):
+        path.write_text(BOMB.replace("path: *j", f"path: x, {place}"))
+        with pytest.raises(ConfigurationError) as told:
+            load_config(str(path))
+        assert len(str(told.value)) < 3000
 
 
 @pytest.mark.parametrize("path", ["/", "/etc/no/such/file", "\0", "", "x" * 5000])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "seed": 0,
             "warm_start": None,
         },
-        "output": {"path": "runs", "run_id": None, "report": True},
+        "output": {"path": "runs", "run_id": None, "report": True, "keep_runs": None},
     }
 
 
@@ -246,9 +248,8 @@ def test_an_unknown_key_is_named_with_the_nearest_valid_key(
 
 def test_an_unknown_key_without_a_neighbour_gets_the_valid_keys(load: Load) -> None:
     message = refused(load, MINIMAL, "output.zzz=1")
-    assert "unknown key output.zzz: valid keys are output.path, output.run_id, output.report" in (
-        message
-    )
+    keys = ", ".join(f"output.{key}" for key in ("path", "run_id", "report", "keep_runs"))
+    assert f"unknown key output.zzz: valid keys are {keys}" in message
 
 
 @pytest.mark.parametrize(
@@ -381,3 +382,21 @@ def test_the_digest_tells_what_is_fitted_and_not_where_it_goes(load: Load) -> No
 @pytest.mark.parametrize("override", ["input.path=''", "input.path=[' ']", "output.path=''"])
 def test_an_empty_path_is_refused_before_anything_is_listed(load: Load, override: str) -> None:
     assert "it is empty: give a path" in refused(load, MINIMAL, override)
+
+
+def test_a_run_id_may_hold_the_day_and_the_time_of_the_start(
+    load: Callable[..., FitConfig],
+) -> None:
+    before = datetime.now(UTC)
+    config = load(MINIMAL, "output.run_id=nightly-{date}")
+    assert config.output.run_id in {f"nightly-{t:%Y-%m-%d}" for t in (before, datetime.now(UTC))}
+    assert config.resolved()["output"]["run_id"] == config.output.run_id
+    assert re.fullmatch(r"\d{8}T\d{6}Z", str(load(MINIMAL, "output.run_id='{time}'").output.run_id))
+    with pytest.raises(ConfigurationError, match=r"\{date\} and \{time\}"):
+        load(MINIMAL, "output.run_id=a-{day}")
+
+
+def test_a_number_of_runs_to_keep_is_at_least_one(load: Callable[..., FitConfig]) -> None:
+    assert load(MINIMAL, "output.keep_runs=30").output.keep_runs == 30
+    with pytest.raises(ConfigurationError, match=r"output\.keep_runs is 0"):
+        load(MINIMAL, "output.keep_runs=0")

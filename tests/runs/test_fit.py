@@ -582,3 +582,15 @@ def test_the_model_keeps_the_vector_column_that_its_features_came_in(
     pq.write_table(pa.table({"v": faithful.tolist()}), tmp_path / "v.parquet")
     run = fit(input={"path": str(tmp_path / "v.parquet"), "features": "v"})
     assert run.json("model.json")["vector"] == "v"
+
+
+def test_json_lines_tell_each_pass_with_its_figures(
+    spark: SparkSession, configured: Callable[..., FitConfig], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_fit(spark, configured(), Terminal(as_json=True), overwrite=False)
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert all({"time", "message"} <= line.keys() for line in lines)
+    passes = [line for line in lines if "pass" in line]
+    assert [line["pass"] for line in passes][:2] == [1, 2]
+    heights = [line["mean_log_likelihood"] for line in passes]
+    assert heights[-1] == pytest.approx(-1130.26396 / 272, abs=1e-6)

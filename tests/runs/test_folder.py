@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,11 @@ from sparkgmm.mixture import Mixture
 from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
+    claim,
     components_parquet,
     load_mixture,
     load_model,
+    retain,
     to_json,
 )
 from sparkgmm.spark.storage import Folder
@@ -123,6 +128,83 @@ def test_publishing_again_replaces_all_of_the_old_run(published: Folder) -> None
     RunFolder(published, "before").publish({"model.json": b"2"}, None, {})
     found = [info.path for info in published.child("before").files()]
     assert found == ["manifest.json", "model.json"]
+
+
+def test_a_run_that_another_job_published_meanwhile_is_left_alone(published: Folder) -> None:
+    before = published.read_bytes("before/manifest.json")
+    run = RunFolder(published, "before")
+    run.state.write("begun.json", b"{}")
+    assert not run.publish({"model.json": b"2"}, None, {}, overwrite=False)
+    assert published.read_bytes("before/manifest.json") == before
+    assert not run.state.exists()
+    assert [info.path for info in published.files()] == [
+        "LATEST",
+        *(f"before/{name}" for name in sorted([*FILES, "manifest.json"])),
+    ]
+
+
+@pytest.mark.parametrize("failing", ["metrics.json", "manifest.json", "LATEST"])
+def test_an_old_run_comes_back_when_the_new_one_cannot_take_its_place(
+    published: Folder, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """The failure comes in the middle of the moves, when the old run is out of the way."""
+    before = {info.path: published.read_bytes(info.path) for info in published.files()}
+    replace, move = Folder.replace, Folder.move_files
+
+    def broken_replace(folder: Folder, name: str, content: bytes) -> None:
+        if name == failing:
+            raise OSError("the disk is full")
+        replace(folder, name, content)
+
+    def broken_move(folder: Folder, target: Folder, last: str = "") -> None:
+        if failing != "LATEST":
+            target.write("model.json", b"half of it")
+            raise OSError("the disk is full")
+        move(folder, target, last)
+
+    monkeypatch.setattr(Folder, "replace", broken_replace)
+    monkeypatch.setattr(Folder, "move_files", broken_move)
+    with pytest.raises(OSError, match="full"):
+        RunFolder(published, "before").publish({"model.json": b"2"}, None, {}, overwrite=True)
+    assert {info.path: published.read_bytes(info.path) for info in published.files()} == before
+
+
+def test_a_claim_is_held_by_one_at_a_time(root: Folder) -> None:
+    inside, most = 0, 0
+
+    def publish(_: int) -> None:
+        nonlocal inside, most
+        with claim(root, ".a.publishing"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.05)
+            inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(publish, range(4)))
+    assert most == 1
+    assert not root.exists(".a.publishing")
+
+
+def test_a_claim_that_a_dead_process_left_is_taken_over(root: Folder) -> None:
+    assert root.create(".a.publishing")
+    begun = time.monotonic()
+    with claim(root, ".a.publishing", patience=0.5):
+        assert time.monotonic() - begun >= 0.5
+    assert not root.exists(".a.publishing")
+
+
+def test_the_oldest_whole_runs_go_and_nothing_else(root: Folder, tmp_path: Path) -> None:
+    for age, name in enumerate("dcba"):
+        RunFolder(root, name).publish(FILES, None, {})
+        os.utime(tmp_path / "runs" / name / "manifest.json", (age, age))
+    (tmp_path / "runs" / "LATEST").write_text("d\n")  # someone went back to it
+    root.write("unfinished/state/begun.json", b"{}")
+    root.write("notes.txt", b"mine")
+    assert retain(root, 2) == ["c"]
+    left = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert left == ["LATEST", "a", "b", "d", "notes.txt", "unfinished"]
+    assert retain(root, 5) == []
 
 
 def test_a_model_is_read_from_a_run_and_from_the_root(published: Folder) -> None:

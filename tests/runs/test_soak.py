@@ -52,7 +52,7 @@ def held(spark: SparkSession) -> dict[str, float]:
     runtime = context._jvm.java.lang.Runtime.getRuntime()
     status = Path("/proc/self/status").read_text()
     [resident] = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-    local = Path(spark.conf.get("spark.local.dir") or "/nowhere")
+    local = Path(context.getConf().get("spark.local.dir"))
     blocks = context._jvm.org.apache.spark.SparkEnv.get().blockManager().blockInfoManager()
     return {
         "python": int(resident) / 1024,

@@ -220,23 +220,22 @@ class WhitenedKernel:
     def __call__(self, block: Block) -> list[Sums]:
         """Return the statistics of one block, about the origins."""
         k, d = self.origins.shape
-        bands = _bands(d)
+        bands = self._bands()
         S = np.zeros((k, 1 + d, 1 + d))
         log_likelihood = 0.0
         step = _even_step(block.n_rows, _WHITENED_ROWS)
-        buffers = [(np.empty(height * step), height) for height in (1 + d, 1 + d, d, k)]
+        heights = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
+        buffers = [(np.empty(height * step), height) for height in heights]
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            X, Z, Y, R = (_shaped(buffer, height, rows) for buffer, height in buffers)
+            X, Z, R, Y = (_shaped(buffer, height, rows) for buffer, height in buffers)
             X[0] = 1.0
             _standardise(block, rows, self.frame, X[1:])
-            for j in range(k):
-                X_j = self._about_origin(j, X, out=Z)
-                for low, high in bands:
-                    V = self.whiteners[j, low:high, : 1 + high]
-                    np.matmul(V, X_j[: 1 + high], out=Y[low:high])
-                np.multiply(Y, Y, out=Y)
-                R[j] = self.log_norms[j] - 0.5 * Y.sum(axis=0)
+            R[:] = self.log_norms[:, None]
+            for group in self._groups():
+                X_g = self._about_origin(group.start, X, out=Z)
+                for V in bands:
+                    _subtract_squares(V[group], X_g, R[group], Y)
             log_likelihood += _softmax(R, None if block.weights is None else block.weights[rows])
             np.sqrt(R, out=R)
             for j in range(k):
@@ -246,6 +245,23 @@ class WhitenedKernel:
         moments = np.concatenate([S[:, 0], S[:, 1 + order[0], 1 + order[1]]], axis=1)
         return [Sums(moments, log_likelihood)]
 
+    def _bands(self) -> list[Array]:
+        """Cut the triangular factors into bands of rows that leave out most of their zeros.
+
+        Each is (k, rows, columns): one product serves the same band of all components.
+        """
+        d = self.origins.shape[1]
+        edges = np.linspace(0, d, min(8, max(1, d // 25)) + 1).astype(int).tolist()
+        return [
+            np.ascontiguousarray(self.whiteners[:, low:high, : 1 + high])
+            for low, high in pairwise(edges)
+        ]
+
+    def _groups(self) -> list[slice]:
+        """Return the components that share an origin."""
+        k = len(self.origins)
+        return [slice(j, j + 1) for j in range(k)] if self.centred else [slice(0, k)]
+
     def _about_origin(self, j: int, X: Array, out: Array) -> Array:
         if not self.centred:
             return X
@@ -254,10 +270,13 @@ class WhitenedKernel:
         return out
 
 
-def _bands(d: int) -> list[tuple[int, int]]:
-    """Cut the rows of a triangular factor into bands that leave out most of its zeros."""
-    edges = np.linspace(0, d, min(8, max(1, d // 25)) + 1).astype(int).tolist()
-    return list(pairwise(edges))
+def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
+    """Take half the squared lengths of V_j X, (k, n), from R; V is (k, rows, columns)."""
+    k, height, width = V.shape
+    n = X.shape[1]
+    Y = buffer.ravel()[: k * height * n].reshape(k, height, n)
+    np.matmul(V.reshape(k * height, width), X[:width], out=Y.reshape(k * height, n))
+    R -= 0.5 * np.einsum("khn,khn->kn", Y, Y)
 
 
 Kernel = NaturalKernel | WhitenedKernel

@@ -21,6 +21,8 @@ from sparkgmm.version import __version__
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from sparkgmm.runs.terminal import Terminal
+
 Plan = Callable[["SparkSession", Any], str]
 Run = Callable[["SparkSession", Any, argparse.Namespace], None]
 
@@ -62,6 +64,12 @@ def _parser(job: _Job) -> _Parser:
     parser.add_argument(
         "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
     )
+    parser.add_argument(
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="how progress is told on standard error: json is a line an event, for log shippers",
+    )
     parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
     return parser
 
@@ -84,32 +92,35 @@ def compare_main(argv: Sequence[str] | None = None) -> int:
     return _main(_Job("compare", text, CompareConfig, _compare_steps), argv)
 
 
-def _fit_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.fit import plan, run_fit
+def _terminal(options: argparse.Namespace) -> Terminal:
     from sparkgmm.runs.terminal import Terminal
 
+    return Terminal(as_json=options.log_format == "json")
+
+
+def _fit_steps() -> tuple[Plan, Run]:
+    from sparkgmm.runs.fit import plan, run_fit
+
     def run(spark: SparkSession, config: FitConfig, options: argparse.Namespace) -> None:
-        run_fit(spark, config, Terminal(), options.overwrite)
+        run_fit(spark, config, _terminal(options), options.overwrite)
 
     return plan, run
 
 
 def _score_steps() -> tuple[Plan, Run]:
     from sparkgmm.runs.score import plan_score, run_score
-    from sparkgmm.runs.terminal import Terminal
 
     def run(spark: SparkSession, config: ScoreConfig, options: argparse.Namespace) -> None:
-        run_score(spark, config, Terminal())
+        run_score(spark, config, _terminal(options))
 
     return plan_score, run
 
 
 def _compare_steps() -> tuple[Plan, Run]:
     from sparkgmm.runs.compare import plan_compare, run_compare
-    from sparkgmm.runs.terminal import Terminal
 
     def run(spark: SparkSession, config: CompareConfig, options: argparse.Namespace) -> None:
-        run_compare(spark, config, Terminal())
+        run_compare(spark, config, _terminal(options))
 
     return plan_compare, run
 

@@ -6,7 +6,9 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, overload
 
@@ -30,7 +32,16 @@ from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
+# What a run_id may hold for the moment in which the job starts.
+_TIMES = {"{date}": "%Y-%m-%d", "{time}": "%Y%m%dT%H%M%SZ"}
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
+
+
+# So many problems are told at once, with the values met cut short: a few lines of YAML can hold
+# ten thousand million values by their anchors.
+_MANY_PROBLEMS = 10
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 300, 80
 
 
 def _number(value: object) -> object:
@@ -89,7 +100,7 @@ class _Source(_Section):
     def _options_scalar(cls, value: dict[str, Any]) -> dict[str, Any]:
         for key, option in value.items():
             if isinstance(option, dict | list):
-                raise ValueError(f"option {key!r} holds {option!r}: give one value")
+                raise ValueError(f"option {key!r} holds {_SHORT.repr(option)}: give one value")
         return value
 
     @model_validator(mode="after")
@@ -163,12 +174,21 @@ class OutputConfig(_Section):
     path: Location
     run_id: StrictStr | None = None
     report: StrictBool = True
+    keep_runs: Count | None = None
 
     @field_validator("run_id")
     @classmethod
     def _safe(cls, value: str | None) -> str | None:
-        if value is not None and (not RUN_ID.fullmatch(value) or value == "LATEST"):
-            raise ValueError("use letters, digits and . _ = - only, a letter or digit first")
+        if value is None:
+            return None
+        now = datetime.now(UTC)
+        for placeholder, shape in _TIMES.items():
+            value = value.replace(placeholder, now.strftime(shape))
+        if not RUN_ID.fullmatch(value) or value == "LATEST":
+            raise ValueError(
+                "use letters, digits and . _ = - only, a letter or digit first; {date} and {time} "
+                "stand for those of the start, in UTC"
+            )
         return value
 
 
@@ -320,8 +340,12 @@ def load_config(path: str, overrides: Sequence[str] = (), schema: type[_Job] = F
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(detail, schema) for detail in error.errors(include_url=False)]
-        raise ConfigurationError("; ".join(dict.fromkeys(problems))) from None
+        details = error.errors(include_url=False)
+        problems = list(dict.fromkeys(_problem(d, schema) for d in details[:_MANY_PROBLEMS]))
+        more = len(details) - _MANY_PROBLEMS
+        raise ConfigurationError(
+            "; ".join([*problems, *([f"and {more} more"] if more > 0 else [])])
+        ) from None
 
 
 def _parse(text: str, origin: str) -> Any:
@@ -368,7 +392,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     message = message[:1].lower() + message[1:]
     if isinstance(detail["input"], dict):
         return f"{path}: {message}"
-    return f"{path} is {detail['input']!r}: {message}"
+    return f"{path} is {_SHORT.repr(detail['input'])}: {message}"
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import Fit, check, fit
-from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Winner, choose
@@ -22,7 +24,7 @@ from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ModelConfig
-from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, to_json
+from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, retain, to_json
 from sparkgmm.runs.record import (
     Stopwatch,
     manifest_of,
@@ -37,7 +39,7 @@ from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.quarantine import describe_invalid, rejected
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, find_features, read
-from sparkgmm.spark.storage import Folder, input_files
+from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.trouble import unwritable
 
 
@@ -72,6 +74,19 @@ def plan(spark: SparkSession, config: FitConfig) -> str:
     return "\n".join([*plan_input(spark, config), f"writes   {config.output.path}/{run_id}"])
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """What was read and what was found."""
+
+    df: DataFrame
+    features: Features
+    files: Sequence[FileInfo]
+    read: Read
+    dropped: Sequence[str]
+    rows: Rows
+    fit: Fit
+
+
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
     """Do the job; a run that was begun and not finished goes on after its last pass.
 
@@ -88,11 +103,51 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         terminal.say(_left_alone(run, config))
         return
     root.check_writable()
-    state = State(run.state, run_id, terminal.say)
+    watch = Stopwatch.start()
+    fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
+    chosen = fitted.fit.chosen
+    membership = Membership(chosen.mixture, Sample.of(fitted.rows))
+    manifest = manifest_of(spark, config, run_id, started, fitted.files)
+    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
+    pages = _report(config, fitted, membership, metrics, manifest, terminal)
+    watch.lap("report")
+    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
+    written = {
+        "components/part-00000.snappy.parquet": components_parquet(chosen.mixture),
+        "model.json": to_json(model_of(chosen, fitted.features, membership)).encode(),
+        "metrics.json": to_json(metrics).encode(),
+        **pages,
+    }
+    quarantined = config.input.invalid_rows == "quarantine"
+    invalid = rejected(fitted.df, fitted.features) if quarantined else None
+    try:
+        published = run.publish(written, invalid, manifest, overwrite)
+    except Exception as error:
+        raise unwritable(error, config.output.path) or error from error
+    if published:
+        if config.output.keep_runs is not None:
+            for old in retain(root, config.output.keep_runs):
+                terminal.say(
+                    f"run {old} is older than the {config.output.keep_runs} to be kept: deleted"
+                )
+        terminal.result(summary(fitted.fit, config.model.criterion, run.path, bool(pages)))
+    else:
+        terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
+
+
+def _read_and_fit(
+    spark: SparkSession,
+    config: FitConfig,
+    run: RunFolder,
+    terminal: Terminal,
+    watch: Stopwatch,
+    overwrite: bool,
+) -> _Fitted:
+    """Read the rows, take up the passes of an earlier attempt, and fit."""
+    state = State(run.state, run.run_id, terminal.say)
     if not overwrite:
         state.check_configuration(config.deciding())
     start = _warm_start(spark, config)
-    watch = Stopwatch.start()
     df, features = open_input(spark, config)
     files = input_files(spark, df.inputFiles())
     with ExitStack() as held:
@@ -100,9 +155,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
             blocks = held.enter_context(Blocks(df, features, config.input.path))
         judge(blocks.read, features, config.input.invalid_rows)
         blocks, features, dropped = without_constants(df, blocks, features, config.input, held)
-        found = blocks.read
         seconds = watch.lap("read")
-        terminal.say(_what_was_read(found, blocks, features, dropped, seconds))
+        terminal.say(_what_was_read(blocks, features, dropped, seconds))
         begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile)
         state.begin(begun, config.input.path, anew=overwrite)
         rows = KeptRows(blocks.rows(config.model.seed), state)
@@ -111,27 +165,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         except SparkGmmError:
             run.discard()  # it would end there again
             raise
-    watch.lap("fit")
-    membership = Membership(result.chosen.mixture, Sample.of(rows))
-    quarantine = rejected(df, features) if config.input.invalid_rows == "quarantine" else None
-    metrics = metrics_of(result, found, dropped, watch)
-    manifest = manifest_of(spark, config, run_id, started, files)
-    pages = _report(config, result, rows.profile, membership, metrics, manifest, terminal)
-    watch.lap("report")
-    written = {
-        "components/part-00000.snappy.parquet": components_parquet(result.chosen.mixture),
-        "model.json": to_json(model_of(result.chosen, features, membership)).encode(),
-        "metrics.json": to_json(metrics_of(result, found, dropped, watch)).encode(),
-        **pages,
-    }
-    try:
-        published = run.publish(written, quarantine, manifest, overwrite)
-    except Exception as error:
-        raise unwritable(error, config.output.path) or error from error
-    if published:
-        terminal.result(summary(result, config.model.criterion, run.path, bool(pages)))
-    else:
-        terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
+        watch.lap("fit")
+        return _Fitted(df, features, files, blocks.read, dropped, rows, result)
 
 
 def _left_alone(run: RunFolder, config: FitConfig) -> str:
@@ -196,8 +231,9 @@ def without_constants(
 
 
 def _what_was_read(
-    found: Read, blocks: Blocks, features: Features, dropped: list[str], seconds: float
+    blocks: Blocks, features: Features, dropped: Sequence[str], seconds: float
 ) -> str:
+    found = blocks.read
     parts = [
         f"read {found.counts.read:,} rows of {len(features.names)} features in {seconds:.1f} s "
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
@@ -228,8 +264,7 @@ _drawing = threading.Lock()
 
 def _report(
     config: FitConfig,
-    result: Fit,
-    profile: Profile,
+    fitted: _Fitted,
     membership: Membership,
     metrics: dict[str, Any],
     manifest: dict[str, Any],
@@ -242,7 +277,8 @@ def _report(
     from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
 
     try:
-        shown = Run(result.chosen, result.candidates, profile, membership, metrics, manifest)
+        found, profile = fitted.fit, fitted.rows.profile
+        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest)
         with _drawing:
             return report(shown)
     except Exception as error:

@@ -145,6 +145,21 @@ class RunFolder:
                 self._folder.delete(info.path)
 
 
+def retain(root: Folder, keep: int) -> list[str]:
+    """Delete the oldest whole runs but `keep`, and return their run_ids.
+
+    The run that LATEST names stays, whatever its age.
+    """
+    latest = root.read_text(LATEST).strip() if root.exists(LATEST) else None
+    whole = [name for name in root.folders() if root.exists(f"{name}/{MANIFEST}")]
+    whole.sort(key=lambda name: root.modified(f"{name}/{MANIFEST}"), reverse=True)
+    leaving = [name for name in whole[keep:] if name != latest]
+    for name in leaving:
+        root.delete(f"{name}/{MANIFEST}")  # from here on the run does not exist
+        root.delete(name)
+    return leaving
+
+
 @contextlib.contextmanager
 def claim(root: Folder, name: str, patience: float = CLAIM_SECONDS) -> Iterator[None]:
     """Hold a file that one process at a time can make, and wait while another holds it.

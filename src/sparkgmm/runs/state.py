@@ -23,6 +23,7 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.folder import to_json
+from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.trouble import first_line
 
@@ -58,7 +59,7 @@ class Begun:
         profile: Profile,
     ) -> Begun:
         """Describe a run that has read its rows."""
-        listed = [[info.path, info.n_bytes, info.modified] for info in files]
+        listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
         return cls(configuration, versions, listed, _digest(np.array(profile.pack())))
 
     @classmethod

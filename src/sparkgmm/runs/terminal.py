@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.masking import masked
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,6 +27,9 @@ _LINE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 # A wide mixture is shown by its first features.
 _COLUMNS = 6
+
+# What a pass tells, in the order of its arguments.
+_PASS_FIGURES = ("pass", "candidates", "mean_log_likelihood", "distance")
 
 TasksDone = Callable[[], tuple[int, int]]
 """Return how many of a job's tasks are done, and of how many."""
@@ -41,23 +48,28 @@ def tasks_done(spark: SparkSession) -> TasksDone:
 
 
 class Terminal:
-    """Speaks on standard error; results go to standard output."""
+    """Speaks on standard error, as lines for people or as JSON; results go to standard output."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_json: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._live = self._console.is_terminal
+        self._as_json = as_json
+        self._live = self._console.is_terminal and not as_json
 
-    def say(self, text: str) -> None:
-        """Say one line."""
-        if self._live:
-            self._console.print(text, markup=False)
+    def say(self, text: str, **figures: float) -> None:
+        """Say one line; the figures in it go along where lines are JSON."""
+        if self._as_json:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = {"time": now, "message": masked(text), **figures}
+            print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+        elif self._live:
+            self._console.print(masked(text), markup=False)
         else:
             stamp = time.strftime("%H:%M:%S")
-            print(f"{stamp} {text}", file=sys.stderr, flush=True)
+            print(f"{stamp} {masked(text)}", file=sys.stderr, flush=True)
 
     def result(self, text: str) -> None:
         """Print what the job was run for."""
-        print(text, flush=True)
+        print(masked(text), flush=True)
 
     @contextmanager
     def reading(self, done: TasksDone, doing: str = "reading") -> Iterator[None]:
@@ -101,9 +113,14 @@ class Terminal:
 
             def line(*state: float) -> None:
                 now = time.monotonic()
-                if state[1] == 0 or now - last_line[0] > _LINE_SECONDS:
+                if state[1] == 0 or now - last_line[0] > _LINE_SECONDS or self._as_json:
                     last_line[0] = now
-                    self.say("EM " + describe(*state))  # type: ignore[arg-type]
+                    figures = {
+                        name: value
+                        for name, value in zip(_PASS_FIGURES, state, strict=True)
+                        if math.isfinite(value)
+                    }
+                    self.say("EM " + describe(*state), **figures)  # type: ignore[arg-type]
 
             yield line
             return

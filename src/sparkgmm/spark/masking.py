@@ -12,7 +12,7 @@ _WORDS = (
 )
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 # s3a://key:secret@bucket, jdbc:postgresql://user:word@host
-_USER_INFO = re.compile(r"(\w://)[^/@\s'\"]+@")
+_USER_INFO = re.compile(r"(\w://)[^/@:\s'\"]*:[^/@\s'\"]*@")
 # ...?user=u&password=word, ;password=word
 _PARAMETER = re.compile(rf"([\w.\-]*(?:{_WORDS})[\w.\-]*=)[^&;\s'\",)]+", re.IGNORECASE)
 

@@ -177,6 +177,17 @@ class Folder:
         """Delete a file or folder with all below it, if it is there."""
         self._fs.delete(self._at(name), True)
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders here, sorted."""
+        if not self.exists():
+            return []
+        found = (status for status in self._fs.listStatus(self._base) if status.isDirectory())
+        return sorted(str(status.getPath().getName()) for status in found)
+
+    def modified(self, name: str) -> int:
+        """Return when a file was written last, in milliseconds."""
+        return int(self._fs.getFileStatus(self._at(name)).getModificationTime())
+
     def files(self, name: str = "", most: int | None = None) -> list[FileInfo]:
         """List all files below, or the first that are found, by paths relative to this folder."""
         if not self.exists(name):
