@@ -101,6 +101,7 @@ class Cluster:
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOCAL_DIRS": str(self.folder / f"{name}-local"),
             "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         }
         address = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0"]
         with (self.folder / f"{name}.log").open("wb") as log:

@@ -6,7 +6,7 @@ common=(--universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 uv pip compile pyproject.toml --extra dev "${common[@]}" --output-file requirements.lock "$@"
 # What the executors' environment holds: Spark brings itself (make dist).
 uv pip compile pyproject.toml --constraint requirements.lock --no-emit-package pyspark --no-emit-package py4j "${common[@]}" --output-file requirements-run.lock
-# The oldest Spark that is supported, with a numpy of its time, for make test-min-spark.
-printf 'pyspark<3.6\nnumpy<2\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-min-spark.lock
+# The oldest Spark that is supported, with a numpy and a pyarrow of its time, for make test-min-spark.
+printf 'pyspark<3.6\nnumpy<2\npyarrow<18\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-min-spark.lock
 # What must be there before an sdist (pyspark) or the project itself can be built without fetching anything unpinned.
 echo 'setuptools' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-build.lock

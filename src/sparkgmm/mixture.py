@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,10 +109,14 @@ class Mixture:
                 f"covariance_type is {covariance_type!r}: use one of {', '.join(COVARIANCE_TYPES)}"
             )
         d = values[1].shape[1]
-        if features is not None and (isinstance(features, str) or not hasattr(features, "__len__")):
+        if features is not None and (
+            isinstance(features, str | Mapping) or not hasattr(features, "__len__")
+        ):
             raise InputError(f"features is {features!r}: give a list of {d} names")
         if features is not None and len(features) != d:
             raise InputError(f"features holds {len(features)} names for {d} columns of means")
+        if features is not None and len(set(map(str, features))) < d:
+            raise InputError(f"features is {list(features)}: a name stands twice, give each once")
         _check_structure(values[2], covariance_type)
         factors = _cholesky(values[2])
         with np.errstate(divide="ignore"):
@@ -301,12 +305,15 @@ class Mixture:
                 f"the model's format_version is {version!r}, this sparkgmm reads {FORMAT_VERSION}: "
                 "update sparkgmm or write the model again"
             )
+        features = model.get("features")
+        if isinstance(features, list) and not all(isinstance(name, str) for name in features):
+            raise InputError(f"the model's features is {features!r}: give names as text")
         return cls(
             model["weights"],
             model["means"],
             model["covariances"],
             model.get("covariance_type", "full"),
-            model.get("features"),
+            features,
         )
 
     def _score(self, X: ArrayLike, R: Array | None) -> Array:
@@ -500,8 +507,10 @@ def _checked(
         ("covariances", covariances, 3),
     ):
         try:
+            if np.asarray(value).dtype.kind in "SU":  # numpy would read numbers in it
+                raise TypeError("could not convert text")
             array = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{name} is not an array of numbers: {error}") from None
         if array.ndim != ndim or array.size == 0:
             raise InputError(f"{name} has shape {array.shape}: {ndim} dimension(s) are needed")
@@ -514,13 +523,28 @@ def _checked(
             f"weights {w.shape}, means {m.shape} and covariances {c.shape} do not fit together: "
             "give (k,), (k, d) and (k, d, d)"
         )
+    with np.errstate(over="ignore"):  # what overflows is told
+        return _shares(w), m, _symmetric(c)
+
+
+def _shares(w: Array) -> Array:
     if (w < 0).any() or abs(w.sum() - 1) > 1e-6:
         raise InputError(f"weights are {w.tolist()}, sum {w.sum():.9g}: give shares that sum to 1")
+    return w
+
+
+def _symmetric(c: Array) -> Array:
+    """Return covariances (k, d, d) that are symmetric to the last bit."""
     scale = np.sqrt(np.abs(np.einsum("kii->ki", c)))
     asymmetry = np.abs(c - c.transpose(0, 2, 1)) > 1e-8 * scale[:, :, None] * scale[:, None, :]
     if asymmetry.any():
         raise InputError(f"covariance {int(np.argwhere(asymmetry)[0, 0])} is not symmetric")
-    return w, m, 0.5 * (c + c.transpose(0, 2, 1))
+    symmetric = 0.5 * (c + c.transpose(0, 2, 1))
+    if not np.isfinite(symmetric).all():
+        raise InputError(
+            f"covariances hold {np.abs(c).max():.3g}, too large for float64: rescale the features"
+        )
+    return symmetric
 
 
 def _check_structure(covariances: Array, covariance_type: str) -> None:

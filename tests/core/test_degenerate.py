@@ -185,3 +185,13 @@ def test_three_hundred_dimensions_at_any_offset_are_told_apart(offset: float) ->
     X, labels = clusters(np.random.default_rng(5), 3, 300, 1500, 40.0)
     found = fit_array(X + offset, 3, n_init=2, covariance_type="diag")
     assert adjusted_rand_score(labels, found.mixture.predict(X + offset)) == 1.0
+
+
+def test_a_step_that_leaves_float64_is_not_taken():
+    """Spikes on whole numbers: acceleration would take a round component's variance to zero."""
+    rng = np.random.default_rng(1)
+    rng.standard_cauchy((300, 2)), rng.standard_normal((300, 2)), rng.integers(0, 2, (300, 2))
+    X = rng.integers(0, 3, (300, 2)).astype(float)
+    for k in (2, 3, 5):
+        with pytest.raises(FitError, match="degenerate"):
+            fit_array(X, k, covariance_type="spherical", n_init=2)

@@ -30,7 +30,7 @@ BOMB = (
 TEXTS = {
     "a bomb of anchors": BOMB,
     "an anchor that holds itself": "input: &a\n  path: *a\noutput: {path: runs}\n",
-    "brackets a hundred thousand deep": "[" * 100_000,
+    "brackets a thousand deep": "[" * 1000,
     "a Python object": "input: !!python/object/apply:os.system [touch hacked]\noutput: {path: r}\n",
     "a Python name": "input: {path: !!python/name:os.system }\noutput: {path: r}\n",
     "a binary tag": "input: {path: !!binary aGVsbG8= }\noutput: {path: r}\n",
@@ -47,6 +47,13 @@ TEXTS = {
     "control characters": "input: {path: \x00\x01}\n",
     "an unknown escape": 'input: {path: "\\q"}\n',
     "an unfinished mapping": "input: {path: x\n",
+    "a whole number of five thousand digits": f"model: {{seed: {'9' * 5000}}}\n",
+    "text that is said to be a number": "model: {k: !!int abc}\n",
+    "text that is said to be a fraction": "model: {tol: !!float abc}\n",
+    "text that is said to be a truth value": "output: {report: !!bool abc}\n",
+    "text that is said to be a date": "input: {path: !!timestamp abc}\n",
+    "digits without digits": "model: {seed: 0x_}\n",
+    "half a surrogate pair": 'input: {path: "\\ud800"}\noutput: {path: r}\n',
     "a merge of nothing": "input: {<<: 3, path: x}\noutput: {path: r}\n",
 }
 BYTES = {
@@ -74,9 +81,13 @@ VALUES: dict[str, Any] = {
     "model.reg_covar=.nan": "model.reg_covar",
     "model.max_iter=0": "model.max_iter",
     "model.max_iter=1e3": "model.max_iter",
+    "model.k=" + "9" * 400: "model.k",
     "model.n_init=0": "model.n_init",
+    "model.n_init=1000000000": "model.n_init",
+    "model.max_iter=3000000000": "model.max_iter",
     "model.seed=-1": "model.seed",
     "model.seed=1.5": "model.seed",
+    "model.seed=9223372036854775808": "model.seed",
     "model.covariance_type=round": "model.covariance_type",
     "model.covariance_type=[]": "model.covariance_type",
     "model.criterion=dic": "model.criterion",
@@ -127,6 +138,7 @@ def test_a_file_that_is_no_configuration_is_told_in_a_line_and_runs_nothing(
         with pytest.raises(ConfigurationError) as told:
             load_config(str(path), (), schema)
         assert 10 < len(str(told.value)) < 3000
+        assert "\n" not in str(told.value)
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 

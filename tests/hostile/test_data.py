@@ -178,8 +178,9 @@ def booleans_beside_numbers(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:, 0], y=X[:, 1], flag=X[:, 0] > 4)
 
 
-@case(3, "flag")
+@case(4, "every candidate is degenerate (k=2 full: component 0 is a spike")
 def a_boolean_as_feature(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    """It counts 0 and 1: in either group it has no width."""
     values = booleans_beside_numbers(folder, X)
     values["input"]["features"] = ["x", "flag"]
     return values
@@ -239,7 +240,7 @@ def arrays_of_several_lengths(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return values
 
 
-@case(3, "")
+@case(3, "column 'v' holds no values in any row")
 def empty_arrays(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = parquet(folder, v=pa.array([[]] * len(X), pa.list_(pa.float64())))
     values["input"]["features"] = "v"
@@ -258,7 +259,7 @@ def no_rows(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:0, 0], y=X[:0, 1])
 
 
-@case(3, "distinct rows")
+@case(3, "there is one row")
 def one_row(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:1, 0], y=X[:1, 1])
 
@@ -270,14 +271,21 @@ def a_predicate_that_no_row_meets(folder: Path, X: np.ndarray) -> dict[str, Any]
     return values
 
 
-@case(3, "where")
+@case(2, "input.where")
 def a_predicate_that_is_no_sql(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = parquet(folder, x=X[:, 0], y=X[:, 1])
     values["input"]["where"] = "x >> > '); drop table"
     return values
 
 
-@case(3, "")
+@case(3, "input.where")
+def a_predicate_with_a_value_that_is_none(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    values = parquet(folder, x=X[:, 0], y=X[:, 1])
+    values["input"]["where"] = "x > cast('a' as int)"
+    return values
+
+
+@case(3, "input.where")
 def a_predicate_that_fails_on_a_row(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = parquet(folder, x=X[:, 0], y=X[:, 1])
     values["input"]["where"] = "x < 2 or raise_error('no such luck') is null"
@@ -305,14 +313,14 @@ def a_misspelt_name(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return values
 
 
-@case(3, "")
+@case(3, "has a column twice")
 def duplicate_names_in_parquet(folder: Path, X: np.ndarray) -> dict[str, Any]:
     table = pa.Table.from_arrays([pa.array(X[:, 0]), pa.array(X[:, 1])], names=["x", "x"])
     pq.write_table(table, folder / "rows.parquet")
     return {"input": {"path": str(folder / "rows.parquet")}}
 
 
-@case(3, "")
+@case(3, "spark.sql.caseSensitive=true")
 def names_that_differ_by_case_alone(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:, 0], X=X[:, 1])
 
@@ -368,7 +376,21 @@ def weights_of_1e300(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return values
 
 
-@case(3, "w")
+@case(3, "the weights of the 150 rows sum to inf")
+def weights_of_1e308(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    values = parquet(folder, x=X[:, 0], y=X[:, 1], w=np.full(len(X), 1e308))
+    values["input"]["weight"] = "w"
+    return values
+
+
+@case(3, "the weights of the 150 rows sum to 7.")
+def weights_of_5e_324(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    values = parquet(folder, x=X[:, 0], y=X[:, 1], w=np.full(len(X), 5e-324))
+    values["input"]["weight"] = "w"
+    return values
+
+
+@case(3, "input.weight names column 'w', which is of type string")
 def text_as_weight(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = parquet(folder, x=X[:, 0], y=X[:, 1], w=["1"] * len(X))
     values["input"]["weight"] = "w"
@@ -408,14 +430,14 @@ def a_csv_with_short_lines(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, "\n".join([*lines(X), "1.5"]))
 
 
-@case(3, "")
+@case(3, "column 'y', which is of type string, not a number (it holds 'n/a')")
 def a_csv_with_text_among_the_numbers(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = csv(folder, "\n".join([*lines(X), "1.5,n/a"]))
     values["input"]["features"] = ["x", "y"]
     return values
 
 
-@case(3, "")
+@case(3, "input.options (header, sep, encoding")
 def a_csv_in_utf16(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, "\n".join(lines(X)).encode("utf-16"))
 
@@ -425,9 +447,25 @@ def a_csv_in_utf16_that_is_said_to_be(folder: Path, X: np.ndarray) -> dict[str, 
     return csv(folder, "\n".join(lines(X)).encode("utf-16"), encoding="UTF-16", multiLine=True)
 
 
-@case(3, "input.options")
+@case(3, "klingon")
 def an_encoding_that_does_not_exist(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, "\n".join(lines(X)), encoding="klingon")
+
+
+@case(3, "input.options")
+def an_option_that_is_no_truth_value(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    return csv(folder, "\n".join(lines(X)), header=3)
+
+
+@case(3, "DUBBLE")
+def a_schema_of_no_known_type(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    return csv(folder, "\n".join(lines(X)), schema="x dubble, y double")
+
+
+@case(0)
+def an_option_that_is_null(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    """It is left out, as a key of the configuration would be."""
+    return csv(folder, "\n".join(lines(X)), encoding=None)
 
 
 @case(0)
@@ -435,14 +473,14 @@ def a_header_of_latin_1(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, "\n".join(lines(X, "größe,y")).encode("latin-1"))
 
 
-@case(3, "")
+@case(3, "is its first line a row?")
 def a_csv_without_a_header_that_is_said_to_have_one(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = csv(folder, "\n".join(lines(X)[1:]))
     values["input"]["features"] = ["x", "y"]
     return values
 
 
-@case(3, "")
+@case(3, "its columns are 'x0', 'x1'")
 def duplicate_names_in_csv(folder: Path, X: np.ndarray) -> dict[str, Any]:
     values = csv(folder, "\n".join(lines(X, "x,x")))
     values["input"]["features"] = ["x"]
@@ -456,12 +494,12 @@ def a_csv_of_a_header_alone(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return values
 
 
-@case(3, "")
+@case(3, "no columns and no rows")
 def an_empty_csv(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, "")
 
 
-@case(3, "")
+@case(3, "no rows")
 def a_csv_of_zero_bytes(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return csv(folder, bytes(4096))
 
@@ -489,6 +527,17 @@ def a_parquet_damaged_in_the_middle(folder: Path, X: np.ndarray) -> dict[str, An
     content[1000:9000] = bytes(8000)
     (folder / "rows.parquet").write_bytes(content)
     return {"input": {"path": str(folder / "rows.parquet")}}
+
+
+@case(3, "cannot be read")
+def a_damaged_column_of_arrays(folder: Path, X: np.ndarray) -> dict[str, Any]:
+    """Its length is looked up before any row is fitted."""
+    table = pa.table({"v": np.tile(X, (20, 1)).tolist()})
+    pq.write_table(table, folder / "rows.parquet", compression="zstd", use_dictionary=False)
+    content = bytearray((folder / "rows.parquet").read_bytes())
+    content[200:2000] = bytes(1800)
+    (folder / "rows.parquet").write_bytes(content)
+    return {"input": {"path": str(folder / "rows.parquet"), "features": "v"}}
 
 
 @case(0)
@@ -519,7 +568,7 @@ def one_huge_row_group(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return {"input": {"path": str(folder / "rows.parquet")}}
 
 
-@case(3, "")
+@case(3, "y null in 150")
 def files_of_two_schemas(folder: Path, X: np.ndarray) -> dict[str, Any]:
     (folder / "two.parquet").mkdir()
     pq.write_table(pa.table({"x": X[:, 0], "y": X[:, 1]}), folder / "two.parquet" / "0.parquet")
@@ -537,7 +586,7 @@ def a_scheme_that_is_not_there(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return {"input": {"path": "gopher://host/rows.parquet"}}
 
 
-@case(3, "")
+@case(2, "input.format 'no.such.Source' is no data source")
 def a_format_that_does_not_exist(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:, 0], y=X[:, 1]) | {
         "input": {"path": str(folder / "rows.parquet"), "format": "no.such.Source"}

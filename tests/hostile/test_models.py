@@ -70,6 +70,12 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "more names than features": changed(features=["x", "y", "z"]),
     "a name twice": changed(features=["x", "x"]),
     "names that are numbers": changed(features=[1, 2]),
+    "a covariance near the end of float64": changed(
+        covariances=[[[1.7e308, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.5]]]
+    ),
+    "weights that overflow": changed(weights=[1e308, 1e308]),
+    "names in a mapping": changed(features={"x": 0, "y": 1}),
+    "a whole number beyond float64": changed(means=[[10**400, 0.0], [8.0, 0.0]]),
     "numbers beyond float64": lambda text: text.replace("8.0", "1e999"),
     "a whole number of a million digits": lambda text: text.replace("8.0", "8" * 1_000_000),
 }
@@ -140,7 +146,6 @@ def test_a_manifest_that_is_none_is_refused_in_a_line(
     assert attempt_to_score(run, rows).code == 3
 
 
-KEYS = ("weights", "means", "covariances", "features", "format_version")
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),

@@ -183,15 +183,21 @@ def m_step(covariance_type: str, moments: Moments, frame: Frame, reg_covar: floa
     covariances = ESTIMATE[covariance_type](moments, offset, frame, reg_covar)
     weights = moments.counts / moments.counts.sum()
     model = Model(covariance_type, Parameters(weights, moments.origin + offset, covariances))
-    if covariance_type in ("full", "tied"):
-        smallest = np.linalg.cholesky(covariances).diagonal(axis1=-2, axis2=-1).min() ** 2
-    elif covariance_type == "diag":
-        smallest = covariances.min()
-    else:
-        smallest = covariances.min() / (frame.scale**2).mean()
-    if not smallest > VOLUME_FLOOR:
-        raise np.linalg.LinAlgError(f"a component's variance fell to {smallest:.3g}")
+    check_volume(model, frame)
     return model
+
+
+def check_volume(model: Model, frame: Frame) -> None:
+    """Raise LinAlgError where a component has no volume, or more than float64 can hold."""
+    covariances = model.parameters.covariances
+    if model.covariance_type in ("full", "tied"):
+        widths = np.linalg.cholesky(covariances).diagonal(axis1=-2, axis2=-1) ** 2
+    elif model.covariance_type == "diag":
+        widths = covariances
+    else:
+        widths = covariances / (frame.scale**2).mean()
+    if not (widths.min() > VOLUME_FLOOR and np.isfinite(widths.max())):
+        raise np.linalg.LinAlgError(f"a component's variance fell to {widths.min():.3g}")
 
 
 def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> float:

@@ -15,6 +15,7 @@ from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
 from sparkgmm.core.covariance import (
     Model,
     Moments,
+    check_volume,
     expected_log_likelihood,
     m_step,
     penalty,
@@ -112,7 +113,7 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
             else:
                 try:
                     plain = m_step(model.covariance_type, moments, frame, settings.reg_covar)
-                    proposal = anderson.extrapolate(model, plain)
+                    proposal = _with_volume(anderson.extrapolate(model, plain), plain, frame)
                     state.distance = distance(model, plain, proposal, moments, frame)
                     model = proposal
                 except np.linalg.LinAlgError:
@@ -138,6 +139,15 @@ def distance(model: Model, plain: Model, proposal: Model, moments: Moments, fram
     slope = (height(ahead) - height(behind)) / (2 * h)
     gain = height(plain) - height(model)
     return float(max(0.5 * abs(slope), gain, 0.0))
+
+
+def _with_volume(proposal: Model, plain: Model, frame: Frame) -> Model:
+    """Return the proposal, or the plain EM step where the proposal leaves what can be computed."""
+    try:
+        check_volume(proposal, frame)
+    except np.linalg.LinAlgError:
+        return plain
+    return proposal
 
 
 def _starved(moments: Moments) -> bool:

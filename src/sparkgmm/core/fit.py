@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import Block, Frame
+from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import (
     Progress,
@@ -87,6 +87,12 @@ def fit(
 def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
     """Raise InputError where no mixture of k components can be fitted."""
     profile = rows.profile
+    if not LEAST_WEIGHT < profile.weight < np.inf:
+        raise InputError(
+            f"the weights sum to {profile.weight:.3g}, too far from 1 for float64: scale them"
+        )
+    if profile.n_rows == 1:
+        raise InputError("there is one row, to which no mixture can be fitted: give more")
     names = features or [f"column {i}" for i in range(len(profile.mean))]
     for name, value, low, high in zip(
         names, profile.variance, profile.low, profile.high, strict=True

@@ -11,6 +11,8 @@ import numpy as np
 from sparkgmm.mixture import Array
 
 _BLOCK_BYTES = 2**21
+# Below it the sum of the weights, or what it is multiplied by, would be subnormal: without digits.
+LEAST_WEIGHT = 1e-290
 
 
 class Block(NamedTuple):

@@ -61,7 +61,7 @@ def _not_blank(value: str) -> str:
 
 Location = Annotated[StrictStr, AfterValidator(_not_blank)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Count = Annotated[StrictInt, Field(ge=1)]
+Count = Annotated[StrictInt, Field(ge=1, lt=2**31)]  # what Spark and MLlib take for an int
 
 
 def _listed(value: object) -> object:
@@ -142,11 +142,11 @@ class ModelConfig(_Section):
     ] = ["full"]
     criterion: Literal["bic", "aic", "icl"] = "bic"
     init: Literal["k-means++", "random_from_data"] = "k-means++"
-    n_init: Count = 10
+    n_init: Annotated[Count, Field(le=10_000)] = 10
     tol: Annotated[Number, Field(gt=0)] = 1e-6
     max_iter: Count = 200
     reg_covar: Annotated[Number, Field(ge=0)] = 1e-6
-    seed: Annotated[StrictInt, Field(ge=0)] = 0
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
     warm_start: StrictStr | None = None
 
     _distinct = field_validator("k", "covariance_type")(_distinct)
@@ -297,6 +297,19 @@ class _UniqueKeys(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Tell values that are not of their tag, where yaml fails in ways of its own."""
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str):
+                value.encode()  # half a surrogate pair is no text
+        except ConfigurationError:
+            raise
+        except (ValueError, KeyError, AttributeError) as error:
+            told = f"{_SHORT.repr(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from error
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
@@ -324,15 +337,16 @@ def load_config(path: str, overrides: Sequence[str] = (), schema: type[_Job] = F
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, or a path with a NUL
         raise ConfigurationError(
             f"--config {path!r} cannot be read ({getattr(error, 'strerror', None) or error}): "
             "give a YAML file"
         ) from error
     values = _parse(text, f"--config {path!r}")
     if not isinstance(values, dict):
+        told = "nothing" if values is None else type(values).__name__
         raise ConfigurationError(
-            f"--config {path!r} holds {type(values).__name__}, not sections: write "
+            f"--config {path!r} holds {told}, not sections: write "
             + ", ".join(f"{name}:" for name in schema.model_fields)
         )
     for override in overrides:
@@ -354,7 +368,7 @@ def _parse(text: str, origin: str) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = getattr(error, "problem", None) or type(error).__name__
+        what = getattr(error, "problem", None) or getattr(error, "reason", "nested too deep")
         raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): mend it") from error
 
 

@@ -38,9 +38,9 @@ from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.quarantine import describe_invalid, rejected
 from sparkgmm.spark.rows import Blocks, Read
-from sparkgmm.spark.source import Features, find_features, read
-from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.trouble import unwritable
+from sparkgmm.spark.source import Features, files_of, find_features, read
+from sparkgmm.spark.storage import FileInfo, Folder
+from sparkgmm.spark.trouble import telling, translate, unwritable
 
 
 def open_input(
@@ -48,15 +48,16 @@ def open_input(
 ) -> tuple[DataFrame, Features]:
     """Open the input and resolve its features, without reading the rows."""
     source = config.input
-    df = read(spark, source.path, source.format, source.options, source.where)
-    return df, find_features(df, source.features, source.weight)
+    with telling(source.path):
+        df = read(spark, source.path, source.format, source.options, source.where)
+        return df, find_features(df, source.features, source.weight)
 
 
 def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[str]:
     """Say in words what would be read and fitted, a line each."""
     df, features = open_input(spark, config)
-    files = df.inputFiles()
-    size = sum(info.n_bytes for info in input_files(spark, files))
+    files = files_of(df, config.input.path)
+    size = sum(info.n_bytes for info in files)
     candidates = len(config.model.k) * len(config.model.covariance_type)
     names = ", ".join(features.names[:12]) + (", ..." if len(features.names) > 12 else "")
     return [
@@ -123,7 +124,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     try:
         published = run.publish(written, invalid, manifest, overwrite)
     except Exception as error:
-        raise unwritable(error, config.output.path) or error from error
+        known = unwritable(error, config.output.path) or translate(error, config.input.path)
+        raise known or error from error
     if published:
         if config.output.keep_runs is not None:
             for old in retain(root, config.output.keep_runs):
@@ -149,7 +151,7 @@ def _read_and_fit(
         state.check_configuration(config.deciding())
     start = _warm_start(spark, config)
     df, features = open_input(spark, config)
-    files = input_files(spark, df.inputFiles())
+    files = files_of(df, config.input.path)
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)):
             blocks = held.enter_context(Blocks(df, features, config.input.path))

@@ -17,10 +17,10 @@ from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
-from sparkgmm.spark.source import NO_ROWS, Features, find_model_features, read
-from sparkgmm.spark.storage import Folder, input_files
+from sparkgmm.spark.source import NO_ROWS, Features, files_of, find_model_features, read
+from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import first_line, translate, unwritable
+from sparkgmm.spark.trouble import first_line, telling, translate, unwritable
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -52,10 +52,11 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
     output.check()
     model = load_model(Folder(spark, config.model))
     source = config.input
-    df = read(spark, source.path, source.format, source.options, source.where)
-    _check_apart(spark, config, output, model)
     mixture = model.mixture
-    features = find_model_features(df, mixture.features, mixture.d, model.vector)
+    with telling(source.path):
+        df = read(spark, source.path, source.format, source.options, source.where)
+        _check_apart(spark, config, output, model)
+        features = find_model_features(df, mixture.features, mixture.d, model.vector)
     keep = config.output.keep
     wanted = Wanted(
         tuple(df.columns if keep == "all" else keep),
@@ -114,8 +115,8 @@ def _is_within(inner: str, outer: str) -> bool:
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
-    files = task.df.inputFiles()
-    size = sum(info.n_bytes for info in input_files(spark, files))
+    files = files_of(task.df, config.input.path)
+    size = sum(info.n_bytes for info in files)
     mixture, names = task.model.mixture, task.features.names
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     source = "" if task.features.vector is None else f" of column {task.features.vector}"

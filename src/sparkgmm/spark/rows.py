@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyspark.sql import DataFrame
 
-from sparkgmm.core.profile import Block, Profile, take_rows
+from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile, take_rows
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows
 from sparkgmm.core.statistics import Kernel, Sums, total
 from sparkgmm.errors import InputError
@@ -34,7 +34,7 @@ from sparkgmm.spark.blocks import (
 )
 from sparkgmm.spark.partitions import described, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
-from sparkgmm.spark.trouble import translate
+from sparkgmm.spark.trouble import telling
 
 # Blocks of no more than this are fetched and scanned on the driver: an empty Spark job costs more.
 # spark.sparkgmm.driverBytes sets it.
@@ -119,14 +119,8 @@ class Blocks:
 
     def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
         """Run a Spark action under a description that the Spark UI shows."""
-        with described(self._spark, label):
-            try:
-                return action()
-            except Exception as error:
-                known = translate(error, self._path)
-                if known:
-                    raise known from error
-                raise
+        with described(self._spark, label), telling(self._path):
+            return action()
 
     def _on_partitions(self, function: OnPartition, label: str) -> list[Any]:
         """Run a function on every partition and return the results in the partitions' order.
@@ -174,13 +168,19 @@ class Blocks:
         Raises
         ------
         InputError
-            If there are none.
+            If there are none, or if their weights are too large or too small to be added.
         """
         profiles = [s.profile for s in self._summaries if s.profile is not None]
         if not profiles:
             raise InputError(_nothing_left(self.read))
         with np.errstate(over="ignore", invalid="ignore"):
-            return reduce(add, profiles)
+            profile = reduce(add, profiles)
+        if not LEAST_WEIGHT < profile.weight < np.inf:
+            raise InputError(
+                f"the weights of the {profile.n_rows:,} rows sum to {profile.weight:.3g} in "
+                "float64: rescale the column that input.weight names"
+            )
+        return profile
 
     def rows(self, seed: int) -> LocalRows | ClusterRows:
         """Choose where passes run, by the size of the blocks."""

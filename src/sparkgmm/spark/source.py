@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pyspark.errors import AnalysisException, ParseException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,8 +25,8 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.trouble import first_line, translate
+from sparkgmm.spark.storage import FileInfo, Folder, input_files
+from sparkgmm.spark.trouble import first_line, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -149,12 +151,12 @@ def read(
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
     reader = spark.read.format(source)
-    for key, value in options.items():
-        if key.lower() == "schema":
-            reader = reader.schema(str(value))
-        else:
-            reader = reader.option(key, value if isinstance(value, bool) else str(value))
     try:
+        for key, value in options.items():
+            if key.lower() == "schema":
+                reader = reader.schema(str(value))
+            elif value is not None:
+                reader = reader.option(key, value if isinstance(value, bool) else str(value))
         df = reader.load(path if path is None or isinstance(path, str) else list(path))
     except Exception as error:
         if "DATA_SOURCE_NOT_FOUND" in str(error) or "Failed to find data source" in str(error):
@@ -165,10 +167,11 @@ def read(
         known = translate(error, path)
         if known:
             raise known from error
-        if isinstance(error, AnalysisException):
+        if isinstance(error, PySparkException | Py4JJavaError):  # or the JVM is gone
+            told = "the input" if path is None else f"input.path {path!r}"
             raise InputError(
-                f"input.path {path!r} cannot be read as {source} ({first_line(error)}): check "
-                "input.format and input.options"
+                f"{told} cannot be read as {source} ({first_line(error)}): check input.format and "
+                "input.options"
             ) from error
         raise
     return _where(df, where)
@@ -179,11 +182,17 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
         return df
     try:
         return df.where(where)
-    except (AnalysisException, ParseException) as error:
+    except PySparkException as error:
         raise ConfigurationError(
             f"input.where {where!r} is no predicate on the columns ({first_line(error)}): "
             f"use SQL over {some(df.columns)}"
         ) from error
+
+
+def files_of(df: DataFrame, path: object) -> list[FileInfo]:
+    """List the files of the input; Spark evaluates what is constant in a predicate for it."""
+    with telling(path):
+        return input_files(df.sparkSession, df.inputFiles())
 
 
 def find_features(
@@ -207,7 +216,7 @@ def find_features(
             _check_rows(df)
             raise InputError(
                 f"the input has no numeric column (columns: {_typed(df)}): name the features in "
-                "input.features, or check input.options (header, sep, inferSchema)"
+                "input.features, or check input.options (header, sep, encoding, inferSchema)"
             )
     else:
         names = (features,) if isinstance(features, str) else tuple(features)
@@ -356,9 +365,14 @@ def _example(df: DataFrame, name: str) -> str:
 
 
 def _header_hint(df: DataFrame) -> str:
-    if not all(column.startswith("_c") for column in df.columns):
-        return ""
-    return " (does the file have a header? set input.options: {header: true})"
+    if all(column.startswith("_c") for column in df.columns):
+        return " (does the file have a header? set input.options: {header: true})"
+    if all(re.fullmatch(r"[-+.\d]+([eE][-+]?\d+)?", column) for column in df.columns):
+        return (
+            " (is its first line a row? set input.options: {header: false}, and name the features "
+            "_c0, _c1, ...)"
+        )
+    return ""
 
 
 def _numeric_columns(df: DataFrame) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 
@@ -27,8 +29,20 @@ _UNREADABLE = (
     "AccessControlException",
     "Permission denied",
 )
+# What Spark throws where an expression has no value for a row.
+_NOT_COMPUTED = re.compile(
+    r"\[(USER_RAISED_EXCEPTION|DIVIDE_BY_ZERO|REMAINDER_BY_ZERO|CAST_INVALID_INPUT|CAST_OVERFLOW"
+    r"|ARITHMETIC_OVERFLOW|BINARY_ARITHMETIC_OVERFLOW|NUMERIC_VALUE_OUT_OF_RANGE"
+    r"|INVALID_ARRAY_INDEX|INVALID_PARAMETER_VALUE|CANNOT_PARSE_TIMESTAMP|DATETIME_"
+    r"|FAILED_EXECUTE_UDF)"
+)
 # What Hadoop throws at an address that it cannot make a file system of.
-_UNREACHABLE = ("No FileSystem for scheme", "FileSystem not found", "URISyntaxException")
+_UNREACHABLE = (
+    "No FileSystem for scheme",
+    "FileSystem not found",
+    "URISyntaxException",
+    "UnknownHostException",
+)
 
 
 # What a file system throws when it takes no more, or not from us.
@@ -59,7 +73,7 @@ def first_line(error: BaseException) -> str:
     text = str(error)
     causes = re.findall(r"^Caused by: (.+)$", text, flags=re.MULTILINE)
     # py4j says first which call failed, and on the next line why
-    text = re.sub(r"^An error occurred while calling .*\n: ", "", text)
+    text = re.sub(r"^An error occurred while calling .*\n(?:: )?", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = causes[-1] if causes else (lines[0] if lines else type(error).__name__)
     line = re.sub(r"^(?:[\w$]+\.)+[\w$]+(?:Exception|Error): ", "", line)
@@ -80,6 +94,11 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
             f"{told} holds no readable data: give a file with rows, or set "
             "input.format to what it is"
         )
+    if "COLUMN_ALREADY_EXISTS" in text:
+        return InputError(
+            f"{told} has a column twice, or again in another case ({first_line(error)}): rename "
+            "one, or tell them apart by --conf spark.sql.caseSensitive=true"
+        )
     if any(mark in text for mark in _UNREACHABLE):
         return InputError(
             f"{told} cannot be reached ({first_line(error)}): check the address, or "
@@ -90,7 +109,26 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
             f"{told} cannot be read ({first_line(error)}): check that the files are "
             "whole and that input.format and input.options are right"
         )
+    if _NOT_COMPUTED.search(text):
+        return InputError(
+            f"{told} has a row that cannot be computed ({first_line(error)}): mend the row, or the "
+            "expression, as in input.where (try_divide and try_cast give null)"
+        )
     return None
+
+
+@contextlib.contextmanager
+def telling(path: object = None) -> Iterator[None]:
+    """Raise what Spark raises as the error to show, where it is a known one."""
+    try:
+        yield
+    except SparkGmmError:
+        raise
+    except Exception as error:
+        known = translate(error, path)
+        if known:
+            raise known from error
+        raise
 
 
 def _executor_trouble(text: str) -> str | None:
