@@ -22,6 +22,7 @@ from sparkgmm.core.profile import Profile
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.runs import termination
 from sparkgmm.runs.folder import to_json
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import FileInfo, Folder
@@ -207,6 +208,7 @@ class KeptRows:
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
+        termination.check()
         number, self._n_passes = self._n_passes, self._n_passes + 1
         return self._state.sums(number, kernels, label, lambda: self._rows.scan(kernels, label))
 

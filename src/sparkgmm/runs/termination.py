@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 # What a shell says of a process that SIGTERM ended.
@@ -42,14 +43,29 @@ def _begin_to_end() -> None:
 def _end() -> None:
     from pyspark import SparkContext
 
-    context = SparkContext._active_spark_context
-    if context is not None:
-        with contextlib.suppress(Exception):  # the JVM may have got the signal too
-            context.cancelAllJobs()
-    threading.Event().wait(GRACE_SECONDS)
+    end = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < end:
+        context = SparkContext._active_spark_context
+        if context is not None:
+            with contextlib.suppress(Exception):  # the JVM may have got the signal too
+                context.cancelAllJobs()
+        time.sleep(0.5)  # and what was started in between
     _at_rest.wait(GRACE_SECONDS)
     sys.stdout.flush()
     os._exit(TERMINATED)
+
+
+def check() -> None:
+    """Raise where SIGTERM came, between two jobs of Spark's, where there is none to cancel.
+
+    Raises
+    ------
+    InterruptedError
+        Then.
+
+    """
+    if _asked.is_set():
+        raise InterruptedError("SIGTERM")
 
 
 @contextlib.contextmanager
