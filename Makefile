@@ -45,7 +45,7 @@ test-fast: $(READY)  ## the tests that need no Spark
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs tests/jobs
+	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -64,9 +64,13 @@ submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need noth
 test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
+.PHONY: test-long
+test-long: java $(READY)  ## hostile input, and many fits in one application
+	@$(BIN)/python -m pytest -m long
+
 .PHONY: test-soak
 test-soak: java $(READY)  ## 200 fits in one application, and twenty at once
-	@SPARKGMM_SOAK=200 $(BIN)/python -m pytest -s tests/runs/test_soak.py
+	@SPARKGMM_SOAK=200 $(BIN)/python -m pytest -m long -s tests/runs/test_soak.py
 
 .PHONY: browser
 browser:  ## install Debian's Chromium, in which the tests open the pages (as root)

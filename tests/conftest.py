@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if ROOT / "tests" / "cluster" in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name == "test_soak.py":
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,8 @@ from passes import SHAPES
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 WORK = Path(os.environ.get("BENCH_DIR", ROOT / "build" / "bench"))
+# BENCH_WITHOUT=scoring leaves out a part that takes ten minutes.
+WITHOUT = os.environ.get("BENCH_WITHOUT", "").split(",")
 SUBMIT = [str(ROOT / ".venv/bin/spark-submit"), "--driver-memory", "8g"]
 QUIET = ["--conf", "spark.log.level=ERROR"]
 
@@ -173,6 +175,8 @@ def growth_table(growth: list[Any], coefficients: Any) -> list[str]:
 
 def scoring_table(results: list[Any]) -> list[str]:
     """Seconds and rows a second, against ours and against moving the rows."""
+    if not results:
+        return ["(Left out of this run.)"]
     timed = {r["what"]: (r["n"], statistics.median(r["seconds"])) for r in results}
     rows = []
     for what, label in {
@@ -226,9 +230,9 @@ def main() -> None:
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
-    scoring = part("scoring", "scoring.py", 2, data)
-    transforming = part("transforming", "transforming.py", 2, data)
     large = hundred_million()
+    transforming = part("transforming", "transforming.py", 2, data)
+    scoring = [] if "scoring" in WITHOUT else part("scoring", "scoring.py", 2, data)
     coefficients = model.fit(model_rows(two, one, growth))
     text = (HERE / "template.md").read_text()
     for key, lines in {
@@ -261,7 +265,7 @@ def main() -> None:
         ),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [
-            " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r)
+            " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r) or "?"
         ],
         "transforming": transforming_table(transforming),
         "large": [
