@@ -19,7 +19,7 @@ from sparkgmm.spark.source import read
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import keep
-from scoring import moved, recipe, vectors, write_nothing
+from scoring import recipe, vectors, write_nothing
 
 N = 10_000_000
 COMPONENTS = (2, 10)
@@ -42,12 +42,11 @@ def timed(df: DataFrame) -> float:
 
 
 def main(root: str, out: str) -> None:
-    """Measure what reading costs, what moving to Python costs, and both transforms for each k."""
+    """Measure what reading costs, and both transforms for each k."""
     spark = start_session("benchmark")
     table = vector_table(spark, Path(root))
     results: list[dict[str, Any]] = []
     keep(results, {"what": "read", "seconds": timed(table)}, out)
-    keep(results, {"what": "moved", "seconds": timed(moved(table))}, out)
     few = table.limit(100_000)
     for k in COMPONENTS:
         theirs = GaussianMixture(k=k, maxIter=1, seed=1).fit(few)
