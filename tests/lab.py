@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenarios import Done
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = ROOT / "dist" / "environment.tar.gz"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -33,19 +35,6 @@ def _cluster_module() -> Any:
 
 
 Cluster = _cluster_module().Cluster
-
-
-@dataclass
-class Done:
-    """What a job left: its exit code and both streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return [line for line in self.err.splitlines() if line.startswith("error:")]
 
 
 @dataclass
@@ -67,7 +56,7 @@ class Submitted:
     def finish(self) -> Done:
         out, err = self.process.communicate()
         self.watchdog.cancel()
-        return Done(self.process.returncode, out, err)
+        return Done(self.process.returncode, out, err, self.folder)
 
 
 class Lab:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 FAITHFUL = str(Path(__file__).resolve().parents[1] / "data" / "faithful.csv")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a process left: exit code, both streams, and the folder it worked in."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that start with `error:`."""
+        return [line for line in self.err.splitlines() if line.startswith("error:")]
 
 
 class Scenarios(dict[str, Callable[..., Any]]):

@@ -17,7 +17,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from lab import Cluster, Done, Lab, Submitted, found
+from lab import Cluster, Lab, Submitted, found
+from scenarios import Done
 
 Wait = Callable[[Submitted, Path, int], None]
 

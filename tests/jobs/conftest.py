@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from scenarios import Done
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_SUBMIT = Path(sys.executable).with_name("spark-submit")
@@ -23,21 +24,6 @@ QUICK = [
     *("--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"),
 ]
 TIMEOUT = 180
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a process left: exit code, both streams, and the folder it worked in."""
-
-    code: int
-    out: str
-    err: str
-    folder: Path
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines that start with `error:`."""
-        return [line for line in self.err.splitlines() if line.startswith("error:")]
 
 
 class Workplace:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scenarios import FAITHFUL, Scenarios, command_line, look_at
+from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
-    from conftest import Done, Workplace
+    from conftest import Workplace
 
 
 scenario = SCENARIOS = Scenarios()

@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scenarios import FAITHFUL, Scenarios, command_line, look_at
+from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
-    from conftest import Done, Workplace
+    from conftest import Workplace
 
 ROOT = Path(__file__).resolve().parents[2]
 # More rows than the pilot sample holds, over several files.

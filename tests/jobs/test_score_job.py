@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from sklearn.mixture import GaussianMixture
 
-from scenarios import FAITHFUL, Scenarios, command_line, look_at
+from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
-    from conftest import Done, Workplace
+    from conftest import Workplace
 
 scenario = SCENARIOS = Scenarios()
 

@@ -26,7 +26,7 @@ from pyspark.sql.types import (
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.trouble import first_line, telling, translate
+from sparkgmm.spark.trouble import first_line, input_at, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -168,10 +168,9 @@ def read(
         if known:
             raise known from error
         if isinstance(error, PySparkException | Py4JJavaError):  # or the JVM is gone
-            told = "the input" if path is None else f"input.path {path!r}"
             raise InputError(
-                f"{told} cannot be read as {source} ({first_line(error)}): check input.format and "
-                "input.options"
+                f"{input_at(path)} cannot be read as {source} ({first_line(error)}): check "
+                "input.format and input.options"
             ) from error
         raise
     return _where(df, where)

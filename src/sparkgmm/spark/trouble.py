@@ -80,10 +80,15 @@ def first_line(error: BaseException) -> str:
     return re.sub(r"\s+SQLSTATE: \w+.*$", "", line)[:300].rstrip(".; ")
 
 
+def input_at(path: object) -> str:
+    """Return how a message calls the input, which has a path or none."""
+    return "the input" if path is None else f"input.path {path!r}"
+
+
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
     """Return the error to show instead of Spark's, or None where it is not a known one."""
     text = str(error)
-    told = "the input" if path is None else f"input.path {path!r}"
+    told = input_at(path)
     executor = _executor_trouble(text)
     if executor:
         return ConfigurationError(executor)
