@@ -17,7 +17,8 @@ from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.page import Run, report
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import Stopwatch, _metrics, as_search
+from sparkgmm.runs.fit import as_search
+from sparkgmm.runs.record import Stopwatch, metrics_of
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.rows import Read
 
@@ -75,7 +76,7 @@ def run_of(
     none = np.zeros(X.shape[1], dtype=np.int64)
     counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
     watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
-    metrics = _metrics(result, Read(counts, len(X), X.nbytes, 1), list(dropped), watch)
+    metrics = metrics_of(result, Read(counts, len(X), X.nbytes, 1), list(dropped), watch)
     manifest = {
         "format_version": 1,
         "run_id": "20261123T000000.000Z-0123abcd",
