@@ -8,6 +8,7 @@ extrapolation in them has positive weights and positive definite covariances whe
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 
 import numpy as np
 
@@ -23,6 +24,12 @@ ALIGNED = 0.9
 _RCOND = 1e-7
 
 
+@cache
+def _lower(d: int) -> tuple[Array, Array]:
+    """Return row and column of each entry of a lower triangle; asked for at every step."""
+    return np.tril_indices(d)
+
+
 def pack(model: Model) -> Array:
     """Return the parameters as one vector without bounds."""
     w, means, covariances = model.parameters
@@ -32,7 +39,7 @@ def pack(model: Model) -> Array:
         L = np.linalg.cholesky(covariances)
         diagonal = np.einsum("...ii->...i", L)
         diagonal[...] = np.log(diagonal)
-        shape = L[..., *np.tril_indices(L.shape[-1])]
+        shape = L[..., *_lower(L.shape[-1])]
     return np.concatenate([np.log(w), means.ravel(), shape.ravel()])
 
 
@@ -46,8 +53,7 @@ def unpack(vector: Array, like: Model) -> Model:
         covariances = np.exp(2 * shape).reshape(covariances.shape)
     else:
         L = covariances
-        lower = np.tril_indices(d)
-        L[..., *lower] = shape.reshape(*L.shape[:-2], -1)
+        L[..., *_lower(d)] = shape.reshape(*L.shape[:-2], -1)
         diagonal = np.einsum("...ii->...i", L)
         diagonal[...] = np.exp(diagonal)
         covariances = L @ np.swapaxes(L, -1, -2)
@@ -71,7 +77,7 @@ def metric(model: Model) -> Array:
     else:
         sd = np.ones((k, d)) * np.sqrt(np.einsum("...ii->...i", c))
         diagonal = np.diagonal(np.linalg.cholesky(c), axis1=-2, axis2=-1)
-        rows, columns = np.tril_indices(d)
+        rows, columns = _lower(d)
         shape = np.where(rows == columns, np.sqrt(2.0), 1 / diagonal[..., rows])
         if model.covariance_type == "full":
             shape = root * shape

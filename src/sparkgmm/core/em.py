@@ -98,6 +98,7 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
         moments, log_likelihood = yield model  # E-step: one pass over the data
         objective = log_likelihood - penalty(model, moments, frame, settings.reg_covar)
         fell = objective < height - _ROUNDING
+        last = state.n_iter + 1 == settings.max_iter
         if fell and model is not plain:
             state.n_rejected += 1
             anderson.take_back()
@@ -114,7 +115,9 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
                 try:
                     plain = m_step(model.covariance_type, moments, frame, settings.reg_covar)
                     proposal = _with_volume(anderson.extrapolate(model, plain), plain, frame)
-                    state.distance = distance(model, plain, proposal, moments, frame)
+                    state.distance = distance(
+                        model, plain, proposal, moments, frame, math.inf if last else settings.tol
+                    )
                     model = proposal
                 except np.linalg.LinAlgError:
                     state.collapsed = True
@@ -122,22 +125,27 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
         state.converged |= state.distance <= settings.tol
 
 
-def distance(model: Model, plain: Model, proposal: Model, moments: Moments, frame: Frame) -> float:
+def distance(
+    model: Model, plain: Model, proposal: Model, moments: Moments, frame: Frame, enough: float
+) -> float:
     """Estimate by how much the mean log-likelihood at the limit exceeds that at `model`.
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
     log-likelihood. If the proposal is the limit and the way there is a parabola, the height left
-    is half the slope along it (the Newton decrement). It is never below what the EM step gains.
+    is half the slope along it (the Newton decrement). It is never below what the EM step gains, and
+    where that exceeds `enough` it is all that is computed: the run goes on in any case.
     """
 
     def height(m: Model) -> float:
         return expected_log_likelihood(m, moments, frame)
 
+    gain = height(plain) - height(model)
+    if gain > enough:
+        return float(gain)
     here, there = pack(model), pack(proposal)
     h = 0.1
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
     slope = (height(ahead) - height(behind)) / (2 * h)
-    gain = height(plain) - height(model)
     return float(max(0.5 * abs(slope), gain, 0.0))
 
 

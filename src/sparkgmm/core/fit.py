@@ -10,7 +10,7 @@ import numpy as np
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import (
     Progress,
     Race,
@@ -58,6 +58,18 @@ def fit(
 
     """
     check(rows, max(search.k), features)
+    with one_blas_thread:
+        return _fit(rows, search, features, starts, progress, validate)
+
+
+def _fit(
+    rows: Rows,
+    search: Search,
+    features: tuple[str, ...] | None,
+    starts: Sequence[Mixture] | None,
+    progress: Progress | None,
+    validate: bool,
+) -> Fit:
     profile, settings = rows.profile, search.settings
     frame = Frame.of(profile)
     if starts is not None:

@@ -119,20 +119,24 @@ def screen(
     starts: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings
 ) -> list[Trajectory]:
     """Run many starts for a while on a part of the sample; return the best quarter of each kind."""
+    race = _on_a_part(starts, rows, frame, replace(settings, max_iter=2 * _HALVING_PASSES))
+    race.run(count_rows(rows.sample))
+    return [
+        Trajectory(state.model, wanted=state.wanted)
+        for states in race.by_kind().values()
+        for state in states[: -(-len(states) // 4)]
+    ]
+
+
+def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings) -> Race:
+    """Return a race over every fourth row of the sample."""
     n_rows = count_rows(rows.sample)
     part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)))
 
     def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
         return scan_blocks([part], kernels)
 
-    settings = replace(settings, max_iter=2 * _HALVING_PASSES)
-    race = Race(starts, frame.over(part), rows.profile, settings, scan)
-    race.run(n_rows)
-    return [
-        Trajectory(state.model, wanted=state.wanted)
-        for states in race.by_kind().values()
-        for state in states[: -(-len(states) // 4)]
-    ]
+    return Race(states, frame.over(part), rows.profile, settings, scan)
 
 
 def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
@@ -153,13 +157,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
             break
-        trial = race.again(proposals, replace(race.settings, max_iter=_TRIAL_PASSES))
-        trial.run(n_rows)
-        ahead = [
-            Trajectory(state.model, wanted=state.wanted)
-            for kind, state in trial.best().items()
-            if race.rank(state) < race.rank(best[kind])
-        ]
+        ahead = _ahead(proposals, [best[kind] for kind in sorted(open_kinds)], race, rows, n_rows)
         final = race.again(ahead, race.settings)
         final.run(n_rows)
         better = {
@@ -171,6 +169,33 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
         best |= better
         open_kinds = set(better)
     return [race.winner(state) for state in best.values()]
+
+
+def _ahead(
+    proposals: Sequence[Trajectory],
+    incumbents: Sequence[Trajectory],
+    race: Race,
+    rows: Rows,
+    n_rows: int,
+) -> list[Trajectory]:
+    """Run proposals against those they want to replace for a while; return the best if it is new.
+
+    Where passes are dear that is done on a part of the sample, on which the incumbents get the same
+    passes, for the sake of fairness: a model fits the rows best that it was fitted to.
+    """
+    settings = replace(race.settings, max_iter=_TRIAL_PASSES)
+    known = [Trajectory(state.model, wanted=state.wanted) for state in incumbents]
+    entrants = [*known, *proposals]
+    if n_rows * flops_a_row(entrants) > _CHEAP_PASS:
+        trial = _on_a_part(entrants, rows, race.frame, settings)
+    else:
+        trial = race.again(entrants, settings)
+    trial.run(n_rows)
+    return [
+        Trajectory(state.model, wanted=state.wanted)
+        for state in trial.best().values()
+        if state not in known
+    ]
 
 
 class Race:
