@@ -14,7 +14,7 @@ from sparkgmm.core.profile import Block, Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import FitError, InputError
-from sparkgmm.mixture import COVARIANCE_TYPES
+from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
 EXACT = Settings(reg_covar=0.0)
 
@@ -109,6 +109,47 @@ def test_given_starts_take_the_place_of_drawn_ones():
     found = fit(rows, Search(), starts=[start])
     assert rows.labels[0] == "EM pass 1, 1 candidate"
     assert found.chosen.log_likelihood == pytest.approx(-1130.26396, abs=1e-3)
+
+
+def _nights(spread: float, n: int = 50_000) -> tuple[Mixture, list[np.ndarray]]:
+    truth = random_mixture(np.random.default_rng(0), 4, 3, "full", spread=spread)
+    return truth, [truth.sample(n, seed=night)[0] for night in (1, 2)]
+
+
+def test_an_earlier_model_of_the_same_truth_saves_passes():
+    _, (yesterday, today) = _nights(spread=1.5, n=200_000)
+    search = Search(k=(4,))
+    earlier = fit(rows_of(yesterday), search).chosen.mixture
+    cold = fit(rows_of(today), search).chosen
+    warm = fit(rows_of(today), search, earlier=earlier).chosen
+    assert warm.n_iter < cold.n_iter
+    assert warm.mean_log_likelihood == pytest.approx(cold.mean_log_likelihood, abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [1_000, 50_000], ids=["its own sample", "sampled"])
+def test_an_earlier_model_of_another_world_does_not_trap_the_fit(n):
+    truth, (_, today) = _nights(spread=6.0)
+    # two of its components share one cluster, one component covers two: EM cannot leave that
+    means = truth.means[[0, 0, 1, 2]] + [[0.1, 0, 0], [-0.1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    stale = Mixture(truth.weights, means, truth.covariances)
+    alone = fit(rows_of(today[:n]), Search(k=(4,), n_init=1), starts=[stale]).chosen
+    found = fit(rows_of(today[:n]), Search(k=(4,)), earlier=stale).chosen
+    cold = fit(rows_of(today[:n]), Search(k=(4,))).chosen
+    assert alone.mean_log_likelihood < cold.mean_log_likelihood - 0.01
+    assert found.mean_log_likelihood == pytest.approx(cold.mean_log_likelihood, abs=1e-5)
+
+
+def test_an_earlier_model_serves_its_own_kind_among_several():
+    X = iris()
+    earlier = fit(rows_of(X), Search(k=(2,))).chosen.mixture
+    search = Search(k=(1, 2, 3), covariance_type=("full", "tied"))
+    cold, warm = fit(rows_of(X), search), fit(rows_of(X), search, earlier=earlier)
+    kinds = [(c.k, c.covariance_type) for c in cold.candidates]
+    assert [(c.k, c.covariance_type) for c in warm.candidates] == kinds
+    for before, after in zip(cold.candidates, warm.candidates, strict=True):
+        assert after.log_likelihood >= before.log_likelihood - 1e-3
+    saved = kinds.index((2, "full"))
+    assert warm.candidates[saved].n_iter < cold.candidates[saved].n_iter
 
 
 def test_large_data_is_searched_on_a_sample_and_passed_over_a_few_times():

@@ -50,13 +50,15 @@ def unpack(vector: Array, like: Model) -> Model:
     w = np.exp(log_w - log_w.max())
     covariances = np.zeros_like(like.parameters.covariances)
     if like.covariance_type in ("diag", "spherical"):
-        covariances = np.exp(2 * shape).reshape(covariances.shape)
+        with np.errstate(over="ignore"):
+            covariances = np.exp(2 * shape).reshape(covariances.shape)
     else:
         L = covariances
         L[..., *_lower(d)] = shape.reshape(*L.shape[:-2], -1)
         diagonal = np.einsum("...ii->...i", L)
-        diagonal[...] = np.exp(diagonal)
-        covariances = L @ np.swapaxes(L, -1, -2)
+        with np.errstate(over="ignore", invalid="ignore"):  # check_volume finds what overflowed
+            diagonal[...] = np.exp(diagonal)
+            covariances = L @ np.swapaxes(L, -1, -2)
     return Model(like.covariance_type, Parameters(w / w.sum(), means.reshape(k, d), covariances))
 
 

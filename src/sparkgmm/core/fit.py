@@ -43,11 +43,13 @@ def fit(
     starts: Sequence[Mixture] | None = None,
     progress: Progress | None = None,
     validate: bool = False,
+    earlier: Mixture | None = None,
 ) -> Fit:
     """Fit every candidate of the search and choose one by its criterion.
 
-    `starts`, if given, take the place of those drawn from the sample. With `validate`, each
-    candidate is also judged on rows held out.
+    `starts`, if given, take the place of those drawn from the sample; an `earlier` mixture, of a k
+    and covariance type of the search, is tried beside them. With `validate`, each candidate is also
+    judged on rows held out.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def fit(
     """
     check(rows, max(search.k), features)
     with one_blas_thread:
-        return _fit(rows, search, features, starts, progress, validate)
+        return _fit(rows, search, features, starts, progress, validate, earlier)
 
 
 def _fit(
@@ -69,13 +71,15 @@ def _fit(
     starts: Sequence[Mixture] | None,
     progress: Progress | None,
     validate: bool,
+    earlier: Mixture | None,
 ) -> Fit:
     profile, settings = rows.profile, search.settings
     frame = Frame.of(profile)
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
     else:
-        winners = pilot(rows, search, frame, progress)
+        before = None if earlier is None else from_mixture(earlier, frame)
+        winners = pilot(rows, search, frame, progress, before)
     if rows.complete:
         settings = replace(settings, tol=settings.tol * _SMALL_DATA_TOL)
         states = [replace(winner.state, converged=False) for winner in winners]

@@ -16,7 +16,7 @@ from sparkgmm.core.repair import Reseed, reseeder, weakest, without
 from sparkgmm.core.rows import Rows, cut, scan_blocks
 from sparkgmm.core.selection import Winner, flaw
 from sparkgmm.core.statistics import Kernel, Scan, Sums
-from sparkgmm.mixture import Array
+from sparkgmm.mixture import Array, n_parameters
 
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be told apart.
@@ -30,6 +30,8 @@ _WORTH_IT = 1e-6
 _IMPROVEMENT_FLOPS = 2e11
 # Runs whose mean log-likelihoods differ by less ended in the same optimum.
 _SAME = 1e-5
+# An earlier model is left for an optimum that is better by so much; the sample's noise is larger.
+_BETTER = 1e-4
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
 _CHEAP_PASS = 2e8
@@ -90,10 +92,17 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
     return reseeder(*few_rows(rows, frame), frame, np.random.default_rng([search.seed, 1]))
 
 
-def pilot(rows: Rows, search: Search, frame: Frame, progress: Progress | None) -> list[Winner]:
+def pilot(
+    rows: Rows,
+    search: Search,
+    frame: Frame,
+    progress: Progress | None,
+    earlier: Model | None = None,
+) -> list[Winner]:
     """Run all starts on the sample, to where they can be told apart; return the best of each kind.
 
-    Where the sample is all the data its passes are passes over the data, and count as such.
+    An earlier model is one more start. Where the sample is all the data its passes are passes over
+    the data, and count as such.
     """
     sampled, scan, settings = frame, rows.scan, search.settings
     if not rows.complete:
@@ -109,10 +118,36 @@ def pilot(rows: Rows, search: Search, frame: Frame, progress: Progress | None) -
     starts = draw_starts(rows, search, frame)
     if not rows.complete and n_rows * flops_a_row(starts) > _CHEAP_PASS:
         starts = screen(starts, rows, frame, settings)
+    if earlier is not None:
+        starts.append(Trajectory(earlier))
     reseed = reseed_from(rows, search, frame)
     race = Race(starts, sampled, rows.profile, settings, scan, progress, reseed)
     race.run(n_rows)
-    return improve(race, rows, search, n_rows)
+    winners = improve(race, rows, search, n_rows)
+    if earlier is None:
+        return winners
+    return [_or_earlier(winner, earlier, race, rows) for winner in winners]
+
+
+def _or_earlier(winner: Winner, earlier: Model, race: Race, rows: Rows) -> Winner:
+    """Go on from the earlier model where the sample knows of no better optimum than its own.
+
+    All the rows of its day made it, so it is nearer the limit than the sample's optimum is, unless
+    the data have moved by more than chance: to fit p parameters to n rows anew gains p / n nats a
+    row on those rows (half of that is Wilks' 1938 theorem, half that other rows made the model).
+    """
+    from_there = race.states[-1]
+    here = winner.state
+    if from_there.kind != here.kind or here.log_likelihood > from_there.log_likelihood + _BETTER:
+        return winner
+    if rows.complete:
+        return replace(winner, state=from_there)
+    k, d = earlier.parameters.means.shape
+    moved = from_there.log_likelihood - from_there.log_likelihoods[0]
+    by_chance = n_parameters(k, d, earlier.covariance_type) / count_rows(rows.sample)
+    if from_there.reseeded or moved > by_chance:
+        return winner
+    return replace(winner, state=Trajectory(earlier))
 
 
 def screen(

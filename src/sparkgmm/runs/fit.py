@@ -308,8 +308,8 @@ def _fit(
             "same in the same order"
         )
     with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
-        starts = None if start is None else [start]
-        return fit(rows, as_search(model), features.names, starts, progress, validate=True)
+        search = as_search(model)
+        return fit(rows, search, features.names, None, progress, validate=True, earlier=start)
 
 
 def _fit_by_mllib(
