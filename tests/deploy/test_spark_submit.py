@@ -1,4 +1,4 @@
-"""Every spark-submit in conf/deploy goes through Spark's own parser, up to where it would launch."""
+"""Every spark-submit of conf/deploy, by Spark's own parser, up to where it would launch."""
 
 from __future__ import annotations
 
