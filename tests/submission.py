@@ -41,7 +41,7 @@ class Submission:
     """What Spark makes of the arguments: how it would launch, with what configuration."""
 
     main: str
-    main_arguments: list[str]
+    main_arguments: list[str | None]
     primary: str
     arguments: list[str]
     conf: Mapping[str, str]
@@ -59,6 +59,7 @@ def submission(spark: SparkSession, arguments: Sequence[str]) -> Submission:
     deploy = jvm.org.apache.spark.deploy
     try:
         parsed = deploy.SparkSubmitArguments(utils.toSeq(given), utils.toScalaMap(env))
+        its_own = _strings(parsed.childArgs())  # preparing puts others before them
         stores = jvm.scala.Option.apply(_object_stores(jvm))
         prepared = deploy.SparkSubmit().prepareSubmitEnvironment(parsed, stores)
     except Py4JJavaError as error:
@@ -70,7 +71,7 @@ def submission(spark: SparkSession, arguments: Sequence[str]) -> Submission:
         prepared._4(),
         _strings(prepared._1()),
         parsed.primaryResource(),
-        _strings(parsed.childArgs()),
+        its_own,
         conf,
     )
 

@@ -64,12 +64,11 @@ READERS = {
 }
 
 
-def main(path):
+def read(path):
     try:
-        found = READERS[Path(path).name](yaml.safe_load(Path(path).read_text()))
-        print(json.dumps({"understood": found}))
+        return {"understood": READERS[path.name](yaml.safe_load(path.read_text()))}
     except Exception as error:
-        print(json.dumps({"refused": f"{type(error).__name__}: {error}"}))
+        return {"refused": f"{type(error).__name__}: {error}"}
 
 
-main(sys.argv[1])
+print(json.dumps({Path(path).name: read(Path(path)) for path in sys.argv[1:]}))

@@ -16,8 +16,9 @@ def rendered(task, day):
     return task.render_template(task.bash_command, context, task.get_template_env())
 
 
-def ending(task):
-    """How a task ends: by success, by a failure that is retried, or by one that is not."""
+def ending(task, code):
+    """How a task ends by an exit code: well, by a failure that is retried, or one that is not."""
+    task.bash_command = f"exit {code}"
     try:
         task.execute({})
     except AirflowFailException as error:
@@ -35,7 +36,7 @@ def first_run(dag):
     return {"at": run.run_after.isoformat(), "ds": run.logical_date.strftime("%Y-%m-%d")}
 
 
-def main(folder, day, *ends):
+def main(folder, day, *codes):
     bag = DagBag(folder)
     [dag] = bag.dags.values()
     print(
@@ -49,7 +50,7 @@ def main(folder, day, *ends):
                 "max_active_runs": dag.max_active_runs,
                 "first_run": first_run(dag),
                 "commands": {t.task_id: rendered(t, day) for t in dag.tasks},
-                "ending": ending(dag.get_task("fit")) if ends else None,
+                "endings": {code: ending(dag.get_task("fit"), code) for code in codes},
             }
         )
     )

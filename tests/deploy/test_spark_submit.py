@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,10 @@ def test_spark_accepts_the_arguments_and_would_start_the_job_by_python(
     assert found.primary.endswith("fit_gmm.py")
     assert "org.apache.spark.deploy.PythonRunner" in [found.main, *found.main_arguments]
     # in cluster mode the job's own arguments travel as --arg of the cluster's client
-    travelled = found.main_arguments[1::2] if "--arg" in found.main_arguments else found.arguments
-    assert [a for a in found.arguments if a not in travelled] == []
+    client = found.main_arguments
+    own = [value for option, value in pairwise(client) if option == "--arg"] or client[2:]
+    at = arguments.index("--config")
+    assert own == found.arguments == arguments[at:]
 
 
 @EVERYWHERE
