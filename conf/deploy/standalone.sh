@@ -6,5 +6,5 @@ exec spark-submit \
     --archives dist/environment.tar.gz#environment \
     --conf spark.pyspark.python=./environment/bin/python \
     --conf spark.pyspark.driver.python="${DRIVER_PYTHON:-.venv/bin/python}" \
-    --executor-memory 1g \
+    --executor-memory "${EXECUTOR_MEMORY:-1g}" \
     jobs/fit_gmm.py --config "${CONF:-conf/deploy/trips.yaml}" "$@"
