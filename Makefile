@@ -64,6 +64,16 @@ submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need noth
 test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
+.venv-airflow/ready: requirements-airflow.lock
+	@echo "making .venv-airflow, for the tests of conf/schedule"
+	@rm -rf .venv-airflow && $(or $(PYTHON),python3) -m venv .venv-airflow
+	@.venv-airflow/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+.PHONY: test-airflow
+test-airflow: java $(READY) .venv-airflow/ready  ## the DAG in a real Airflow, conf/deploy in the vendors' own clients
+	@$(BIN)/python -m pytest -m airflow tests/airflow
+
 .PHONY: test-long
 test-long: java $(READY)  ## hostile input, and many fits in one application
 	@$(BIN)/python -m pytest -m long
@@ -118,4 +128,4 @@ lock:  ## pin the dependencies anew (needs uv)
 
 .PHONY: clean
 clean:  ## remove the environment, runs and caches
-	rm -rf .venv .venv-min-spark runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf .venv .venv-min-spark .venv-airflow runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -10,3 +10,5 @@ uv pip compile pyproject.toml --constraint requirements.lock --no-emit-package p
 printf 'pyspark<3.6\nnumpy<2\npyarrow<18\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-min-spark.lock
 # What must be there before an sdist (pyspark) or the project itself can be built without fetching anything unpinned.
 echo 'setuptools' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-build.lock
+# A real Airflow, and the vendors' clients that check what conf/deploy has for them, for make test-airflow.
+printf 'apache-airflow-core>=3,<4\napache-airflow-providers-standard\nbotocore\ndatabricks-sdk\ngoogle-cloud-dataproc\n' | uv pip compile - "${common[@]}" --output-file requirements-airflow.lock

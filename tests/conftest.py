@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
 
+_LONG = ("test_soak.py", "test_night.py")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -22,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if ROOT / "tests" / "cluster" in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name == "test_soak.py":
+        if ROOT / "tests" / "airflow" in item.path.parents:
+            item.add_marker(pytest.mark.airflow)
+        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name in _LONG:
             item.add_marker(pytest.mark.long)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
+from sparkgmm.runs import lines
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.runs.streams import direct_errors, jvm_is_gone
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
@@ -176,26 +177,40 @@ def _main(job: _Job, argv: Sequence[str] | None) -> int:
 def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
     end_on_sigterm()
+    lines.begin()
+    as_json = lines.wanted(arguments)
     try:
-        work()
+        with lines.warnings_too(as_json):
+            work()
     except Exception as error:
-        if asked_to_end():
-            _tell("terminated: start the same job again; a fit with an output.run_id goes on")
-            return TERMINATED
-        if isinstance(error, SparkGmmError):
-            if "--verbose" in arguments:
-                print(masked(traceback.format_exc()), file=sys.stderr)
-            _tell(f"error: {error}")
-            return error.exit_code
-        if not jvm_is_gone():
+        message, code = _ending(error)
+        if code is None and not as_json:
             raise
-        _tell("error: Spark's JVM ended: start the same job again; a fit with a run_id goes on")
-        return 1
+        verbose = code is None or "--verbose" in arguments
+        if as_json:
+            lines.tell_of(error, message, code or 1, verbose)
+        else:
+            if verbose and isinstance(error, SparkGmmError):
+                print(masked(traceback.format_exc()), file=sys.stderr)
+            print(message, file=sys.stderr, flush=True)
+        return code or 1
     return 0
 
 
-def _tell(text: str) -> None:
-    print(" ".join(masked(text).split()), file=sys.stderr, flush=True)
+def _ending(error: Exception) -> tuple[str, int | None]:
+    """Return the one line of what ended a job, and its exit code, None where nobody expected it."""
+    code: int | None
+    if asked_to_end():
+        text = "terminated: start the same job again; a fit with an output.run_id goes on"
+        code = TERMINATED
+    elif isinstance(error, SparkGmmError):
+        text, code = f"error: {error}", error.exit_code
+    elif jvm_is_gone():
+        text = "error: Spark's JVM ended: start the same job again; a fit with a run_id goes on"
+        code = 1
+    else:
+        text, code = f"error: {type(error).__name__}: {error}", None
+    return " ".join(masked(text).split()), code
 
 
 def _run(job: _Job, options: argparse.Namespace) -> None:
@@ -204,7 +219,8 @@ def _run(job: _Job, options: argparse.Namespace) -> None:
     plan, run = job.steps()
     from sparkgmm.spark.session import start_session, stopping
 
-    spark = start_session(f"sparkgmm {job.name}", options.verbose)
+    as_json = options.log_format == "json"
+    spark = start_session(f"sparkgmm {job.name}", options.verbose, as_json)
     with stopping(spark):
         if options.dry_run:
             described = plan(spark, config)

@@ -25,8 +25,10 @@ from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ModelConfig
 from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, retain, to_json
+from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.record import (
     Stopwatch,
+    figures,
     manifest_of,
     metrics_of,
     model_of,
@@ -36,6 +38,7 @@ from sparkgmm.runs.record import (
 from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.mllib import assemble, fit_mllib
+from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import describe_invalid, rejected
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of, find_features, read
@@ -100,6 +103,7 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     started = datetime.now(UTC)
     run_id = config.output.run_id or f"{started:%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{config.digest()}"
     run = RunFolder(root, run_id)
+    terminal.about(run_id=run_id, step="start")
     if run.is_whole() and not overwrite:
         terminal.say(_left_alone(run, config))
         return
@@ -108,6 +112,7 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
     chosen = fitted.fit.chosen
     membership = Membership(chosen.mixture, Sample.of(fitted.rows))
+    terminal.about(step="report")
     manifest = manifest_of(spark, config, run_id, started, fitted.files)
     metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
     pages = _report(config, fitted, membership, metrics, manifest, terminal)
@@ -117,12 +122,15 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         "components/part-00000.snappy.parquet": components_parquet(chosen.mixture),
         "model.json": to_json(model_of(chosen, fitted.features, membership)).encode(),
         "metrics.json": to_json(metrics).encode(),
+        "metrics.prom": exposition(metrics, manifest, chosen.mixture.weights, root.path).encode(),
         **pages,
     }
     quarantined = config.input.invalid_rows == "quarantine"
     invalid = rejected(fitted.df, fitted.features) if quarantined else None
+    terminal.about(step="publish")
     try:
-        published = run.publish(written, invalid, manifest, overwrite)
+        with described(spark, "writing the run"):
+            published = run.publish(written, invalid, manifest, overwrite)
     except Exception as error:
         known = unwritable(error, config.output.path) or translate(error, config.input.path)
         raise known or error from error
@@ -132,7 +140,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
                 terminal.say(
                     f"run {old} is older than the {config.output.keep_runs} to be kept: deleted"
                 )
-        terminal.result(summary(fitted.fit, config.model.criterion, run.path, bool(pages)))
+        told = summary(fitted.fit, config.model.criterion, run.path, bool(pages))
+        terminal.result(told, **figures(metrics))
     else:
         terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
 
@@ -150,7 +159,9 @@ def _read_and_fit(
     if not overwrite:
         state.check_configuration(config.deciding())
     start = _warm_start(spark, config)
-    df, features = open_input(spark, config)
+    terminal.about(step="read")
+    with described(spark, "opening the input"):
+        df, features = open_input(spark, config)
     files = files_of(df, config.input.path)
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)):
@@ -161,6 +172,7 @@ def _read_and_fit(
         terminal.say(_what_was_read(blocks, features, dropped, seconds))
         begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile)
         state.begin(begun, config.input.path, anew=overwrite)
+        terminal.about(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
             result = _fit(df, rows, features, config.model, start, terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from sparkgmm.core.fit import Fit
 from sparkgmm.core.selection import Candidate
 from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
+from sparkgmm.runs.provenance import source
 from sparkgmm.runs.terminal import candidate_table, component_table
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.rows import Read
@@ -102,6 +104,15 @@ def metrics_of(
     }
 
 
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers and flags of metrics.json that describe a run in a line."""
+    return {
+        key: value
+        for key, value in metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
 def manifest_of(
     spark: SparkSession,
     config: FitConfig,
@@ -118,6 +129,7 @@ def manifest_of(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "configuration": config.resolved(),
         "versions": versions(spark),
+        "source": source(),
         "spark": {"master": context.master, "application_id": context.applicationId},
         "input": [
             {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}

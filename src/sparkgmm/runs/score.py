@@ -147,7 +147,10 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     SparkGmmError
         If the configuration, the model or the input is at fault; nothing is published then.
     """
-    task = open_task(spark, config)
+    terminal.about(step="read")
+    with described(spark, "opening the input"):
+        task = open_task(spark, config)
+    terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
     scored, totals = score_rows(task.df, task.features, task.model.mixture, task.wanted)
     _check_same_columns(spark, config, task, scored)
@@ -160,14 +163,22 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
             _write(scored, task, config)
         seconds = time.monotonic() - started
         _check_rows(totals)
+        terminal.about(step="publish")
         if totals.invalid.value and config.input.invalid_rows == "quarantine":
             rows = rejected(task.df, task.features)
-            rows.write.parquet(task.output.draft.child(REJECTED).uri)
+            with described(spark, "writing the rejected rows"):
+                rows.write.parquet(task.output.draft.child(REJECTED).uri)
         task.output.publish()
     except BaseException:
         task.output.discard()
         raise
-    terminal.result(_summary(config, task, totals, seconds))
+    counts = {
+        "rows_read": totals.read.value,
+        "rows_invalid": totals.invalid.value,
+        "outliers": totals.outliers.value,
+        "seconds": seconds,
+    }
+    terminal.result(_summary(config, task, totals, seconds), **counts)
 
 
 def _check_same_columns(

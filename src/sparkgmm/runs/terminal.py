@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +15,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs import lines
 from sparkgmm.spark.masking import masked
+from sparkgmm.spark.session import note_in_log
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,21 +55,27 @@ class Terminal:
         self._as_json = as_json
         self._live = self._console.is_terminal and not as_json
 
+    def about(self, **known: str) -> None:
+        """Note the `run_id` or `step` that what is said from here on is about."""
+        lines.about(**known)
+        if self._as_json:
+            note_in_log(known)
+
     def say(self, text: str, **figures: float) -> None:
         """Say one line; the figures in it go along where lines are JSON."""
         if self._as_json:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            line = {"time": now, "message": masked(text), **figures}
-            print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+            lines.tell("info", text, **figures)
         elif self._live:
             self._console.print(masked(text), markup=False)
         else:
             stamp = time.strftime("%H:%M:%S")
             print(f"{stamp} {masked(text)}", file=sys.stderr, flush=True)
 
-    def result(self, text: str) -> None:
-        """Print what the job was run for."""
+    def result(self, text: str, **figures: float) -> None:
+        """Print what the job was run for; its figures are a line where lines are JSON."""
         print(masked(text), flush=True)
+        if self._as_json:
+            self.say("done", **figures)
 
     @contextmanager
     def reading(self, done: TasksDone, doing: str = "reading") -> Iterator[None]:

@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
+from weakref import WeakSet
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -35,8 +36,23 @@ DEFAULTS = {
 }
 
 
-def start_session(name: str, verbose: bool = False) -> SparkSession:
+# How a line of Spark's own log reads: for people, and for log shippers. What the job notes is
+# looked up when a line is written.
+_TEXT = r"%d{HH:mm:ss} Spark %p %c{1}: %replace{%m}{\R[\s\S]*}{}%n%ex{0}"
+_JSON = (
+    '{"time": "%d{yyyy-MM-dd\'T\'HH:mm:ss.SSSxxx}{UTC}", '
+    '"level": "%level{FATAL=error, ERROR=error, WARN=warning, INFO=info, DEBUG=debug}", '
+    '"run_id": "$${sys:sparkgmm.run_id:-}", "step": "$${sys:sparkgmm.step:-start}", '
+    '"logger": "%c{1}", "message": "%enc{%m}{JSON}"}%n%ex{0}'
+)
+
+_not_ours: WeakSet[SparkSession] = WeakSet()
+
+
+def start_session(name: str, verbose: bool = False, as_json: bool = False) -> SparkSession:
     """Return the session of this job; what the user set with --conf stays as it is.
+
+    Spark's own log is as `verbose` has it, or one line a warning: JSON where `as_json`.
 
     Raises
     ------
@@ -48,6 +64,7 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
         problem = java_problem()
         if problem:
             raise ConfigurationError(problem)
+    was_there = SparkContext._active_spark_context is not None
     SparkContext._ensure_initialized()  # the JVM knows what the user set, SparkConf asks it
     conf = SparkConf()
     for key, value in DEFAULTS.items():
@@ -58,8 +75,10 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
         # here the workers are of this machine: the driver's own Python unless another is named
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
-        _quiet()
+        _quiet(_JSON if as_json else _TEXT)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    if was_there:
+        _not_ours.add(spark)
     if not str(spark.sparkContext.master).startswith("local["):
         ship_package(spark)
     return spark
@@ -67,7 +86,13 @@ def start_session(name: str, verbose: bool = False) -> SparkSession:
 
 @contextlib.contextmanager
 def stopping(spark: SparkSession) -> Iterator[None]:
-    """Stop a session at the end; where its JVM is gone, what it was doing is what failed."""
+    """Stop a session at the end; where its JVM is gone, what it was doing is what failed.
+
+    A session that was there before the job, as a platform's own, is not the job's to stop.
+    """
+    if spark in _not_ours:
+        yield
+        return
     try:
         yield
     except BaseException:
@@ -77,7 +102,14 @@ def stopping(spark: SparkSession) -> Iterator[None]:
     spark.stop()
 
 
-def _quiet() -> None:
+def note_in_log(known: Mapping[str, str]) -> None:
+    """Have the lines of Spark's own log name what a job is at."""
+    if SparkContext._jvm is not None:
+        for key, value in known.items():
+            SparkContext._jvm.java.lang.System.setProperty(f"sparkgmm.{key}", value)
+
+
+def _quiet(pattern: str) -> None:
     """Have the JVM log by our rules before the SparkContext says its first word."""
     jvm = SparkContext._jvm
     assert jvm is not None
@@ -88,6 +120,7 @@ def _quiet() -> None:
         return  # the user has rules of their own
     # Spark lays its defaults over any rules at its first word: have it say that first
     jvm.org.apache.spark.SparkConf(False).initializeLogIfNecessary(False)
+    jvm.java.lang.System.setProperty("sparkgmm.pattern", pattern)
     with as_file(files("sparkgmm.spark") / "log4j2.properties") as rules:
         jvm.org.apache.logging.log4j.core.config.Configurator.reconfigure(
             jvm.java.net.URI(rules.as_uri())

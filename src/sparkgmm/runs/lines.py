@@ -1,0 +1,64 @@
+"""What a job says as JSON, for log shippers: an object a line, with time, level, run_id, step."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from sparkgmm.spark.masking import masked
+
+_NOTHING: Mapping[str, str | None] = {"run_id": None, "step": "start"}
+# Jobs may run in several threads of one process.
+_about: ContextVar[Mapping[str, str | None]] = ContextVar("about", default=_NOTHING)
+
+
+def about(**known: str | None) -> None:
+    """Note the `run_id` or `step` that the lines from here on are about."""
+    _about.set({**_about.get(), **known})
+
+
+def begin() -> None:
+    """Forget what an earlier job of this thread noted."""
+    _about.set(_NOTHING)
+
+
+def tell(level: str, message: str, **fields: Any) -> None:
+    """Write a line to standard error; `level` is info, warning or error, secrets are masked."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"time": now, "level": level, **_about.get(), "message": masked(message), **fields}
+    print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def tell_of(error: BaseException, message: str, code: int, with_traceback: bool) -> None:
+    """Write the line of an error that ends a job with an exit code."""
+    message = message.removeprefix("error: ")
+    fields: dict[str, Any] = {"exit_code": code}
+    if with_traceback:
+        fields["traceback"] = masked("".join(traceback.format_exception(error)))
+    tell("error", message, **fields)
+
+
+def wanted(arguments: Sequence[str]) -> bool:
+    """Tell whether a command line, which may be wrong otherwise, asks for JSON."""
+    return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
+
+
+@contextmanager
+def warnings_too(as_json: bool) -> Iterator[None]:
+    """Have Python's warnings come as lines as well."""
+
+    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        tell("warning", f"{category.__name__}: {message}")
+
+    with warnings.catch_warnings():
+        if as_json:
+            warnings.showwarning = show
+        yield
