@@ -19,6 +19,7 @@ from sparkgmm.core.drift import (
     divergence_by_chance,
     largest,
 )
+from sparkgmm.mixture import Array
 from sparkgmm.report.ink import FAINT, Picture, colour, picture
 from sparkgmm.report.tables import Table, near, number
 from sparkgmm.report.views import names_of
@@ -81,7 +82,7 @@ def _about_rows(drift: Drift) -> Iterator[str]:
     side = "less" if drift.log_density_fall >= 0 else "more"
     yield (
         f"The earlier mixture gives the new rows {abs(drift.log_density_fall):.4g} nats a row "
-        f"{side} than it gave its own: {drift.mean_log_density:.4f}."
+        f"{side} than it gave its own: {number(drift.mean_log_density)}."
     )
     if drift.outlier_share is not None:
         yield (
@@ -91,11 +92,12 @@ def _about_rows(drift: Drift) -> Iterator[str]:
 
 
 def _about_components(drift: Drift) -> Iterator[str]:
-    for change in drift.changes:
-        if change.status == "appeared":
-            yield f"Label {change.label} is new: it has {change.weight:.2%} of the rows."
-        elif change.status == "vanished":
-            yield f"Label {change.label} is gone: it had {change.weight_before:.2%} of the rows."
+    new = [f"{c.label} ({c.weight:.2%} of the rows)" for c in drift.changes if c.weight_before == 0]
+    gone = [f"{c.label} ({c.weight_before:.2%})" for c in drift.changes if c.weight == 0]
+    if new:
+        yield f"New: label {', '.join(new)}."
+    if gone:
+        yield f"Gone: label {', '.join(gone)}."
     weight = largest([c for c in drift.changes if c.status == "matched"], "weight_change")
     if weight is not None:
         yield (
@@ -129,7 +131,16 @@ def change_table(drift: Drift) -> Table:
         ]
         for change in drift.changes
     ]
-    head = ["label", "component", "", "weight before", "now", "in se", "mean moved, sd", "in se"]
+    head = [
+        "label",
+        "component",
+        "",
+        "weight before",
+        "weight now",
+        "in se",
+        "mean moved, sd",
+        "in se",
+    ]
     return Table([*head, *names[:_FEATURES]], rows)
 
 
@@ -160,13 +171,15 @@ def nights_figure(since: Since) -> Picture | None:
     figure = Figure(figsize=(8.2, 6.4), layout="constrained")
     (weights, divergence), (density, outliers) = figure.subplots(2, 2, sharex=True)
     _draw_weights(weights, nights)
-    _draw_line(divergence, nights, lambda night: night.divergence, 0)
+    _draw_line(divergence, nights, _heights(nights, lambda night: night.divergence))
     divergence.set_title("divergence from the run compared with, nats")
-    _draw_line(density, nights, lambda night: night.mean_log_likelihood, 0, "own mixture")
-    _draw_line(density, nights, lambda night: night.mean_log_density, 1, "the earlier mixture")
+    own = _heights(nights, lambda night: night.mean_log_likelihood)
+    earlier = _heights(nights, lambda night: night.mean_log_density)
+    _draw_line(density, nights, _within_sight(own, nights), 0, "own mixture")
+    _draw_line(density, nights, _within_sight(earlier, nights), 1, "the earlier mixture")
     density.set_title("mean log density of the rows, nats")
     density.legend(fontsize=7)
-    _draw_line(outliers, nights, lambda night: night.outlier_share, 0)
+    _draw_line(outliers, nights, _heights(nights, lambda night: night.outlier_share))
     outliers.axhline(OUTLIERS, color=FAINT, linestyle=":")
     outliers.set_title(f"share below the earlier {OUTLIERS:.1%} quantile")
     for axes, measure in ((divergence, "divergence"), (outliers, "outlier_share")):
@@ -205,15 +218,28 @@ def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
 def _draw_line(
     axes: Axes,
     nights: Sequence[Night],
-    figure_of: Callable[[Night], float | None],
-    j: int,
+    heights: Array,
+    j: int = 0,
     name: str | None = None,
 ) -> None:
-    values = [figure_of(night) for night in nights]
-    heights = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     axes.plot(heights, color=colour(j), marker="o", markersize=2.5, label=name)
     failed = [i for i, night in enumerate(nights) if night.verdict == "failed"]
     axes.plot(failed, heights[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
+
+
+def _heights(nights: Sequence[Night], figure_of: Callable[[Night], float | None]) -> Array:
+    values = [figure_of(night) for night in nights]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _within_sight(heights: Array, nights: Sequence[Night]) -> Array:
+    """Bring what failed runs measured near to the others, which else would be a flat line."""
+    good = np.array([night.verdict != "failed" for night in nights]) & np.isfinite(heights)
+    if good.sum() < 2:
+        return heights
+    low, high = heights[good].min(), heights[good].max()
+    room = 0.5 * max(high - low, 0.1)
+    return np.asarray(np.where(good, heights, np.clip(heights, low - room, high + room)))
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
