@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sparkgmm.core.drift import UNITS
 from sparkgmm.errors import ConfigurationError
-from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
+from sparkgmm.runs.config import (
+    CompareConfig,
+    DriftConfig,
+    FitConfig,
+    ScoreConfig,
+    ThresholdsConfig,
+    load_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = "input: {path: a.csv}\noutput: {path: runs}\n"
@@ -75,12 +84,23 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
     [
         ("faithful.yaml", FitConfig),
         ("select.yaml", FitConfig),
+        ("nightly.yaml", FitConfig),
         ("score.yaml", ScoreConfig),
         ("compare.yaml", CompareConfig),
     ],
 )
 def test_a_shipped_configuration_is_valid(name: str, schema: Any) -> None:
     assert load_config(str(ROOT / "conf" / name), (), schema).input.path == "data/faithful.csv"
+
+
+def test_the_nightly_configuration_and_the_guide_name_every_key_of_drift() -> None:
+    values = yaml.safe_load((ROOT / "conf" / "nightly.yaml").read_text(encoding="utf-8"))
+    guide = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
+    assert values["drift"].keys() == DriftConfig.model_fields.keys()
+    for level in ("warn", "fail"):
+        assert values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == UNITS.keys()
+    for name in UNITS:
+        assert f"**`{name}`**" in guide
 
 
 def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:

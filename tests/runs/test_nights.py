@@ -177,15 +177,32 @@ def test_against_a_baseline_the_slow_drift_crosses_a_threshold_in_the_end(year: 
 
 def test_warm_nights_need_fewer_passes_than_cold_ones_and_end_as_high(year: Year) -> None:
     warm = {night: year.metrics[night] for night in year.cold}
-    print()
-    for key in ("n_iter", "n_passes"):
-        figures = [np.mean([m[key] for m in runs.values()]) for runs in (warm, year.cold)]
-        print(f"{key}: {figures[0]:.1f} warm, {figures[1]:.1f} cold, mean of {len(warm)} nights")
-        assert figures[0] < figures[1]
+    passes = [np.mean([m["n_iter"] for m in runs.values()]) for runs in (warm, year.cold)]
+    print(f"\npasses: {passes[0]:.1f} warm, {passes[1]:.1f} cold, mean of {len(warm)} nights")
+    assert passes[0] < passes[1]
     for night, metrics in year.cold.items():
         assert warm[night]["k"] == metrics["k"] == len(truth_of(night))
         height = metrics["mean_log_likelihood"]
         assert warm[night]["mean_log_likelihood"] == pytest.approx(height, abs=1e-5)
+
+
+@pytest.mark.parametrize("separation", [3.0, 1.8])
+def test_a_warm_night_of_many_rows_passes_over_them_less_often(
+    spark: SparkSession, tmp_path: Path, separation: float
+) -> None:
+    """Above the pilot's sample the passes that count are those over all the rows."""
+    nights, n_passes = Nights(spark, tmp_path), {}
+    centres = separation * np.array([[0, 0], [1, 0], [0, 1]])
+    for seed, night in enumerate(("first", "warm", "cold")):
+        # warm and cold are the same rows
+        write_rows(tmp_path / f"{night}.parquet", 60_000, centres, min(seed, 1))
+        start = {"warm_start": str(nights.root)} if night == "warm" else {}
+        nights.run(night, **start)
+        n_passes[night] = nights.json(night, "metrics.json")["n_passes"]
+    print(f"\npasses over 60,000 rows: {n_passes['warm']} warm, {n_passes['cold']} cold")
+    assert n_passes["warm"] < n_passes["cold"]
+    heights = [nights.json(n, "metrics.json")["mean_log_likelihood"] for n in ("warm", "cold")]
+    assert heights[0] == pytest.approx(heights[1], abs=1e-5)
 
 
 # --- what takes several runs to see
