@@ -25,7 +25,7 @@ DRIFT = {
     "fail": {"divergence": 0.3, "log_density_fall": 10},
 }
 NAMES = ("still", "moving", "vanishing", "appearing")
-K = [2, 3, 4, 5]
+K = [3, 4, 5]
 
 
 def truth_of(night: int) -> dict[str, tuple[float, Array]]:
@@ -68,7 +68,7 @@ class Year:
 
 @pytest.fixture(scope="module")
 def year(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Year:
-    """Thirty nights, begun warm, and every third of them begun cold in another place."""
+    """Thirty nights, begun warm, and every sixth of them begun cold in another place."""
     nights = Nights(spark, tmp_path_factory.mktemp("year"))
     cold = Nights(spark, nights.folder)
     cold.root = nights.folder / "cold"
@@ -83,7 +83,7 @@ def year(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Year:
         found.drift[night] = nights.json(name, "drift.json")
         found.metrics[night] = nights.json(name, "metrics.json")
         found.latest[night] = int(nights.latest)
-        if night % 3 == 2 and night != BROKEN:
+        if night % 6 == 2:
             cold.fit({**cold.values(name, k=K), "drift": None})
             found.cold[night] = cold.json(name, "metrics.json")
     return found
@@ -175,34 +175,39 @@ def test_against_a_baseline_the_slow_drift_crosses_a_threshold_in_the_end(year: 
     assert verdicts == {4: "steady", 11: "warned"}
 
 
-def test_warm_nights_need_fewer_passes_than_cold_ones_and_end_as_high(year: Year) -> None:
-    warm = {night: year.metrics[night] for night in year.cold}
-    passes = [np.mean([m["n_iter"] for m in runs.values()]) for runs in (warm, year.cold)]
-    print(f"\npasses: {passes[0]:.1f} warm, {passes[1]:.1f} cold, mean of {len(warm)} nights")
-    assert passes[0] < passes[1]
+def test_nights_begun_warm_end_as_high_and_with_as_many_components_as_nights_begun_cold(
+    year: Year,
+) -> None:
     for night, metrics in year.cold.items():
-        assert warm[night]["k"] == metrics["k"] == len(truth_of(night))
+        warm = year.metrics[night]
+        assert warm["k"] == metrics["k"] == len(truth_of(night))
         height = metrics["mean_log_likelihood"]
-        assert warm[night]["mean_log_likelihood"] == pytest.approx(height, abs=1e-5)
+        assert warm["mean_log_likelihood"] == pytest.approx(height, abs=1e-5)
 
 
-@pytest.mark.parametrize("separation", [3.0, 1.8])
-def test_a_warm_night_of_many_rows_passes_over_them_less_often(
-    spark: SparkSession, tmp_path: Path, separation: float
+def test_warm_nights_of_many_rows_pass_over_them_less_often(
+    spark: SparkSession, tmp_path: Path
 ) -> None:
     """Above the pilot's sample the passes that count are those over all the rows."""
-    nights, n_passes = Nights(spark, tmp_path), {}
-    centres = separation * np.array([[0, 0], [1, 0], [0, 1]])
-    for seed, night in enumerate(("first", "warm", "cold")):
-        # warm and cold are the same rows
-        write_rows(tmp_path / f"{night}.parquet", 60_000, centres, min(seed, 1))
-        start = {"warm_start": str(nights.root)} if night == "warm" else {}
-        nights.run(night, **start)
-        n_passes[night] = nights.json(night, "metrics.json")["n_passes"]
-    print(f"\npasses over 60,000 rows: {n_passes['warm']} warm, {n_passes['cold']} cold")
-    assert n_passes["warm"] < n_passes["cold"]
-    heights = [nights.json(n, "metrics.json")["mean_log_likelihood"] for n in ("warm", "cold")]
-    assert heights[0] == pytest.approx(heights[1], abs=1e-5)
+    warm = Nights(spark, tmp_path)
+    cold = Nights(spark, tmp_path)
+    cold.root = tmp_path / "cold"
+    centres = 3.0 * np.array([[0, 0], [1, 0], [0, 1]])
+    for seed, night in enumerate("abcde"):
+        write_rows(tmp_path / f"{night}.parquet", 200_000, centres, seed)
+        for nights in (warm, cold):
+            start = {"warm_start": str(nights.root)} if nights is warm else {}
+            nights.fit({**nights.values(night, **start), "drift": None})
+    ran = {
+        name: [nights.json(night, "metrics.json") for night in "bcde"]
+        for name, nights in (("warm", warm), ("cold", cold))
+    }
+    passes = {name: [run["n_passes"] for run in runs] for name, runs in ran.items()}
+    print(f"\npasses over 200,000 rows: {passes['warm']} warm, {passes['cold']} cold")
+    assert sum(passes["warm"]) < sum(passes["cold"])
+    for one, other in zip(ran["warm"], ran["cold"], strict=True):
+        height = other["mean_log_likelihood"]
+        assert one["mean_log_likelihood"] == pytest.approx(height, abs=1e-5)
 
 
 # --- what takes several runs to see
