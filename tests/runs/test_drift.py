@@ -20,8 +20,10 @@ from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
 from sparkgmm.runs import cli
 from sparkgmm.runs.config import ScoreConfig
+from sparkgmm.runs.drift import Judged, _nights
 from sparkgmm.runs.score import run_score
 from sparkgmm.runs.terminal import Terminal
+from sparkgmm.spark.storage import Folder
 
 # --- what is measured and written
 
@@ -274,6 +276,42 @@ def test_the_report_tells_what_changed_and_draws_the_last_runs(after_two: Nights
     assert "The run drifted too far since b: divergence is 0." in page.text
     assert "vanished" in page.cells
     assert (after_two.root / "broken" / "plots" / "nights.png").exists()
+
+
+def shown(nights: Nights, previous: str) -> list[str]:
+    """Return the runs before one that follows `previous` in the report's picture."""
+    judged = Judged("c", -4.0, None, None, None, (), previous)  # type: ignore[arg-type]
+    return [night.run_id for night in _nights(Folder(nights._spark, str(nights.root)), judged)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"previous": "../a"},
+        {"previous": "a/../a"},
+        {"previous": "b"},
+        {"previous": "c"},
+        {"previous": "gone"},
+        {"previous": None},
+        {"previous": 3},
+    ],
+    ids=str,
+)
+def test_the_chain_of_runs_ends_where_a_run_names_none_that_may_come_before(
+    after_two: Nights, damage: dict[str, Any]
+) -> None:
+    assert shown(after_two, "b") == ["a", "b"]
+    drift = after_two.json("b", "drift.json") | damage
+    (after_two.root / "b" / "drift.json").write_text(json.dumps(drift), encoding="utf-8")
+    assert shown(after_two, "b") == ["b"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"measures": {"divergence": "x"}}'])
+def test_a_damaged_drift_json_costs_its_part_of_the_picture_alone(
+    after_two: Nights, text: str
+) -> None:
+    (after_two.root / "a" / "drift.json").write_text(text, encoding="utf-8")
+    assert shown(after_two, "b") == ["b"]
 
 
 def scored(nights: Nights, *columns: str) -> Any:

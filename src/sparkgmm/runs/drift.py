@@ -326,6 +326,8 @@ def _nights(root: Folder, judged: Judged) -> list[Night]:
     nights: list[Night] = []
     seen, run_id = {judged.run_id}, judged.previous
     while run_id is not None and run_id not in seen and len(nights) < _NIGHTS - 1:
+        if not RUN_ID.fullmatch(str(run_id)):  # it must not lead elsewhere
+            break
         seen.add(run_id)
         path = f"{run_id}/{DRIFT}"
         try:
@@ -338,16 +340,18 @@ def _nights(root: Folder, judged: Judged) -> list[Night]:
 
 
 def _night(values: Mapping[str, Any]) -> Night:
+    """Take from a drift.json what the picture needs; raise what a damaged one makes."""
     measures = values["measures"] or {}
-    return Night(
-        str(values["run_id"]),
-        {int(label): float(weight) for label, weight in values["weights"].items()},
+    figures = (
         values["mean_log_likelihood"],
         values.get("mean_log_density"),
         measures.get("divergence"),
         measures.get("outlier_share"),
-        values["verdict"],
     )
+    own, earlier, divergence, outliers = (None if x is None else float(x) for x in figures)
+    weights = {int(label): float(weight) for label, weight in values["weights"].items()}
+    run_id, verdict = str(values["run_id"]), str(values["verdict"])
+    return Night(run_id, weights, own, earlier, divergence, outliers, verdict)
 
 
 def lines_of(judged: Judged) -> list[str]:
