@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
-
-_LONG = ("test_soak.py", "test_night.py")
+# Files whose tests take long.
+_LONG = ("test_soak.py", "test_nights.py", "test_night.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, reduce
 from operator import add
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from data_sets import faithful, random_mixture
+from sparkgmm.core.drift import UNITS, Crossing, Drift, Estimate, Labelled
+from sparkgmm.core.drift import changes as changed
 from sparkgmm.core.fit import fit
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.mixture import Array, Mixture
+from sparkgmm.report.drift import Night, Since
 from sparkgmm.report.page import Run, report
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
@@ -150,7 +154,36 @@ def _faithful() -> Run:
     return run_of(faithful(), features=["eruptions", "waiting"], k=[1, 2, 3])
 
 
+def drifted(n_nights: int = 30, verdict: str = "failed", **changes: Any) -> Run:
+    """A run in which a component moved, one appeared and one vanished, and the nights before it."""
+    truth = spread_out(3, 4)
+    run = run_from(truth, 1500, [HOSTILE[0], "a & b", "等待时间"], k=4)
+    after = run.chosen.mixture
+    sd = np.sqrt(np.einsum("kii->ki", after.covariances))
+    means = after.means + 0.7 * sd * (np.arange(4) == 1)[:, None]
+    means[3] += 50 * sd[3]
+    old = Labelled.first(Mixture(after.weights, means, after.covariances), 1500)
+    new = old.following(after, 1500)
+    drift = Drift(old, new, tuple(changed(old, new)), Estimate(0.12, 1e-3), -7.5, 1.25, 0.04)
+    nights = [
+        Night(
+            f"2026-11-{i + 1:02}", {0: 0.5, 1: 0.3, i % 3: 0.2}, -6.0, -6.1, 0.01, 0.001, "steady"
+        )
+        for i in range(n_nights - 1)
+    ]
+    last = Night("2026-11-30", {0: 0.5, 4: 0.5}, -6.2, -7.5, 0.12, 0.04, verdict)
+    none = dict.fromkeys(UNITS)
+    limits = {"warn": none | {"divergence": 0.05}, "fail": none | {"divergence": 0.1}}
+    crossed = [
+        Crossing("fail", "divergence", 0.12, 0.1),
+        Crossing("warn", "divergence", 0.12, 0.05),
+    ]
+    since = Since("2026-11-29", new, drift, crossed, [*nights, last], limits)
+    return replace(run, since=replace(since, **changes))
+
+
 CASES = {
+    "drifted": drifted,
     "faithful": _faithful,
     "hostile": _hostile,
     "warned": _warned,

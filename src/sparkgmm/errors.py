@@ -23,3 +23,9 @@ class FitError(SparkGmmError):
     """No fit is possible: every candidate is degenerate."""
 
     exit_code = 4
+
+
+class DriftError(SparkGmmError):
+    """The run is there to be looked at, but it drifted too far: LATEST does not name it."""
+
+    exit_code = 5

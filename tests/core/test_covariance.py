@@ -5,6 +5,8 @@ from data_sets import random_mixture
 from oracle import e_step, weighted_sums
 from sparkgmm.core.covariance import (
     Moments,
+    Parameters,
+    check_volume,
     diagonal_order,
     expand,
     expected_log_likelihood,
@@ -206,3 +208,15 @@ def test_packed_moments_are_read_back(d):
     diagonal = Moments.unpack(packed[:, : 1 + 2 * d], origin)
     np.testing.assert_array_equal(diagonal.second, np.einsum("kii->ki", second))
     assert Moments.unpack(packed[:, : 1 + d], origin).second is None
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("times", [1e20, 1e250, 1e-20])
+def test_a_component_far_wider_or_narrower_than_the_data_has_no_volume(kind, times):
+    _, _, _, frame, mixture, _ = setting(kind)
+    model = from_mixture(mixture, frame)
+    check_volume(model, frame)
+    w, means, covariances = model.parameters
+    parameters = Parameters(w, means, covariances * times)
+    with pytest.raises(np.linalg.LinAlgError, match="variances are"):
+        check_volume(model._replace(parameters=parameters), frame)

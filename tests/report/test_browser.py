@@ -26,7 +26,16 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-REPORTS = ["d=1 k=3", "faithful", "d=6 k=3", "d=60 k=30", "hostile", "warned", "timestamps"]
+REPORTS = [
+    "drifted",
+    "d=1 k=3",
+    "faithful",
+    "d=6 k=3",
+    "d=60 k=30",
+    "hostile",
+    "warned",
+    "timestamps",
+]
 WIDTHS = [390, 1440]
 SCHEMES = ["light", "dark"]
 

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 from data_sets import random_mixture
+from sparkgmm.core.matching import bhattacharyya_between
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.comparison import (
     Comparison,
@@ -22,7 +23,7 @@ from sparkgmm.report.comparison import (
     mllib_trouble,
     reordered,
 )
-from sparkgmm.report.views import Sample, bhattacharyya_between
+from sparkgmm.report.views import Sample
 
 
 def permuted(mixture: Mixture, order: list[int]) -> Mixture:

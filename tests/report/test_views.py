@@ -9,13 +9,13 @@ from scipy.stats import multivariate_normal
 
 from data_sets import faithful, random_mixture
 from report_runs import local_rows
+from sparkgmm.core.matching import bhattacharyya_between
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import (
     SHARES,
     Membership,
     Sample,
     bhattacharyya,
-    bhattacharyya_between,
     correlation,
     density_levels,
     limits,

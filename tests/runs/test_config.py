@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sparkgmm.core.drift import UNITS
 from sparkgmm.errors import ConfigurationError
-from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
+from sparkgmm.runs.config import (
+    CompareConfig,
+    DriftConfig,
+    FitConfig,
+    ScoreConfig,
+    ThresholdsConfig,
+    load_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = "input: {path: a.csv}\noutput: {path: runs}\n"
@@ -66,6 +75,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "warm_start": None,
         },
         "output": {"path": "runs", "run_id": None, "report": True, "keep_runs": None},
+        "drift": None,
     }
 
 
@@ -74,12 +84,23 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
     [
         ("faithful.yaml", FitConfig),
         ("select.yaml", FitConfig),
+        ("nightly.yaml", FitConfig),
         ("score.yaml", ScoreConfig),
         ("compare.yaml", CompareConfig),
     ],
 )
 def test_a_shipped_configuration_is_valid(name: str, schema: Any) -> None:
     assert load_config(str(ROOT / "conf" / name), (), schema).input.path == "data/faithful.csv"
+
+
+def test_the_nightly_configuration_and_the_guide_name_every_key_of_drift() -> None:
+    values = yaml.safe_load((ROOT / "conf" / "nightly.yaml").read_text(encoding="utf-8"))
+    guide = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
+    assert values["drift"].keys() == DriftConfig.model_fields.keys()
+    for level in ("warn", "fail"):
+        assert values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == UNITS.keys()
+    for name in UNITS:
+        assert f"**`{name}`**" in guide
 
 
 def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
@@ -328,9 +349,40 @@ def test_what_mllib_cannot_do_is_refused_before_spark_starts(load: Load, overrid
     assert "use engine em" in message
 
 
-def test_warm_start_with_several_candidates_is_refused(load: Load) -> None:
-    message = refused(load, MINIMAL, "model.k=[1, 2]", "model.warm_start=runs/before")
-    assert "warm_start goes with one k" in message
+def test_warm_start_goes_with_several_candidates(load: Load) -> None:
+    config = load(MINIMAL, "model.k=[1, 2]", "model.warm_start=runs/before")
+    assert (config.model.k, config.model.warm_start) == ([1, 2], "runs/before")
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("drift.fail.divergence=1.0", "0.6931"),  # it cannot be more than ln 2
+        ("drift.warn.mean_shift=-1", "greater than or equal to 0"),
+        ("drift.warn.appeared=0.5", "drift.warn.appeared"),
+        ("drift.fail.divergense=0.1", "did you mean drift.fail.divergence?"),
+        ("drift.agianst=runs", "did you mean drift.against?"),
+        ("drift.fail=0.3", "drift.fail"),
+    ],
+)
+def test_a_wrong_threshold_is_named_by_its_path(load: Load, override: str, part: str) -> None:
+    message = refused(load, MINIMAL, override)
+    assert part in message
+    assert "drift." in message
+
+
+def test_a_drift_section_without_thresholds_is_one(load: Load) -> None:
+    assert load(MINIMAL).drift is None
+    assert load(MINIMAL + "drift: {}\n").drift is not None
+    assert load(MINIMAL + "drift: {fail: {divergence: 0.3}}\n", "drift.fail={}") == load(
+        MINIMAL + "drift: {}\n"
+    )
+
+
+def test_thresholds_make_no_other_fit(load: Load) -> None:
+    plain, judged = load(MINIMAL), load(MINIMAL, "drift.fail.divergence=0.3")
+    assert plain.digest() == judged.digest()
+    assert plain.deciding() == judged.deciding()
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,11 @@ def m_step(covariance_type: str, moments: Moments, frame: Frame, reg_covar: floa
 
 
 def check_volume(model: Model, frame: Frame) -> None:
-    """Raise LinAlgError where a component has no volume, or more than float64 can hold."""
+    """Raise LinAlgError where a component has no volume, or far more than all the data.
+
+    Rows have variance 1 in standardised coordinates: no step of EM leads above one over the
+    smallest weight, but an extrapolation may, to where matrices cannot be inverted any more.
+    """
     covariances = model.parameters.covariances
     if model.covariance_type in ("full", "tied"):
         widths = np.linalg.cholesky(covariances).diagonal(axis1=-2, axis2=-1) ** 2
@@ -196,8 +200,9 @@ def check_volume(model: Model, frame: Frame) -> None:
         widths = covariances
     else:
         widths = covariances / (frame.scale**2).mean()
-    if not (widths.min() > VOLUME_FLOOR and np.isfinite(widths.max())):
-        raise np.linalg.LinAlgError(f"a component's variance fell to {widths.min():.3g}")
+    if not (widths.min() > VOLUME_FLOOR and widths.max() < 1 / VOLUME_FLOOR):
+        told = f"{widths.min():.3g} to {widths.max():.3g}"
+        raise np.linalg.LinAlgError(f"the components' variances are {told} of the data's")
 
 
 def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> float:

@@ -10,8 +10,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
+from sparkgmm.core.matching import bhattacharyya_between
 from sparkgmm.mixture import Array, Labels, Mixture
-from sparkgmm.report.views import Sample, bhattacharyya, bhattacharyya_between
+from sparkgmm.report.views import Sample, bhattacharyya
 
 # Parameters that differ by less, in the units of `Differences`, agree.
 AGREE = 1e-3

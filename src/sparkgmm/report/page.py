@@ -21,6 +21,7 @@ from sparkgmm.core.quantiles import threshold
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report import figures, tables
+from sparkgmm.report.drift import Since, change_table, nights_figure, words
 from sparkgmm.report.ink import COLOURS, Picture, style
 from sparkgmm.report.remarks import remarks
 from sparkgmm.report.views import Membership, correlation, names_of, telling_features
@@ -40,6 +41,7 @@ class Run:
     membership: Membership
     metrics: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    since: Since | None = None
 
 
 def report(run: Run) -> dict[str, bytes]:
@@ -61,6 +63,7 @@ def _files(run: Run) -> dict[str, bytes]:
             "membership": figures.membership_figure(membership),
             "means": figures.means_figure(mixture, run.profile.mean, sd),
             "convergence": figures.convergence_figure(run.candidates, run.chosen),
+            "nights": None if run.since is None else nights_figure(run.since),
         }
     pictures = {name: picture for name, picture in drawn.items() if picture is not None}
     page = render(
@@ -75,7 +78,14 @@ def _files(run: Run) -> dict[str, bytes]:
         sample=sample,
         names=names_of(mixture),
         shown=[names_of(mixture)[i] for i in features],
-        remarks=remarks(run.chosen, run.candidates, membership, run.metrics, configuration),
+        remarks=remarks(
+            run.chosen, run.candidates, membership, run.metrics, configuration, run.since
+        ),
+        since=run.since,
+        changed=[] if run.since is None else words(run.since),
+        changes=None
+        if run.since is None or run.since.drift is None
+        else change_table(run.since.drift),
         components=tables.component_table(membership, run.metrics["sum_of_weights"]),
         means=tables.mean_table(mixture),
         correlations=tables.correlation_tables(mixture),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.core.selection import Candidate
+from sparkgmm.report.drift import Since
 from sparkgmm.report.views import Membership, correlation, names_of
 
 # Regularisation that makes up more of a component's narrowest variance is told.
@@ -26,16 +27,26 @@ def remarks(
     membership: Membership,
     metrics: Mapping[str, Any],
     configuration: Mapping[str, Any],
+    since: Since | None = None,
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
     return [
+        *_about_drift(since),
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen, float(model["reg_covar"])),
         *_about_fit(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
     ]
+
+
+def _about_drift(since: Since | None) -> Iterator[str]:
+    if since is None:
+        return
+    for crossing in since.crossed:
+        level = "drifted too far" if crossing.level == "fail" else "drifted"
+        yield f"The run {level} since {since.against}: {crossing}."
 
 
 def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.core.matching import bhattacharyya_between
 from sparkgmm.core.profile import count_rows, take_rows
 from sparkgmm.core.quantiles import density_quantiles
 from sparkgmm.core.rows import Rows
@@ -189,20 +190,3 @@ class Membership:
 def bhattacharyya(mixture: Mixture) -> Array:
     """Return the Bhattacharyya distances between a mixture's components, (k, k), in nats."""
     return bhattacharyya_between(mixture, mixture)
-
-
-def bhattacharyya_between(one: Mixture, other: Mixture) -> Array:
-    """Return the Bhattacharyya distances between the components of two mixtures, in nats.
-
-    Bhattacharyya (1943); for two Gaussians with mean covariance S the distance is
-    (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2.
-    """
-    log_dets = [np.linalg.slogdet(m.covariances)[1] for m in (one, other)]
-    distances = np.zeros((one.k, other.k))
-    for i in range(one.k):
-        middle = 0.5 * (one.covariances[i] + other.covariances)
-        delta = (one.means[i] - other.means)[:, :, None]
-        apart = (delta * np.linalg.solve(middle, delta)).sum(axis=(1, 2))
-        shape = np.linalg.slogdet(middle)[1] - 0.5 * (log_dets[0][i] + log_dets[1])
-        distances[i] = apart / 8 + shape / 2
-    return distances

@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, overload
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, overload
 
 import yaml
 from pydantic import (
@@ -163,8 +163,6 @@ class ModelConfig(_Section):
                 raise ValueError(f"k is {self.k}, engine mllib fits one k a run: use engine em")
             if self.warm_start is not None:
                 raise ValueError("warm_start is set, engine mllib cannot use one: use engine em")
-        elif self.warm_start is not None and len(self.k) * len(self.covariance_type) > 1:
-            raise ValueError("warm_start goes with one k and one covariance_type")
         return self
 
 
@@ -192,6 +190,31 @@ class OutputConfig(_Section):
         return value
 
 
+NotNegative = Annotated[Number, Field(ge=0)]
+
+
+class ThresholdsConfig(_Section):
+    """What drift may be at most, by measure; docs/drift.md says what each measures."""
+
+    divergence: Annotated[Number, Field(ge=0, le=0.6931)] | None = None
+    log_density_fall: NotNegative | None = None
+    outlier_share: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    weight_change: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    weight_z: NotNegative | None = None
+    mean_shift: NotNegative | None = None
+    mean_z: NotNegative | None = None
+    appeared: Annotated[StrictInt, Field(ge=0)] | None = None
+    vanished: Annotated[StrictInt, Field(ge=0)] | None = None
+
+
+class DriftConfig(_Section):
+    """What to compare a run with, and which changes warn or fail it."""
+
+    against: Location | None = None
+    warn: ThresholdsConfig = Field(default_factory=ThresholdsConfig)
+    fail: ThresholdsConfig = Field(default_factory=ThresholdsConfig)
+
+
 class ScoreInputConfig(_Source):
     """Where the rows to score are; their features are the model's."""
 
@@ -199,7 +222,7 @@ class ScoreInputConfig(_Source):
     invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
 
 
-ScoreColumn = Literal["component", "probability", "log_density"]
+ScoreColumn = Literal["component", "probability", "log_density", "label"]
 
 
 class ScoreOutputConfig(_Section):
@@ -251,20 +274,25 @@ class _Job(_Section):
         return masked_values(values)
 
 
+# The sections that say what becomes of what was fitted.
+_JUDGED_AFTER = {"output", "drift"}
+
+
 class FitConfig(_Job):
     """A fit job's configuration."""
 
     input: InputConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig
+    drift: DriftConfig | None = None
 
     def deciding(self) -> dict[str, Any]:
         """Return the sections that decide what the fit finds, resolved."""
-        return {key: value for key, value in self.resolved().items() if key != "output"}
+        return {key: value for key, value in self.resolved().items() if key not in _JUDGED_AFTER}
 
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""
-        values = self.model_dump(exclude={"output"})
+        values = self.model_dump(exclude=_JUDGED_AFTER)
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -412,8 +440,9 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
+        for kind in (field.annotation, *get_args(field.annotation)):  # a section may be left out
+            if isinstance(kind, type) and issubclass(kind, _Section):
+                yield from _keys(kind, f"{prefix}{name}.")
 
 
 def _siblings(path: str, keys: Sequence[str]) -> list[str]:

@@ -24,6 +24,17 @@ from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ModelConfig
+from sparkgmm.runs.drift import (
+    Judged,
+    check_features,
+    drift_json,
+    in_manifest,
+    judge_drift,
+    open_earlier,
+    previous_of,
+    refuse_drifted,
+    since,
+)
 from sparkgmm.runs.folder import RunFolder, components_parquet, load_mixture, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.record import (
@@ -89,6 +100,7 @@ class _Fitted:
     dropped: Sequence[str]
     rows: Rows
     fit: Fit
+    judged: Judged | None
 
 
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
@@ -96,6 +108,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
 
     Raises
     ------
+    DriftError
+        If the run drifted past a threshold of drift.fail; it is published, but not as the latest.
     SparkGmmError
         If the configuration, the input or the fit is at fault; nothing is published then.
     """
@@ -105,45 +119,49 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     run = RunFolder(root, run_id)
     terminal.about(run_id=run_id, step="start")
     if run.is_whole() and not overwrite:
+        refuse_drifted(run, run.manifest())
         terminal.say(_left_alone(run, config))
         return
     root.check_writable()
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
-    chosen = fitted.fit.chosen
+    chosen, judged = fitted.fit.chosen, fitted.judged
     membership = Membership(chosen.mixture, Sample.of(fitted.rows))
     terminal.about(step="report")
-    manifest = manifest_of(spark, config, run_id, started, fitted.files)
+    manifest = manifest_of(spark, config, run_id, started, fitted.files) | in_manifest(judged)
     metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
-    pages = _report(config, fitted, membership, metrics, manifest, terminal)
+    pages = _report(config, fitted, membership, metrics, manifest, terminal, run)
     watch.lap("report")
     metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
     written = {
         "components/part-00000.snappy.parquet": components_parquet(chosen.mixture),
-        "model.json": to_json(model_of(chosen, fitted.features, membership)).encode(),
+        "model.json": to_json(model_of(chosen, fitted.features, membership, judged)).encode(),
         "metrics.json": to_json(metrics).encode(),
         "metrics.prom": exposition(metrics, manifest, chosen.mixture.weights, root.path).encode(),
+        **drift_json(judged),
         **pages,
     }
     quarantined = config.input.invalid_rows == "quarantine"
     invalid = rejected(fitted.df, fitted.features) if quarantined else None
     terminal.about(step="publish")
     try:
+        accepted = judged is None or judged.accepted
         with described(spark, "writing the run"):
-            published = run.publish(written, invalid, manifest, overwrite)
+            published = run.publish(written, invalid, manifest, overwrite, accepted)
     except Exception as error:
         known = unwritable(error, config.output.path) or translate(error, config.input.path)
         raise known or error from error
     if published:
-        if config.output.keep_runs is not None:
-            for old in retain(root, config.output.keep_runs):
-                terminal.say(
-                    f"run {old} is older than the {config.output.keep_runs} to be kept: deleted"
-                )
-        told = summary(fitted.fit, config.model.criterion, run.path, bool(pages))
+        told = summary(fitted.fit, config.model.criterion, run.path, bool(pages), judged)
         terminal.result(told, **figures(metrics))
-    else:
+    refuse_drifted(run, manifest, published)
+    if not published:
         terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
+    elif config.output.keep_runs is not None:
+        for old in retain(root, config.output.keep_runs):
+            terminal.say(
+                f"run {old} is older than the {config.output.keep_runs} to be kept: deleted"
+            )
 
 
 def _read_and_fit(
@@ -158,7 +176,8 @@ def _read_and_fit(
     state = State(run.state, run.run_id, terminal.say)
     if not overwrite:
         state.check_configuration(config.deciding())
-    start = _warm_start(spark, config)
+    start = _warm_start(spark, config, run, terminal)
+    earlier = open_earlier(spark, config, run, terminal.say)
     terminal.about(step="read")
     with described(spark, "opening the input"):
         df, features = open_input(spark, config)
@@ -168,6 +187,7 @@ def _read_and_fit(
             blocks = held.enter_context(Blocks(df, features, config.input.path))
         judge(blocks.read, features, config.input.invalid_rows)
         blocks, features, dropped = without_constants(df, blocks, features, config.input, held)
+        check_features(earlier, features.names)
         seconds = watch.lap("read")
         terminal.say(_what_was_read(blocks, features, dropped, seconds))
         begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile)
@@ -180,7 +200,9 @@ def _read_and_fit(
             run.discard()  # it would end there again
             raise
         watch.lap("fit")
-        return _Fitted(df, features, files, blocks.read, dropped, rows, result)
+        judged = judge_drift(config.drift, run, earlier, result.chosen, rows)
+        watch.lap("drift")
+        return _Fitted(df, features, files, blocks.read, dropped, rows, result, judged)
 
 
 def _left_alone(run: RunFolder, config: FitConfig) -> str:
@@ -195,19 +217,31 @@ def _left_alone(run: RunFolder, config: FitConfig) -> str:
     )
 
 
-def _warm_start(spark: SparkSession, config: FitConfig) -> Mixture | None:
-    path = config.model.warm_start
+def _warm_start(
+    spark: SparkSession, config: FitConfig, run: RunFolder, terminal: Terminal
+) -> Mixture | None:
+    """Return the model to start from; None where there is none, or it is no candidate's kind."""
+    path, model = config.model.warm_start, config.model
     if path is None:
         return None
-    mixture = load_mixture(Folder(spark, path))
-    wanted = (config.model.k[0], config.model.covariance_type[0])
-    if (mixture.k, mixture.covariance_type) != wanted:
+    folder: Folder | None = Folder(spark, path)
+    if folder is not None and folder.uri == run.root.uri:
+        folder = previous_of(run)
+    if folder is None:
+        terminal.say(f"no earlier run in {run.root_path}: model.warm_start begins cold")
+        return None
+    mixture = load_mixture(folder)
+    if mixture.k in model.k and mixture.covariance_type in model.covariance_type:
+        return mixture
+    one = len(model.k) * len(model.covariance_type) == 1
+    told = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
+    if one:
         raise ConfigurationError(
-            f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
-            f"{mixture.covariance_type}, the configuration {wanted[0]} and {wanted[1]}: make them "
-            "equal"
+            f"{told}{mixture.covariance_type}, the configuration {model.k[0]} and "
+            f"{model.covariance_type[0]}: make them equal"
         )
-    return mixture
+    terminal.say(f"{told}{mixture.covariance_type}, which is no candidate: all begin cold")
+    return None
 
 
 def judge(found: Read, features: Features, invalid_rows: str) -> None:
@@ -283,6 +317,7 @@ def _report(
     metrics: dict[str, Any],
     manifest: dict[str, Any],
     terminal: Terminal,
+    run: RunFolder,
 ) -> dict[str, bytes]:
     """Draw the report's files; a fit of hours is not lost for a picture that fails."""
     if not config.output.report:
@@ -292,7 +327,8 @@ def _report(
 
     try:
         found, profile = fitted.fit, fitted.rows.profile
-        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest)
+        drifted = since(fitted.judged, run, config.drift)
+        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, drifted)
         with _drawing:
             return report(shown)
     except Exception as error:

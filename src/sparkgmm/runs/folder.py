@@ -72,6 +72,15 @@ class RunFolder:
             return {}
         return values if isinstance(values, dict) else {}
 
+    @property
+    def root(self) -> Folder:
+        """The output root that it lies in."""
+        return self._root
+
+    def is_latest(self) -> bool:
+        """Tell whether LATEST names this run."""
+        return latest_of(self._root) == self.run_id
+
     def discard(self) -> None:
         """Remove what an unfinished run left; a whole run stays."""
         self.state.delete()
@@ -86,13 +95,15 @@ class RunFolder:
         rejected: DataFrame | None,
         manifest: Mapping[str, Any],
         overwrite: bool = True,
+        accepted: bool = True,
     ) -> bool:
         """Write everything beside the run's place, move it there, manifest last, and LATEST here.
 
         Who publishes holds a claim, so that two jobs with one run_id do it one after the other: the
-        second finds a whole run, and leaves it alone unless `overwrite`. Returns whether this run
-        was published. If anything fails, what was written goes, and an old run and LATEST stay as
-        they were.
+        second finds a whole run, and leaves it alone unless `overwrite`. A run that is not
+        `accepted` leaves LATEST as it is, and does not replace the run that LATEST names. Returns
+        whether this run was published. If anything fails, what was written goes, and an old run
+        and LATEST stay as they were.
         """
         draft = self._beside()
         try:
@@ -104,8 +115,9 @@ class RunFolder:
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
             with claim(self._root, f".{self.run_id}.publishing"), undisturbed():
                 published = overwrite or not self.is_whole()
+                published &= accepted or not self.is_latest()
                 if published:
-                    self._take_place(draft)
+                    self._take_place(draft, accepted)
         finally:
             draft.delete()
         self.state.delete()
@@ -114,7 +126,7 @@ class RunFolder:
     def _beside(self) -> Folder:
         return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
 
-    def _take_place(self, draft: Folder) -> None:
+    def _take_place(self, draft: Folder, accepted: bool) -> None:
         """Move the draft's files here, and then LATEST; an old run makes way, or comes back.
 
         File by file, since on object stores a folder that is renamed arrives in any order.
@@ -126,7 +138,8 @@ class RunFolder:
         try:
             self._make_way()  # an attempt may have been killed right here
             draft.move_files(self._folder, last=MANIFEST)
-            self._root.replace(LATEST, f"{self.run_id}\n".encode())
+            if accepted:
+                self._root.replace(LATEST, f"{self.run_id}\n".encode())
         except BaseException:
             self._make_way()
             if before is not None:
@@ -145,12 +158,31 @@ class RunFolder:
                 self._folder.delete(info.path)
 
 
+def latest_of(root: Folder) -> str | None:
+    """Return the run_id that an output root's LATEST holds, or None where there is no LATEST.
+
+    Raises
+    ------
+    InputError
+        If it holds something else.
+    """
+    if not root.exists(LATEST):
+        return None
+    run_id = root.read_bytes(LATEST)[:300].decode("utf-8", errors="replace").strip()
+    if not RUN_ID.fullmatch(run_id):  # it must not lead elsewhere
+        raise InputError(
+            f"{root.path + '/' + LATEST!r} holds {run_id!r}, which is no run_id: write the "
+            "run_id of a run beside it"
+        )
+    return run_id
+
+
 def retain(root: Folder, keep: int) -> list[str]:
     """Delete the oldest whole runs but `keep`, and return their run_ids.
 
     The run that LATEST names stays, whatever its age.
     """
-    latest = root.read_text(LATEST).strip() if root.exists(LATEST) else None
+    latest = latest_of(root)
     whole = [name for name in root.folders() if root.exists(f"{name}/{MANIFEST}")]
     whole.sort(key=lambda name: root.modified(f"{name}/{MANIFEST}"), reverse=True)
     leaving = [name for name in whole[keep:] if name != latest]
@@ -197,12 +229,16 @@ class StoredModel:
 
     `vector` is the column that held all features, or None where each had a column of its own;
     `quantiles` are those of the training data's log density, or None in a run that has none.
+    `labels`, one for each component, stay with the components from run to run; they are None in a
+    run without a drift section. `next_label` is the first that was never given away.
     """
 
     mixture: Mixture
     vector: str | None
     quantiles: Mapping[str, Any] | None
     run: Folder
+    labels: tuple[int, ...] | None
+    next_label: int
 
 
 def load_mixture(folder: Folder) -> Mixture:
@@ -220,15 +256,8 @@ def load_model(folder: Folder) -> StoredModel:
     InputError
         If the model is not the one that the run wrote, or cannot be read.
     """
-    run = folder
-    if folder.exists(LATEST):
-        run_id = folder.read_bytes(LATEST)[:300].decode("utf-8", errors="replace").strip()
-        if not RUN_ID.fullmatch(run_id):  # it must not lead elsewhere
-            raise InputError(
-                f"{folder.path + '/' + LATEST!r} holds {run_id!r}, which is no run_id: write the "
-                "run_id of a run beside it"
-            )
-        run = folder.child(run_id)
+    run_id = latest_of(folder)
+    run = folder if run_id is None else folder.child(run_id)
     if not run.exists(MANIFEST):
         raise ConfigurationError(
             f"{folder.path!r} is neither a whole run (no {MANIFEST}) nor an output root (no "
@@ -250,7 +279,24 @@ def load_model(folder: Folder) -> StoredModel:
         raise InputError(f"{path!r} cannot be used: {error}") from error
     values = json.loads(text)
     vector = values["vector"] if "vector" in values else _vector_of(mixture.features)
-    return StoredModel(mixture, vector, values.get("log_density_quantiles"), run)
+    quantiles = values.get("log_density_quantiles")
+    return StoredModel(mixture, vector, quantiles, run, *_labels_of(values, mixture.k, path))
+
+
+def _labels_of(values: Mapping[str, Any], k: int, path: str) -> tuple[tuple[int, ...] | None, int]:
+    """Return the labels of a model.json and the next one; of one without labels, None and k."""
+    labels = values.get("labels")
+    if labels is None:
+        return None, k
+    numbers = labels if isinstance(labels, list) else [labels]
+    following: Any = values.get("next_label")
+    whole = all(type(n) is int and n >= 0 for n in (*numbers, following))
+    if not whole or len(set(numbers)) != k or max(numbers) >= following:
+        raise InputError(
+            f"{path!r} has labels {labels!r} and next_label {following!r} for {k} components: give "
+            "each one of its own, all below next_label, or leave both out"
+        )
+    return tuple(numbers), following
 
 
 def _listed_sha256(run: Folder) -> str | None:

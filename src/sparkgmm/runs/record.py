@@ -17,6 +17,7 @@ from sparkgmm.core.fit import Fit
 from sparkgmm.core.selection import Candidate
 from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
+from sparkgmm.runs.drift import Judged, lines_of
 from sparkgmm.runs.provenance import source
 from sparkgmm.runs.terminal import candidate_table, component_table
 from sparkgmm.spark.masking import masked
@@ -49,14 +50,21 @@ class Stopwatch:
         return self.seconds[step]
 
 
-def model_of(chosen: Candidate, features: Features, membership: Membership) -> dict[str, Any]:
+def model_of(
+    chosen: Candidate, features: Features, membership: Membership, judged: Judged | None = None
+) -> dict[str, Any]:
     """Return model.json: the mixture, and what scoring wants to know beside it."""
+    labels = {}
+    if judged is not None:
+        labelled = judged.labelled
+        labels = {"labels": list(labelled.labels), "next_label": labelled.next_label}
     return {
         **chosen.mixture.to_dict(),
         "vector": features.vector,
         "log_density_quantiles": membership.density_quantiles,
         "n_parameters": chosen.n_parameters,
         "log_likelihood": chosen.log_likelihood,
+        **labels,
     }
 
 
@@ -150,7 +158,9 @@ def versions(spark: SparkSession) -> Mapping[str, str]:
     }
 
 
-def summary(result: Fit, criterion: str, path: str, reported: bool) -> str:
+def summary(
+    result: Fit, criterion: str, path: str, reported: bool, judged: Judged | None = None
+) -> str:
     """Return what the person at the terminal reads at the end."""
     chosen = result.chosen
     lines = []
@@ -158,10 +168,11 @@ def summary(result: Fit, criterion: str, path: str, reported: bool) -> str:
         lines += [candidate_table(result.candidates, chosen, criterion), ""]
     ended = "converged" if chosen.converged else "NOT converged (raise model.max_iter)"
     lines += [
-        component_table(chosen.mixture),
+        component_table(chosen.mixture, None if judged is None else judged.labelled.labels),
         "",
         f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
         f"{chosen.n_iter} passes",
+        *([] if judged is None else lines_of(judged)),
         f"run {path}",
         *([f"report {path}/report.html"] if reported else []),
     ]

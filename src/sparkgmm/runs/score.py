@@ -53,6 +53,11 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
     model = load_model(Folder(spark, config.model))
     source = config.input
     mixture = model.mixture
+    if "label" in config.output.columns and model.labels is None:
+        raise ConfigurationError(
+            f"output.columns names label, but {model.run.path!r} has no labels: fit the model with "
+            "a drift section, or leave label out"
+        )
     with telling(source.path):
         df = read(spark, source.path, source.format, source.options, source.where)
         _check_apart(spark, config, output, model)
@@ -63,6 +68,7 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         tuple(config.output.columns),
         _threshold(config, model),
         config.input.invalid_rows == "fail",
+        model.labels,
     )
     check_columns(df, features, wanted)
     return Task(df, features, model, wanted, output)

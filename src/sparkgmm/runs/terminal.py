@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -150,18 +150,23 @@ class Terminal:
         )
 
 
-def component_table(mixture: Mixture) -> str:
-    """Return the components as text: weight, and mean and standard deviation of each feature."""
+def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> str:
+    """Return the components as text: weight, and mean and standard deviation of each feature.
+
+    `labels`, one for each component, get a column where there are any.
+    """
     names = list(mixture.features or [f"x{i}" for i in range(mixture.d)])
     shown = names[:_COLUMNS]
-    header = ["component", "weight", *(name[:24] for name in shown)]
+    labelled = [] if labels is None else ["label"]
+    header = ["component", *labelled, "weight", *(name[:24] for name in shown)]
     rows = [header]
     for j in range(mixture.k):
         cells = [
             f"{mixture.means[j, i]:.6g} ± {mixture.covariances[j, i, i] ** 0.5:.3g}"
             for i in range(len(shown))
         ]
-        rows.append([str(j), f"{mixture.weights[j]:.4f}", *cells])
+        mine = [] if labels is None else [str(labels[j])]
+        rows.append([str(j), *mine, f"{mixture.weights[j]:.4f}", *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     if len(names) > len(shown):

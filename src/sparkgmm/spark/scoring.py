@@ -42,7 +42,7 @@ class Scorer:
     Its first `n_kept` columns go through. `sources` are the positions of the features, or of the
     one vector that holds them all. `columns` are the names of those to add, among them `outlier`
     where `threshold` says below which log density a row is one. An invalid row fails the task, or
-    is left out.
+    is left out. `labels` has one for each component, where `label` is among the columns.
     """
 
     mixture: Mixture
@@ -52,6 +52,7 @@ class Scorer:
     columns: tuple[str, ...]
     threshold: float | None
     fail: bool
+    labels: tuple[int, ...] | None = None
 
     def on_batches(self, totals: Totals) -> OnBatches:
         """Return the function that mapInArrow runs on a partition."""
@@ -85,6 +86,7 @@ class Scorer:
             "component": lambda: pa.array(R.argmax(axis=1).astype(np.int32)),
             "probability": lambda: as_lists(R),
             "log_density": lambda: pa.array(log_density),
+            "label": lambda: pa.array(np.array(self.labels, dtype=np.int32)[R.argmax(axis=1)]),
             "outlier": lambda: pa.array(outlier),
         }
         arrays = batch.columns[: self.n_kept] + [added[name]() for name in self.columns]

@@ -29,6 +29,7 @@ _ADDED: dict[str, DataType] = {
     "component": IntegerType(),
     "probability": ArrayType(DoubleType(), containsNull=False),
     "log_density": DoubleType(),
+    "label": IntegerType(),
     OUTLIER: BooleanType(),
 }
 # Types that a batch holds as numbers that numpy takes as they are; others are cast by Spark.
@@ -41,13 +42,14 @@ class Wanted:
     """What the scored rows are to have: columns of the input kept, and columns added.
 
     `threshold` is the log density below which a row is an outlier, or None. An invalid row fails
-    the job, or is left out.
+    the job, or is left out. `labels` has one for each component, where `label` is to be added.
     """
 
     kept: tuple[str, ...]
     added: tuple[str, ...]
     threshold: float | None
     fail: bool
+    labels: tuple[int, ...] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -61,8 +63,8 @@ def score_rows(
     """Return the scored rows, in the partitions of the input, and what is counted meanwhile.
 
     The columns kept come first, of the very types of the input, then component int, probability
-    array<double> (k values in the order of the components), log_density double and outlier
-    boolean, as far as wanted.
+    array<double> (k values in the order of the components), log_density double, label int and
+    outlier boolean, as far as wanted.
 
     Raises
     ------
@@ -93,6 +95,7 @@ def score_rows(
         wanted.columns,
         wanted.threshold,
         wanted.fail,
+        wanted.labels,
     )
     context = df.sparkSession.sparkContext
     totals = Totals(*(context.accumulator(0) for _ in Totals._fields))

@@ -1,0 +1,78 @@
+"""Which component of one mixture is which of another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparkgmm.mixture import Array, Mixture
+
+# Components farther apart than this Hellinger distance are not one and the same: of equal shape,
+# they stand 3.6 standard deviations from each other.
+SAME_COMPONENT = 0.9
+
+
+def bhattacharyya_between(one: Mixture, other: Mixture) -> Array:
+    """Return the Bhattacharyya distances between the components of two mixtures, in nats.
+
+    Bhattacharyya (1943); for two Gaussians with mean covariance S the distance is
+    (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2.
+    """
+    log_dets = [np.linalg.slogdet(m.covariances)[1] for m in (one, other)]
+    distances = np.zeros((one.k, other.k))
+    for i in range(one.k):
+        middle = 0.5 * (one.covariances[i] + other.covariances)
+        delta = (one.means[i] - other.means)[:, :, None]
+        apart = (delta * np.linalg.solve(middle, delta)).sum(axis=(1, 2))
+        shape = np.linalg.slogdet(middle)[1] - 0.5 * (log_dets[0][i] + log_dets[1])
+        distances[i] = apart / 8 + shape / 2
+    return distances
+
+
+def hellinger_between(one: Mixture, other: Mixture) -> Array:
+    """Return the Hellinger distances between the components of two mixtures, (k, k), 0 to 1.
+
+    sqrt(1 - exp(-B)) of the Bhattacharyya distance B (Kailath 1967).
+    """
+    distances = np.maximum(bhattacharyya_between(one, other), 0.0)
+    return np.sqrt(-np.expm1(-distances))
+
+
+def match(before: Mixture, after: Mixture, most: float = SAME_COMPONENT) -> list[int | None]:
+    """Return for each component of `after` the one of `before` that it continues, or None.
+
+    The pairs are those with the least sum of squared Hellinger distances, where a component left
+    alone costs as much as half a pair at the distance `most`; no pair is farther apart than that.
+    """
+    distances = hellinger_between(before, after)
+    cost = np.minimum(distances, most) ** 2
+    pairs = {column: row for row, column in assign(cost) if distances[row, column] < most}
+    return [pairs.get(j) for j in range(after.k)]
+
+
+def assign(cost: Array) -> list[tuple[int, int]]:
+    """Return the pairs (row, column) with the least sum of costs (m, n): min(m, n) of them.
+
+    Shortest augmenting paths over reduced costs (Kuhn 1955; Jonker and Volgenant 1987).
+    """
+    m, n = cost.shape
+    if m > n:
+        return sorted((row, column) for column, row in assign(cost.T))
+    of_row, of_column = np.zeros(m), np.zeros(n + 1)  # the duals; column n is where a path begins
+    owner = np.full(n + 1, -1)
+    for row in range(m):
+        owner[n], here = row, n
+        least, came_from, seen = np.full(n, np.inf), np.full(n, n), np.zeros(n + 1, dtype=bool)
+        while owner[here] >= 0:
+            seen[here] = True
+            reduced = cost[owner[here]] - of_row[owner[here]] - of_column[:n]
+            nearer = ~seen[:n] & (reduced < least)
+            least[nearer], came_from[nearer] = reduced[nearer], here
+            following = int(np.argmin(np.where(seen[:n], np.inf, least)))
+            step = least[following]
+            of_row[owner[seen]] += step
+            of_column[seen] -= step
+            least[~seen[:n]] -= step
+            here = following
+        while here != n:
+            owner[here], here = owner[came_from[here]], int(came_from[here])
+    return sorted((int(owner[column]), column) for column in range(n) if owner[column] >= 0)

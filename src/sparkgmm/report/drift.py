@@ -1,0 +1,264 @@
+"""What changed since an earlier run, and how the last runs went: tables, words and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from sparkgmm.core.drift import (
+    OUTLIERS,
+    Change,
+    Crossing,
+    Drift,
+    Labelled,
+    divergence_by_chance,
+    largest,
+)
+from sparkgmm.mixture import Array
+from sparkgmm.report.ink import FAINT, Picture, colour, picture
+from sparkgmm.report.tables import Table, near, number
+from sparkgmm.report.views import names_of
+
+# So many features of each component are in the table.
+_FEATURES = 6
+# Labels are written beside their lines where they are no more than this.
+_NAMED = 12
+_RUN_ID = 16
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run among the last ones: its weights by label, and what it said of the one before.
+
+    `mean_log_likelihood` is that of its rows under its own mixture, `mean_log_density` under the
+    one that it was compared with, both in nats a row. What was not measured is None.
+    """
+
+    run_id: str
+    weights: Mapping[int, float]
+    mean_log_likelihood: float | None
+    mean_log_density: float | None
+    divergence: float | None
+    outlier_share: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Since:
+    """All that a report tells of the runs before.
+
+    `against` is the run compared with, and it and `drift` are None where there was none; `nights`
+    are the last runs, the newest, which is the report's, last. `limits` holds the thresholds by
+    level, warn and fail, and measure.
+    """
+
+    against: str | None
+    labelled: Labelled
+    drift: Drift | None
+    crossed: Sequence[Crossing]
+    nights: Sequence[Night]
+    limits: Mapping[str, Mapping[str, float | None]]
+
+
+def words(since: Since) -> list[str]:
+    """Return what changed, a sentence each."""
+    if since.drift is None:
+        return []
+    return [*_about_rows(since.drift), *_about_components(since.drift)]
+
+
+def _about_rows(drift: Drift) -> Iterator[str]:
+    value, error = drift.divergence
+    chance = divergence_by_chance(drift.before, drift.after)
+    yield (
+        f"The mixtures differ by {value:.3g} nats (Jensen-Shannon divergence, ± {error:.1g}; about "
+        f"{chance:.1g} by chance where nothing changed, 0.693 where they share nothing)."
+    )
+    side = "less" if drift.log_density_fall >= 0 else "more"
+    yield (
+        f"The earlier mixture gives the new rows {abs(drift.log_density_fall):.4g} nats a row "
+        f"{side} than it gave its own: {number(drift.mean_log_density)}."
+    )
+    if drift.outlier_share is not None:
+        yield (
+            f"{drift.outlier_share:.2%} of the new rows are rarer than all but {OUTLIERS:.1%} of "
+            "the earlier rows were."
+        )
+
+
+def _about_components(drift: Drift) -> Iterator[str]:
+    new = [f"{c.label} ({c.weight:.2%} of the rows)" for c in drift.changes if c.weight_before == 0]
+    gone = [f"{c.label} ({c.weight_before:.2%})" for c in drift.changes if c.weight == 0]
+    if new:
+        yield f"New: label {', '.join(new)}."
+    if gone:
+        yield f"Gone: label {', '.join(gone)}."
+    weight = largest([c for c in drift.changes if c.status == "matched"], "weight_change")
+    if weight is not None:
+        yield (
+            f"The weight that changed most is label {weight.label}'s: from "
+            f"{weight.weight_before:.4f} to {weight.weight:.4f} ({weight.weight_z:+.1f} standard "
+            "errors)."
+        )
+    mean = largest(drift.changes, "mean_shift")
+    if mean is not None and mean.mean_z is not None and mean.mean_z_feature is not None:
+        name = names_of(drift.after.mixture)[mean.mean_z_feature]
+        yield (
+            f"The mean that moved most is label {mean.label}'s: by {mean.mean_shift:.3g} of its "
+            f"standard deviations (largest in {name}: {mean.mean_z:+.1f} standard errors)."
+        )
+
+
+def change_table(drift: Drift) -> Table:
+    """One row a label: its numbers, its weight and means before and now, and how far apart."""
+    names = names_of(drift.after.mixture)
+    rows = [
+        [
+            str(change.label),
+            "" if change.component is None else str(change.component),
+            {"matched": ""}.get(change.status, change.status),
+            f"{change.weight_before:.4f}",
+            f"{change.weight:.4f}",
+            f"{change.weight_z:+.1f}",
+            "–" if change.mean_shift is None else number(change.mean_shift, 3),
+            "–" if change.mean_z is None else f"{change.mean_z:+.1f}",
+            *(_moved(drift, change, i) for i in range(min(_FEATURES, len(names)))),
+        ]
+        for change in drift.changes
+    ]
+    head = [
+        "label",
+        "component",
+        "",
+        "weight before",
+        "weight now",
+        "in se",
+        "mean moved, sd",
+        "in se",
+    ]
+    return Table([*head, *names[:_FEATURES]], rows)
+
+
+def _moved(drift: Drift, change: Change, feature: int) -> str:
+    """Return the mean of a feature before and now, as far as there is one."""
+    shown = []
+    for labelled, component in (
+        (drift.before, change.component_before),
+        (drift.after, change.component),
+    ):
+        if component is None:
+            shown.append("–")
+            continue
+        mixture = labelled.mixture
+        sd = float(np.sqrt(mixture.covariances[component, feature, feature]))
+        shown.append(near(float(mixture.means[component, feature]), sd))
+    return " → ".join(shown)
+
+
+def nights_figure(since: Since) -> Picture | None:
+    """Draw the last runs: weights by label, divergence, log density and outliers, or None for one.
+
+    Lines across are the thresholds that are set.
+    """
+    nights = since.nights
+    if len(nights) < 2:
+        return None
+    figure = Figure(figsize=(8.2, 6.4), layout="constrained")
+    (weights, divergence), (density, outliers) = figure.subplots(2, 2, sharex=True)
+    _draw_weights(weights, nights)
+    _draw_line(divergence, nights, _heights(nights, lambda night: night.divergence))
+    divergence.set_title("divergence from the run compared with, nats")
+    own = _heights(nights, lambda night: night.mean_log_likelihood)
+    earlier = _heights(nights, lambda night: night.mean_log_density)
+    _draw_line(density, nights, _within_sight(own, nights), 0, "own mixture")
+    _draw_line(density, nights, _within_sight(earlier, nights), 1, "the earlier mixture")
+    density.set_title("mean log density of the rows, nats")
+    density.legend(fontsize=7)
+    _draw_line(outliers, nights, _heights(nights, lambda night: night.outlier_share))
+    outliers.axhline(OUTLIERS, color=FAINT, linestyle=":")
+    outliers.set_title(f"share below the earlier {OUTLIERS:.1%} quantile")
+    for axes, measure in ((divergence, "divergence"), (outliers, "outlier_share")):
+        _draw_limits(axes, since.limits, measure)
+        axes.set_ylim(bottom=0)
+    _name_runs((density, outliers), nights)
+    last = nights[-1]
+    return picture(
+        figure,
+        "nights",
+        f"The last {len(nights)} runs, {nights[0].run_id} to {last.run_id}: weight of each label, "
+        "divergence, mean log density and share of outliers, a point a run",
+    )
+
+
+def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
+    labels = sorted({label for night in nights for label in night.weights})
+    for label in labels:
+        heights = np.array([night.weights.get(label, np.nan) for night in nights])
+        axes.plot(heights, color=colour(label), marker="o", markersize=2.5)
+        if len(labels) <= _NAMED:
+            at = int(np.flatnonzero(np.isfinite(heights))[-1])
+            axes.annotate(
+                str(label),
+                (at, heights[at]),
+                xytext=(4, 0),
+                textcoords="offset points",
+                color=colour(label),
+                weight="bold",
+                va="center",
+            )
+    axes.set_ylim(bottom=0)
+    axes.set_title("weight by label")
+
+
+def _draw_line(
+    axes: Axes,
+    nights: Sequence[Night],
+    heights: Array,
+    j: int = 0,
+    name: str | None = None,
+) -> None:
+    axes.plot(heights, color=colour(j), marker="o", markersize=2.5, label=name)
+    failed = [i for i, night in enumerate(nights) if night.verdict == "failed"]
+    axes.plot(failed, heights[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
+
+
+def _heights(nights: Sequence[Night], figure_of: Callable[[Night], float | None]) -> Array:
+    values = [figure_of(night) for night in nights]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _within_sight(heights: Array, nights: Sequence[Night]) -> Array:
+    """Bring what failed runs measured near to the others, which else would be a flat line."""
+    good = np.array([night.verdict != "failed" for night in nights]) & np.isfinite(heights)
+    if good.sum() < 2:
+        return heights
+    low, high = heights[good].min(), heights[good].max()
+    room = 0.5 * max(high - low, 0.1)
+    return np.asarray(np.where(good, heights, np.clip(heights, low - room, high + room)))
+
+
+def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
+    for level, dash in (("warn", "--"), ("fail", "-")):
+        limit = limits[level][name]
+        if limit is not None:
+            axes.axhline(limit, color=colour(4), linestyle=dash, linewidth=0.9, label=level)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
+
+
+def _name_runs(below: Sequence[Axes], nights: Sequence[Night]) -> None:
+    """Write the run_ids below, those for which there is room."""
+
+    def named(at: float, _: object) -> str:
+        inside = at == int(at) and 0 <= at < len(nights)
+        return nights[int(at)].run_id[:_RUN_ID] if inside else ""
+
+    for axes in below:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(named))
+        axes.tick_params(axis="x", rotation=30, labelsize=7)
