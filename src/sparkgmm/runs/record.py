@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.selection import Candidate
+from sparkgmm.core.update import Update
 from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.terminal import candidate_table, component_table
@@ -82,7 +83,11 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def metrics_of(
-    result: Fit, found: Read, dropped: Sequence[str], watch: Stopwatch
+    result: Fit,
+    found: Read,
+    dropped: Sequence[str],
+    watch: Stopwatch,
+    updated_from: str | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
     row = _candidate(result.chosen)
@@ -96,9 +101,23 @@ def metrics_of(
         "rows_invalid": found.counts.invalid,
         "sum_of_weights": result.chosen.weight,
         "constant_features_dropped": list(dropped),
+        "updated_from": updated_from,
+        **_of_history(result),
         "candidates": [_candidate(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),
         "seconds_by_step": dict(watch.seconds),
+    }
+
+
+def _of_history(result: Fit) -> dict[str, Any]:
+    """Return what stood for the rows that were not read, and what the update climbed."""
+    if not isinstance(result, Update):
+        return {}
+    return {
+        "history_rows": result.before.n_rows,
+        "history_weight": result.before.profile.weight,
+        "objective": result.objectives[-1],
+        "objectives": list(result.objectives),
     }
 
 
