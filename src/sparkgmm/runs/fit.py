@@ -75,10 +75,21 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
 def plan(spark: SparkSession, config: FitConfig) -> str:
     """Say in words what the job would do."""
     run_id = config.output.run_id or "<time>-" + config.digest()
+    return "\n".join(
+        [
+            *plan_input(spark, config),
+            *_plan_update(spark, config, run_id),
+            f"writes   {config.output.path}/{run_id}",
+        ]
+    )
+
+
+def _plan_update(spark: SparkSession, config: FitConfig, run_id: str) -> list[str]:
+    if config.model.update is None:
+        return []
     run = RunFolder(Folder(spark, config.output.path), run_id)
     base = find_base(spark, config, run, None, overwrite=True)
-    updates = [] if base is None else [f"updates  {base.path}"]
-    return "\n".join([*plan_input(spark, config), *updates, f"writes   {run.path}"])
+    return [f"updates  {'nothing: there is no run before it' if base is None else base.path}"]
 
 
 @dataclass(frozen=True)
