@@ -9,7 +9,8 @@ import numpy as np
 
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame
+from sparkgmm.core.history import History
+from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame, Profile
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import (
     Progress,
@@ -24,16 +25,20 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
-_SMALL_DATA_TOL = 1e-3
+SMALL_DATA_TOL = 1e-3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """All the candidates, the one that the criterion chose, and the passes over all the rows."""
+    """All the candidates, the one that the criterion chose, and the passes over all the rows.
+
+    `history` is what a later fit needs in place of the rows; None where the choice was lenient.
+    """
 
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     n_passes: int
+    history: History | None
 
 
 def fit(
@@ -81,7 +86,7 @@ def _fit(
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
     if rows.complete:
-        settings = replace(settings, tol=settings.tol * _SMALL_DATA_TOL)
+        settings = replace(settings, tol=settings.tol * SMALL_DATA_TOL)
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
         states = [Trajectory(w.state.model, wanted=w.state.wanted) for w in winners]
@@ -97,7 +102,9 @@ def _fit(
         for winner, height in zip(winners, heights, strict=True)
     )
     chosen = choose(candidates, search.criterion, search.lenient)
-    return Fit(chosen, candidates, race.n_passes)
+    [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
+    history = None if search.lenient else History.of(state, frame, profile)
+    return Fit(chosen, candidates, race.n_passes, history)
 
 
 def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
@@ -109,6 +116,17 @@ def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
         )
     if profile.n_rows == 1:
         raise InputError("there is one row, to which no mixture can be fitted: give more")
+    check_features(profile, features)
+    distinct = n_distinct(rows.sample, k)
+    if distinct < k:
+        raise InputError(
+            f"there are {distinct} distinct rows for k = {k} components: lower k to {distinct} or "
+            "less, or give more data"
+        )
+
+
+def check_features(profile: Profile, features: Sequence[str] | None = None) -> None:
+    """Raise InputError where a feature is constant, or its variance cannot be computed."""
     names = features or [f"column {i}" for i in range(len(profile.mean))]
     for name, value, low, high in zip(
         names, profile.variance, profile.low, profile.high, strict=True
@@ -123,12 +141,6 @@ def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
                 f"feature {name!r} ranges from {low:.6g} to {high:.6g}, so that its variance is "
                 f"{value:.3g} in float64: rescale it, or leave out such rows with input.where"
             )
-    distinct = n_distinct(rows.sample, k)
-    if distinct < k:
-        raise InputError(
-            f"there are {distinct} distinct rows for k = {k} components: lower k to {distinct} or "
-            "less, or give more data"
-        )
 
 
 def n_distinct(blocks: Sequence[Block], enough: int) -> int:

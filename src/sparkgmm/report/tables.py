@@ -133,6 +133,7 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
             f"{metrics['rows_invalid']:,} invalid",
         ],
         ["sum of weights", number(metrics["sum_of_weights"])],
+        *_history(metrics),
         ["log-likelihood", f"{metrics['log_likelihood']:,.5f}"],
         ["nats a row", f"{metrics['mean_log_likelihood']:.7f}"],
         ["bic, aic, icl", ", ".join(f"{metrics[key]:,.3f}" for key in ("bic", "aic", "icl"))],
@@ -145,6 +146,14 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
         ["versions", versions],
     ]
     return Table(["", ""], rows)
+
+
+def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
+    if metrics.get("updated_from") is None:
+        return []
+    weight = number(metrics["history_weight"])
+    told = f"run {metrics['updated_from']}: {metrics['history_rows']:,} rows, weight {weight}"
+    return [["updated from", told]]
 
 
 def number(value: float, digits: int = 6) -> str:

@@ -148,6 +148,8 @@ class ModelConfig(_Section):
     reg_covar: Annotated[Number, Field(ge=0)] = 1e-6
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
     warm_start: StrictStr | None = None
+    update: Location | None = None
+    decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
 
     _distinct = field_validator("k", "covariance_type")(_distinct)
 
@@ -163,6 +165,18 @@ class ModelConfig(_Section):
                 raise ValueError(f"k is {self.k}, engine mllib fits one k a run: use engine em")
             if self.warm_start is not None:
                 raise ValueError("warm_start is set, engine mllib cannot use one: use engine em")
+        return self
+
+    @model_validator(mode="after")
+    def _update_can(self) -> Self:
+        if self.update is None:
+            return self
+        if self.engine != "em":
+            raise ValueError(f"update is set, engine {self.engine} cannot use it: use engine em")
+        if self.warm_start is not None:
+            raise ValueError("update and warm_start are set: an update has its start, leave one")
+        if len(self.k) * len(self.covariance_type) > 1:
+            raise ValueError("update goes with one k and one covariance_type")
         return self
 
 
@@ -312,6 +326,12 @@ class CompareConfig(_Job):
     model: ModelConfig = Field(default_factory=ModelConfig)
     compare: PeersConfig = Field(default_factory=PeersConfig)
     output: CompareOutputConfig
+
+    @model_validator(mode="after")
+    def _all_rows(self) -> Self:
+        if self.model.update is not None:
+            raise ValueError("model.update is set: peers are compared over all the rows, leave it")
+        return self
 
 
 AnyConfig = TypeVar("AnyConfig", FitConfig, ScoreConfig, CompareConfig)

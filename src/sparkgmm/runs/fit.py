@@ -15,11 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import Fit, check, fit
+from sparkgmm.core.history import History
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Winner, choose
 from sparkgmm.core.statistics import Scan
+from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, Sample
@@ -48,6 +50,7 @@ from sparkgmm.runs.record import (
 )
 from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.runs.update import STATISTICS, Base, find_base, statistics_of
 from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import describe_invalid, rejected
@@ -86,7 +89,21 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
 def plan(spark: SparkSession, config: FitConfig) -> str:
     """Say in words what the job would do."""
     run_id = config.output.run_id or "<time>-" + config.digest()
-    return "\n".join([*plan_input(spark, config), f"writes   {config.output.path}/{run_id}"])
+    return "\n".join(
+        [
+            *plan_input(spark, config),
+            *_plan_update(spark, config, run_id),
+            f"writes   {config.output.path}/{run_id}",
+        ]
+    )
+
+
+def _plan_update(spark: SparkSession, config: FitConfig, run_id: str) -> list[str]:
+    if config.model.update is None:
+        return []
+    run = RunFolder(Folder(spark, config.output.path), run_id)
+    base = find_base(spark, config, run, None, overwrite=True)
+    return [f"updates  {'nothing: there is no run before it' if base is None else base.path}"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,7 @@ class _Fitted:
     rows: Rows
     fit: Fit
     judged: Judged | None
+    base: Base | None
 
 
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
@@ -129,15 +147,21 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     membership = Membership(chosen.mixture, Sample.of(fitted.rows))
     terminal.about(step="report")
     manifest = manifest_of(spark, config, run_id, started, fitted.files) | in_manifest(judged)
-    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
+    base, history = fitted.base, fitted.fit.history
+    manifest["updated_from"] = None if base is None else base.named()
+    updated_from = None if base is None else base.run_id
+    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch, updated_from)
     pages = _report(config, fitted, membership, metrics, manifest, terminal, run)
     watch.lap("report")
-    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch)
+    metrics = metrics_of(fitted.fit, fitted.read, fitted.dropped, watch, updated_from)
+    assert history is not None
+    statistics = statistics_of(history, fitted.features.names, run, spark, base)
     written = {
         "components/part-00000.snappy.parquet": components_parquet(chosen.mixture),
         "model.json": to_json(model_of(chosen, fitted.features, membership, judged)).encode(),
         "metrics.json": to_json(metrics).encode(),
         "metrics.prom": exposition(metrics, manifest, chosen.mixture.weights, root.path).encode(),
+        STATISTICS: to_json(statistics).encode(),
         **drift_json(judged),
         **pages,
     }
@@ -178,6 +202,9 @@ def _read_and_fit(
         state.check_configuration(config.deciding())
     start = _warm_start(spark, config, run, terminal)
     earlier = open_earlier(spark, config, run, terminal.say)
+    base = find_base(spark, config, run, state.begun, overwrite)
+    if base is None and config.model.update is not None:
+        terminal.say(f"no run of {config.model.update} is before this one: its rows are fitted")
     terminal.about(step="read")
     with described(spark, "opening the input"):
         df, features = open_input(spark, config)
@@ -186,23 +213,32 @@ def _read_and_fit(
         with terminal.reading(tasks_done(spark)):
             blocks = held.enter_context(Blocks(df, features, config.input.path))
         judge(blocks.read, features, config.input.invalid_rows)
-        blocks, features, dropped = without_constants(df, blocks, features, config.input, held)
+        known = () if base is None else base.features
+        blocks, features, dropped = without_constants(
+            df, blocks, features, config.input, held, known
+        )
+        if base is not None:
+            base.check_features(features.names)
         check_features(earlier, features.names)
         seconds = watch.lap("read")
         terminal.say(_what_was_read(blocks, features, dropped, seconds))
-        begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile)
+        named = None if base is None else base.named()
+        begun = Begun.of(config.deciding(), versions(spark), files, blocks.profile, named)
         state.begin(begun, config.input.path, anew=overwrite)
         terminal.about(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
-            result = _fit(df, rows, features, config.model, start, terminal)
+            if base is not None:
+                result: Fit = _update(rows, features, config.model, base, terminal)
+            else:
+                result = _fit(df, rows, features, config.model, start, terminal)
         except SparkGmmError:
             run.discard()  # it would end there again
             raise
         watch.lap("fit")
         judged = judge_drift(config.drift, run, earlier, result.chosen, rows)
         watch.lap("drift")
-        return _Fitted(df, features, files, blocks.read, dropped, rows, result, judged)
+        return _Fitted(df, features, files, blocks.read, dropped, rows, result, judged, base)
 
 
 def _left_alone(run: RunFolder, config: FitConfig) -> str:
@@ -253,14 +289,22 @@ def judge(found: Read, features: Features, invalid_rows: str) -> None:
 
 
 def without_constants(
-    df: DataFrame, blocks: Blocks, features: Features, source: InputConfig, held: ExitStack
+    df: DataFrame,
+    blocks: Blocks,
+    features: Features,
+    source: InputConfig,
+    held: ExitStack,
+    known: Sequence[str] = (),
 ) -> tuple[Blocks, Features, list[str]]:
-    """Read again without the constant features, where there are any and they are to be dropped."""
+    """Read again without the constant features, where there are any and they are to be dropped.
+
+    Those that are `known` to an earlier run were not constant in its rows: they stay.
+    """
     profile = blocks.profile
     constant = [
         name
         for name, low, high in zip(features.names, profile.low, profile.high, strict=True)
-        if low == high
+        if low == high and name not in known
     ]
     if not constant or source.constant_features == "fail":
         return blocks, features, []
@@ -360,13 +404,25 @@ def _fit(
         return fit(rows, search, features.names, None, progress, validate=True, earlier=start)
 
 
+def _update(
+    rows: Rows, features: Features, model: ModelConfig, base: Base, terminal: Terminal
+) -> Fit:
+    before = base.history.decayed(model.decay)
+    terminal.say(
+        f"goes on from run {base.run_id}: {before.n_rows:,} rows, which count as "
+        f"{before.profile.weight:,.6g} beside the new ones"
+    )
+    with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
+        return update(rows, before, as_search(model).settings, features.names, progress)
+
+
 def _fit_by_mllib(
     df: DataFrame, rows: Any, features: Features, model: ModelConfig, terminal: Terminal
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
     frame = Frame.of(rows.profile)
     vectors = assemble(df, features).cache()
-    candidates = []
+    candidates, states = [], []
     try:
         for seed in range(model.seed, model.seed + model.n_init):
             terminal.say(f"MLlib fits k = {model.k[0]} from seed {seed}")
@@ -380,6 +436,7 @@ def _fit_by_mllib(
             )
             state.log_likelihoods = [state.log_likelihood] * n_iter
             state.converged = n_iter < model.max_iter
+            states.append(state)
             candidates.append(
                 Candidate.of(
                     Winner(state), frame, rows.profile, Settings(tol=0, reg_covar=0), features.names
@@ -388,4 +445,5 @@ def _fit_by_mllib(
     finally:
         vectors.unpersist()
     best = choose(candidates, "bic")
-    return Fit(best, (best,), best.n_iter)
+    [state] = [s for s, c in zip(states, candidates, strict=True) if c is best]
+    return Fit(best, (best,), best.n_iter, History.of(state, frame, rows.profile))

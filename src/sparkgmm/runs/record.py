@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.selection import Candidate
+from sparkgmm.core.update import Update
 from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import Judged, lines_of
@@ -92,7 +93,11 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def metrics_of(
-    result: Fit, found: Read, dropped: Sequence[str], watch: Stopwatch
+    result: Fit,
+    found: Read,
+    dropped: Sequence[str],
+    watch: Stopwatch,
+    updated_from: str | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
     row = _candidate(result.chosen)
@@ -106,6 +111,8 @@ def metrics_of(
         "rows_invalid": found.counts.invalid,
         "sum_of_weights": result.chosen.weight,
         "constant_features_dropped": list(dropped),
+        "updated_from": updated_from,
+        **_of_history(result),
         "candidates": [_candidate(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),
         "seconds_by_step": dict(watch.seconds),
@@ -118,6 +125,18 @@ def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
         key: value
         for key, value in metrics.items()
         if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _of_history(result: Fit) -> dict[str, Any]:
+    """Return what stood for the rows that were not read, and what the update climbed."""
+    if not isinstance(result, Update):
+        return {}
+    return {
+        "history_rows": result.before.n_rows,
+        "history_weight": result.before.profile.weight,
+        "objective": result.objectives[-1],
+        "objectives": list(result.objectives),
     }
 
 

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -43,13 +43,15 @@ class Begun:
     """What must be the same for a run to go on: how, by which version, and from which rows.
 
     `configuration` holds the sections that decide the fit; `rows` is a digest of their profile,
-    and `files`, path, bytes and time of each, say what changed where that digest did.
+    and `files`, path, bytes and time of each, say what changed where that digest did. `base` is the
+    run that an update goes on from.
     """
 
     configuration: Mapping[str, Any]
     versions: Mapping[str, str]
     files: Sequence[Sequence[Any]]
     rows: str
+    base: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -58,10 +60,11 @@ class Begun:
         versions: Mapping[str, str],
         files: Sequence[FileInfo],
         profile: Profile,
+        base: Mapping[str, Any] | None = None,
     ) -> Begun:
         """Describe a run that has read its rows."""
         listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
-        return cls(configuration, versions, listed, _digest(np.array(profile.pack())))
+        return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base)
 
     @classmethod
     def read(cls, text: str) -> Begun | None:
@@ -92,6 +95,11 @@ class State:
         self._fresh: list[_Pass] = []
         self._next_write = time.monotonic() + _EVERY_SECONDS
         self._broken = False
+
+    @property
+    def begun(self) -> Begun | None:
+        """What an earlier attempt wrote, if it was read."""
+        return self._begun
 
     def check_configuration(self, configuration: Mapping[str, Any]) -> None:
         """Refuse to go on by another configuration than the run was begun with.
@@ -126,7 +134,7 @@ class State:
         begun = Begun(**json.loads(to_json(asdict(begun))))  # as it will be read
         before = self._begun
         if before is not None and before.versions == begun.versions:
-            if before.rows == begun.rows and before.configuration == begun.configuration:
+            if replace(before, versions={}, files=()) == replace(begun, versions={}, files=()):
                 self._recall()
                 return
             if not anew:

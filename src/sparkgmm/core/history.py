@@ -1,0 +1,208 @@
+"""What a fit remembers of rows that will not be read again: their expected statistics.
+
+At a model with parameters theta the log-likelihood of some rows is, by the identity of Neal and
+Hinton (1998), eq. 7, with the responsibilities r_ij of theta itself,
+
+    sum_i w_i log p(x_i | theta) = <S, eta(theta)> + H
+    S = sum_i w_i r_ij T(x_i)                                the expected statistics
+    H = -sum_i w_i sum_j r_ij log r_ij                       the entropy of the responsibilities
+
+At any other parameters the right-hand side, with S and H as they are, is a lower bound of it. So S
+and H, a few numbers a component, stand for the rows: EM over new rows and this bound climbs a lower
+bound of the log-likelihood of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sparkgmm.core.covariance import (
+    ESTIMATE,
+    Model,
+    Moments,
+    expected_log_likelihood,
+    m_step,
+)
+from sparkgmm.core.em import Trajectory
+from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.errors import InputError
+from sparkgmm.mixture import COVARIANCE_TYPES, Array
+
+_OF_PROFILE = ("mean", "scatter", "low", "high")
+_OF_COMPONENTS = ("counts", "offsets", "spreads")
+
+
+@dataclass(frozen=True)
+class History:
+    """Expected statistics of rows, in the data's own units.
+
+    `counts` (k,) are effective weights and `offsets` (k, d) the components' means less the
+    profile's mean, so that timestamps of 1.7e9 keep the digits in which components differ.
+    `spreads` are the rows' covariances about these means, without regularisation: (k, d, d) for
+    full, (d, d), pooled, for tied, (k, d), the variances, for diag and spherical. `profile` is that
+    of the rows, `entropy` that of their responsibilities in nats, and `n_rows` how many rows there
+    were. A decay lessens the weights (counts, profile, entropy) and not `n_rows`.
+    """
+
+    covariance_type: str
+    profile: Profile
+    counts: Array
+    offsets: Array
+    spreads: Array
+    entropy: float
+    n_rows: int
+
+    @classmethod
+    def of(cls, state: Trajectory, frame: Frame, profile: Profile) -> History:
+        """Take what a run of EM measured of these rows in its last pass, at its very model."""
+        assert state.moments is not None
+        kind, moments = state.model.covariance_type, state.moments
+        expected = expected_log_likelihood(state.model, moments, frame)
+        entropy = profile.weight * (state.log_likelihood - expected)
+        return cls.measured(kind, moments, entropy, frame, profile, profile.n_rows)
+
+    @classmethod
+    def measured(
+        cls,
+        covariance_type: str,
+        moments: Moments,
+        entropy: float,
+        frame: Frame,
+        profile: Profile,
+        n_rows: int,
+    ) -> History:
+        """Bring moments from a frame's standardised coordinates to the data's units."""
+        offset = moments.first / moments.counts[:, None]
+        # round components need the variance of each feature too: features weigh by their scale
+        shape = "diag" if covariance_type == "spherical" else covariance_type
+        spreads = ESTIMATE[shape](moments, offset, frame, 0.0)
+        unit = frame.scale**2 if shape == "diag" else np.outer(frame.scale, frame.scale)
+        shift = frame.shift - profile.mean
+        offsets = shift + (moments.origin + offset) * frame.scale
+        return cls(
+            covariance_type, profile, moments.counts, offsets, spreads * unit, entropy, n_rows
+        )
+
+    @property
+    def k(self) -> int:
+        """The number of components."""
+        return len(self.counts)
+
+    def decayed(self, factor: float) -> History:
+        """Let every row count as `factor` of a row; no mean and no variance changes."""
+        p = self.profile
+        profile = replace(
+            p,
+            n_rows=max(1, round(p.n_rows * factor)),
+            weight=p.weight * factor,
+            scatter=p.scatter * factor,
+        )
+        counts = self.counts * factor
+        return replace(self, profile=profile, counts=counts, entropy=self.entropy * factor)
+
+    def moments(self, frame: Frame, origin: Array) -> Moments:
+        """Return the statistics in a frame's standardised coordinates, about `origin` (k, d)."""
+        k, d = self.offsets.shape
+        mean = (self.profile.mean - frame.shift + self.offsets) / frame.scale - origin
+        if self.covariance_type in ("diag", "spherical"):
+            spreads = (self.spreads / frame.scale**2)[:, :, None] * np.eye(d)
+        else:
+            spreads = np.broadcast_to(self.spreads, (k, d, d)) / np.outer(frame.scale, frame.scale)
+        second = spreads + mean[:, :, None] * mean[:, None, :]
+        return Moments(
+            self.counts, self.counts[:, None] * mean, self.counts[:, None, None] * second, origin
+        )
+
+    def model(self, frame: Frame, reg_covar: float) -> Model:
+        """Return the model that these statistics alone lead to, by an M-step.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a component has no volume in this frame.
+
+        """
+        moments = self.moments(frame, np.zeros_like(self.offsets))
+        return m_step(self.covariance_type, moments, frame, reg_covar)
+
+    def bound(self, model: Model, frame: Frame) -> float:
+        """Return the lower bound of the rows' log-likelihood at a model, in nats.
+
+        In standardised coordinates, as the log-likelihoods of EM are. It is the log-likelihood
+        itself at the model at which the statistics were measured.
+        """
+        moments = self.moments(frame, model.parameters.means)
+        expected = expected_log_likelihood(model, moments, frame)
+        return float(moments.counts.sum() * expected + self.entropy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists, every one exact."""
+        p = self.profile
+        return {
+            "covariance_type": self.covariance_type,
+            "rows": self.n_rows,
+            "entropy": self.entropy,
+            "profile": {
+                "rows": p.n_rows,
+                "weight": p.weight,
+                "mean": p.mean.tolist(),
+                "scatter": p.scatter.tolist(),
+                "low": p.low.tolist(),
+                "high": p.high.tolist(),
+            },
+            "counts": self.counts.tolist(),
+            "offsets": self.offsets.tolist(),
+            "spreads": self.spreads.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> History:
+        """Undo `to_dict`.
+
+        Raises
+        ------
+        InputError
+            If a value is missing, of the wrong shape, not finite, or no count.
+
+        """
+        try:
+            p = values["profile"]
+            mean, scatter, low, high = (np.array(p[key], dtype=float) for key in _OF_PROFILE)
+            profile = Profile(int(p["rows"]), float(p["weight"]), mean, scatter, low, high)
+            counts, offsets, spreads = (
+                np.array(values[key], dtype=float) for key in _OF_COMPONENTS
+            )
+            history = cls(
+                str(values["covariance_type"]),
+                profile,
+                counts,
+                offsets,
+                spreads,
+                float(values["entropy"]),
+                int(values["rows"]),
+            )
+            history._check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the statistics are damaged ({error})") from error
+        return history
+
+    def _check(self) -> None:
+        if self.covariance_type not in COVARIANCE_TYPES:
+            raise ValueError(f"covariance_type is {self.covariance_type!r}")
+        k, d = self.offsets.shape
+        spreads = {"full": (k, d, d), "tied": (d, d)}.get(self.covariance_type, (k, d))
+        p = self.profile
+        shapes = [(k,), spreads, (d,), (d, d), (d,), (d,)]
+        arrays = [self.counts, self.spreads, p.mean, p.scatter, p.low, p.high]
+        for array, shape in zip(arrays, shapes, strict=True):
+            if array.shape != shape:
+                raise ValueError(f"an array has shape {array.shape}, not {shape}")
+        numbers = np.concatenate([a.ravel() for a in (*arrays, self.offsets)])
+        if not (np.isfinite([*numbers, self.entropy, p.weight])).all():
+            raise ValueError("a number is not finite")
+        if not ((self.counts > 0).all() and p.weight > 0 and p.n_rows > 0 and self.n_rows > 0):
+            raise ValueError("a count is not above 0")
