@@ -64,8 +64,14 @@ def test_the_page_warns_of_thresholds_that_were_crossed_first_of_all(page: Page)
     assert "Since 2026-11-29" in page.text
 
 
-def test_names_of_features_are_text_in_the_table_of_changes(page: Page) -> None:
-    assert page.cells.count(HOSTILE[0]) == 3  # means, changes and profile
+def test_the_table_of_changes_is_on_the_page_and_names_of_features_are_text(
+    run: Run, page: Page
+) -> None:
+    table = change_table(drift_of(run))
+    cells = [cell for row in [table.head, *table.rows] for cell in row]
+    assert HOSTILE[0] in cells
+    first = page.cells.index("weight before") - cells.index("weight before")
+    assert page.cells[first : first + len(cells)] == cells
     assert not any("alert" in script for script in page.scripts)
 
 

@@ -225,43 +225,50 @@ def judge_drift(
     chosen: Candidate,
     rows: Rows,
 ) -> Judged | None:
-    """Compare what was found with an earlier run, in one pass over all the rows.
+    """Give the components their labels, and compare them and the rows with an earlier run.
 
-    The pass gives their mean log density under the earlier mixture. The share of outliers is that
-    of the pilot sample's rows, the divergence comes from rows drawn from the two mixtures. Without
-    a drift section there is nothing to judge: None.
+    Without a drift section there is nothing to judge: None.
     """
     if config is None:
         return None
-    mixture, n_rows = chosen.mixture, max(chosen.weight, float(rows.profile.n_rows))
     before = previous_of(run)
     previous = None if before is None else before.name
+    mixture, n_rows = chosen.mixture, max(chosen.weight, float(rows.profile.n_rows))
     height = chosen.mean_log_likelihood
     if earlier is None:
         labelled = Labelled.first(mixture, n_rows)
         return Judged(run.run_id, height, labelled, None, None, (), previous)
-    old = earlier.labelled
-    labelled = old.following(mixture, n_rows)
-    new_height = mean_log_density(rows, old.mixture)
-    sample = Sample.of(rows)
-    share = None
-    if earlier.edge is not None:
-        share = share_below(old.mixture, sample.X, sample.weights, earlier.edge)
-    drift = Drift(
-        old,
-        labelled,
-        tuple(changes(old, labelled)),
-        jensen_shannon(old.mixture, mixture),
-        new_height,
-        earlier.mean_log_likelihood - new_height,
-        share,
-    )
-    crossed = [
+    labelled = earlier.labelled.following(mixture, n_rows)
+    drift = _measure(earlier, labelled, rows)
+    crossed = tuple(
         crossing
         for level in ("fail", "warn")
         for crossing in crossings(drift.measures, level, getattr(config, level).model_dump())
-    ]
-    return Judged(run.run_id, height, labelled, earlier, drift, tuple(crossed), previous)
+    )
+    return Judged(run.run_id, height, labelled, earlier, drift, crossed, previous)
+
+
+def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
+    """Compare in one pass over all the rows: their mean log density under the earlier mixture.
+
+    The share of outliers is that of the pilot sample's rows, the divergence comes from rows drawn
+    from the two mixtures.
+    """
+    before = earlier.labelled
+    height = mean_log_density(rows, before.mixture)
+    share = None
+    if earlier.edge is not None:
+        sample = Sample.of(rows)
+        share = share_below(before.mixture, sample.X, sample.weights, earlier.edge)
+    return Drift(
+        before,
+        after,
+        tuple(changes(before, after)),
+        jensen_shannon(before.mixture, after.mixture),
+        height,
+        earlier.mean_log_likelihood - height,
+        share,
+    )
 
 
 def in_manifest(judged: Judged | None) -> dict[str, Any]:
