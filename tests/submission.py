@@ -29,6 +29,7 @@ _FREE = re.compile(
     r"\.[\w-]+\.(mount\.(path|readOnly)|options\.\w+)"
     r"|spark\.emr-serverless\.driverEnv\.\w+"
     r"|spark\.emr-serverless\.(driver|executor)\.disk"
+    r"|spark\.openlineage\.(namespace|transport\.(type|url))"
 )
 
 

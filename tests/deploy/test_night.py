@@ -68,7 +68,12 @@ def test_the_file_for_serverless_compute_fits_through_spark_connect(
         check=False,
         timeout=300,
         cwd=tmp_path,
-        env={**os.environ, "SPARK_REMOTE": "local[1]", "SPARK_LOCAL_DIRS": str(tmp_path / "local")},
+        env={
+            **os.environ,
+            "SPARK_REMOTE": "local[1]",
+            "SPARK_LOCAL_DIRS": str(tmp_path / "local"),
+            "PYSPARK_PYTHON": sys.executable,
+        },
     )
     assert done.returncode == 0, done.stderr
     mixture = Mixture.from_json(path.read_text())

@@ -200,3 +200,16 @@ def test_spark_knows_the_keys_of_the_cluster_on_databricks(spark: SparkSession) 
     conf = cluster["new_cluster"]["spark_conf"]
     assert conf
     check_keys(spark, conf)
+
+
+def test_spark_accepts_what_the_page_says_of_openlineage(spark: SparkSession) -> None:
+    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    [command] = re.findall(r"^    (spark-submit \\\n +--packages.*?\.yaml)$", page, re.M | re.S)
+    program, *arguments = shlex.split(command.replace("\\\n", " "))
+    assert program == "spark-submit"
+    at = arguments.index("--packages")
+    package = arguments[at + 1]
+    assert re.fullmatch(r"io\.openlineage:openlineage-spark_2\.1[23]:[\d.]+", package)
+    del arguments[at : at + 2]  # Spark would fetch it
+    found = submission(spark, ["--master", "local[1]", *arguments])
+    assert found.conf["spark.extraListeners"].startswith("io.openlineage.spark.agent.")

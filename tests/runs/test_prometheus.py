@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from sparkgmm.runs.prometheus import exposition
 
+PROJECT = Path(__file__).resolve().parents[2]
 WEIGHTS = [0.75, 0.25]
 
 
@@ -73,6 +76,17 @@ def test_prometheus_reads_the_figures_of_metrics_json() -> None:
         (("component", "0"),): 0.75,
         (("component", "1"),): 0.25,
     }
+
+
+def test_the_page_names_all_that_is_written() -> None:
+    page = (PROJECT / "docs" / "observability.md").read_text(encoding="utf-8")
+    table = page.split("## Prometheus")[1].split("The run_id is")[0]
+    named = set(re.findall(r"`(sparkgmm_\w+)", table))
+    assert named == set(read(exposition(metrics(), MANIFEST, WEIGHTS, ROOT)))
+    rules = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    asked = re.findall(r"sparkgmm_\w+", str(rules))
+    assert len(asked) == 4
+    assert set(asked) <= named
 
 
 def test_the_run_id_is_a_label_of_the_info_alone_lest_every_night_begins_new_series() -> None:

@@ -25,6 +25,11 @@ def about(**known: str | None) -> None:
     _about.set({**_about.get(), **known})
 
 
+def noted() -> Mapping[str, str | None]:
+    """Return the `run_id` and `step` that lines are about."""
+    return _about.get()
+
+
 def begin() -> None:
     """Forget what an earlier job of this thread noted."""
     _about.set(_NOTHING)

@@ -59,7 +59,8 @@ class Terminal:
         """Note the `run_id` or `step` that what is said from here on is about."""
         lines.about(**known)
         if self._as_json:
-            note_in_log(known)
+            now = lines.noted()
+            note_in_log(now["run_id"] or "", now["step"] or "")
 
     def say(self, text: str, **figures: float) -> None:
         """Say one line; the figures in it go along where lines are JSON."""

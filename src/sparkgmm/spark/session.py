@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 from weakref import WeakSet
@@ -36,13 +36,13 @@ DEFAULTS = {
 }
 
 
-# How a line of Spark's own log reads: for people, and for log shippers. What the job notes is
-# looked up when a line is written.
+_PATTERN = "sparkgmm.pattern"  # the system property that log4j2.properties asks for
+# How a line of Spark's own log reads: for people, and for log shippers.
 _TEXT = r"%d{HH:mm:ss} Spark %p %c{1}: %replace{%m}{\R[\s\S]*}{}%n%ex{0}"
 _JSON = (
     '{"time": "%d{yyyy-MM-dd\'T\'HH:mm:ss.SSSxxx}{UTC}", '
     '"level": "%level{FATAL=error, ERROR=error, WARN=warning, INFO=info, DEBUG=debug}", '
-    '"run_id": "$${sys:sparkgmm.run_id:-}", "step": "$${sys:sparkgmm.step:-start}", '
+    '"run_id": "RUN_ID", "step": "STEP", '
     '"logger": "%c{1}", "message": "%enc{%m}{JSON}"}%n%ex{0}'
 )
 
@@ -75,7 +75,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         # here the workers are of this machine: the driver's own Python unless another is named
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
-        _quiet(_JSON if as_json else _TEXT)
+        _quiet(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if was_there:
         _not_ours.add(spark)
@@ -102,11 +102,11 @@ def stopping(spark: SparkSession) -> Iterator[None]:
     spark.stop()
 
 
-def note_in_log(known: Mapping[str, str]) -> None:
-    """Have the lines of Spark's own log name what a job is at."""
-    if SparkContext._jvm is not None:
-        for key, value in known.items():
-            SparkContext._jvm.java.lang.System.setProperty(f"sparkgmm.{key}", value)
+def note_in_log(run_id: str, step: str) -> None:
+    """Have the lines of Spark's own log, where they are JSON, name what a job is at."""
+    jvm = SparkContext._jvm
+    if jvm is not None and (jvm.java.lang.System.getProperty(_PATTERN) or "").startswith("{"):
+        _log_by(_JSON.replace("RUN_ID", run_id).replace("STEP", step))
 
 
 def _quiet(pattern: str) -> None:
@@ -120,7 +120,14 @@ def _quiet(pattern: str) -> None:
         return  # the user has rules of their own
     # Spark lays its defaults over any rules at its first word: have it say that first
     jvm.org.apache.spark.SparkConf(False).initializeLogIfNecessary(False)
-    jvm.java.lang.System.setProperty("sparkgmm.pattern", pattern)
+    _log_by(pattern)
+
+
+def _log_by(pattern: str) -> None:
+    """Have the JVM write its log by our rules, in lines of a pattern."""
+    jvm = SparkContext._jvm
+    assert jvm is not None
+    jvm.java.lang.System.setProperty(_PATTERN, pattern)
     with as_file(files("sparkgmm.spark") / "log4j2.properties") as rules:
         jvm.org.apache.logging.log4j.core.config.Configurator.reconfigure(
             jvm.java.net.URI(rules.as_uri())
