@@ -64,6 +64,8 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "reg_covar": 1e-6,
             "seed": 0,
             "warm_start": None,
+            "update": None,
+            "decay": 1.0,
         },
         "output": {"path": "runs", "run_id": None, "report": True, "keep_runs": None},
     }
@@ -275,6 +277,10 @@ def test_an_unknown_key_without_a_neighbour_gets_the_valid_keys(load: Load) -> N
         ("model.reg_covar=-1", "model.reg_covar", "-1"),
         ("model.seed=-1", "model.seed", "-1"),
         ("model.warm_start=3", "model.warm_start", "3"),
+        ("model.update=3", "model.update", "3"),
+        ("model.update=' '", "model.update", "' '"),
+        ("model.decay=0", "model.decay", "0"),
+        ("model.decay=1.1", "model.decay", "1.1"),
         ("input.path=7", "input.path", "7"),
         ("input.path=[]", "input.path", "[]"),
         ("input.features=[]", "input.features", "[]"),
@@ -326,6 +332,25 @@ def test_what_mllib_cannot_do_is_refused_before_spark_starts(load: Load, overrid
     message = refused(load, MINIMAL, "model.engine=mllib", override)
     assert override.partition("=")[0].partition(".")[2] in message
     assert "use engine em" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("model.k=[1, 2]", "update goes with one k"),
+        ("model.covariance_type=[full, diag]", "one covariance_type"),
+        ("model.engine=mllib", "use engine em"),
+        ("model.warm_start=runs/before", "update and warm_start are set"),
+    ],
+)
+def test_what_an_update_cannot_do_is_refused_before_spark_starts(
+    load: Load, override: str, part: str
+) -> None:
+    assert part in refused(load, MINIMAL, "model.update=runs", override)
+
+
+def test_an_update_is_nothing_to_compare_peers_by(load: Load) -> None:
+    assert "over all the rows" in refused(load, MINIMAL, "model.update=runs", schema=CompareConfig)
 
 
 def test_warm_start_with_several_candidates_is_refused(load: Load) -> None:

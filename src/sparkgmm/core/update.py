@@ -21,7 +21,7 @@ from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.fit import SMALL_DATA_TOL, Fit, check_features
 from sparkgmm.core.history import History
 from sparkgmm.core.profile import Frame, Profile
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Progress
 from sparkgmm.core.selection import Candidate, Winner
 from sparkgmm.core.statistics import Scan
@@ -64,7 +64,8 @@ def update(
     if rows.complete:  # a pass over so few rows costs next to nothing
         settings = replace(settings, tol=settings.tol * SMALL_DATA_TOL)
     climb = _Climb(rows, before, frame)
-    climb.run(_start(before, frame, settings), settings, progress)
+    with one_blas_thread:
+        climb.run(_start(before, frame, settings), settings, progress)
     return _judged(climb, profile, settings, features)
 
 
