@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
+# Files whose tests take long.
+_LONG = {"test_soak.py", "test_nightly_updates.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if ROOT / "tests" / "cluster" in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name == "test_soak.py":
+        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name in _LONG:
             item.add_marker(pytest.mark.long)
 
 
