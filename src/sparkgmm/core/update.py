@@ -61,11 +61,11 @@ def update(
     profile = before.profile + rows.profile
     check_features(profile, features)
     frame = Frame.of(profile)
-    if rows.complete:  # a pass over so few rows costs next to nothing
-        settings = replace(settings, tol=settings.tol * SMALL_DATA_TOL)
+    share = SMALL_DATA_TOL if rows.complete else 1.0  # so few rows cost next to nothing
     climb = _Climb(rows, before, frame)
     with one_blas_thread:
-        climb.run(_start(before, frame, settings), settings, progress)
+        start = _start(before, frame, settings)
+        climb.run(start, replace(settings, tol=settings.tol * share), progress)
     return _judged(climb, profile, settings, features)
 
 
