@@ -14,7 +14,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
 # Files whose tests take long.
-_LONG = ("test_soak.py", "test_nights.py", "test_night.py", "test_guide.py")
+_LONG = {
+    "test_soak.py",
+    "test_nights.py",
+    "test_nightly_updates.py",
+    "test_night.py",
+    "test_guide.py",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -135,7 +135,7 @@ def of(mixture: Mixture, X: Array) -> History:
     return History.of(state, frame, rows.profile)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     kind=st.sampled_from(COVARIANCE_TYPES),

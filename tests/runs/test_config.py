@@ -73,6 +73,8 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "reg_covar": 1e-6,
             "seed": 0,
             "warm_start": None,
+            "update": None,
+            "decay": 1.0,
         },
         "output": {"path": "runs", "run_id": None, "report": True, "keep_runs": None},
         "drift": None,
@@ -296,6 +298,10 @@ def test_an_unknown_key_without_a_neighbour_gets_the_valid_keys(load: Load) -> N
         ("model.reg_covar=-1", "model.reg_covar", "-1"),
         ("model.seed=-1", "model.seed", "-1"),
         ("model.warm_start=3", "model.warm_start", "3"),
+        ("model.update=3", "model.update", "3"),
+        ("model.update=' '", "model.update", "' '"),
+        ("model.decay=0", "model.decay", "0"),
+        ("model.decay=1.1", "model.decay", "1.1"),
         ("input.path=7", "input.path", "7"),
         ("input.path=[]", "input.path", "[]"),
         ("input.features=[]", "input.features", "[]"),
@@ -383,6 +389,25 @@ def test_thresholds_make_no_other_fit(load: Load) -> None:
     plain, judged = load(MINIMAL), load(MINIMAL, "drift.fail.divergence=0.3")
     assert plain.digest() == judged.digest()
     assert plain.deciding() == judged.deciding()
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("model.k=[1, 2]", "update goes with one k"),
+        ("model.covariance_type=[full, diag]", "one covariance_type"),
+        ("model.engine=mllib", "use engine em"),
+        ("model.warm_start=runs/before", "update and warm_start are set"),
+    ],
+)
+def test_what_an_update_cannot_do_is_refused_before_spark_starts(
+    load: Load, override: str, part: str
+) -> None:
+    assert part in refused(load, MINIMAL, "model.update=runs", override)
+
+
+def test_an_update_is_nothing_to_compare_peers_by(load: Load) -> None:
+    assert "over all the rows" in refused(load, MINIMAL, "model.update=runs", schema=CompareConfig)
 
 
 @pytest.mark.parametrize(

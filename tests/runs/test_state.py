@@ -154,6 +154,7 @@ def test_a_finished_run_keeps_no_state(stopped: Job) -> None:
         "manifest.json",
         "metrics.json",
         "model.json",
+        "statistics.json",
     ]
     assert sorted(p.name for p in run.parent.iterdir()) == ["LATEST", "night"]
 

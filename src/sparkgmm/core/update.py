@@ -21,7 +21,7 @@ from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.fit import SMALL_DATA_TOL, Fit, check_features
 from sparkgmm.core.history import History
 from sparkgmm.core.profile import Frame, Profile
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Progress
 from sparkgmm.core.selection import Candidate, Winner
 from sparkgmm.core.statistics import Scan
@@ -61,10 +61,11 @@ def update(
     profile = before.profile + rows.profile
     check_features(profile, features)
     frame = Frame.of(profile)
-    if rows.complete:  # a pass over so few rows costs next to nothing
-        settings = replace(settings, tol=settings.tol * SMALL_DATA_TOL)
+    share = SMALL_DATA_TOL if rows.complete else 1.0  # so few rows cost next to nothing
     climb = _Climb(rows, before, frame)
-    climb.run(_start(before, frame, settings), settings, progress)
+    with one_blas_thread:
+        start = _start(before, frame, settings)
+        climb.run(start, replace(settings, tol=settings.tol * share), progress)
     return _judged(climb, profile, settings, features)
 
 

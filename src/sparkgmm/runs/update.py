@@ -179,8 +179,9 @@ def _read(folder: Folder) -> Base:
 
 
 def _listed_sha256(run: Folder) -> str | None:
+    """Return the statistics' checksum in the manifest, which `load_model` has read before."""
     files = json.loads(run.read_text(MANIFEST)).get("files", [])
-    return next((str(f["sha256"]) for f in files if f["path"] == STATISTICS), None)
+    return next((str(f.get("sha256")) for f in files if f.get("path") == STATISTICS), None)
 
 
 def _check_kind(base: Base, config: FitConfig) -> None:
