@@ -12,10 +12,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from html_pages import Page
-from updating import ROWS, Nights, content, mixture_of, rows_of_statistics
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.rows import Blocks
+from updating import ROWS, Nights, content, mixture_of, rows_of_statistics
 
 
 @pytest.fixture
