@@ -21,7 +21,7 @@ from sparkgmm.report.drift import Night, Since
 from sparkgmm.report.page import Run, report
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import as_search
+from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.rows import Read

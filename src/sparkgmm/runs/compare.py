@@ -21,8 +21,9 @@ from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
-from sparkgmm.runs.fit import as_search, judge, open_input, plan_input, without_constants
+from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.folder import to_json
+from sparkgmm.runs.reading import judge, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib

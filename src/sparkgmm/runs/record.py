@@ -21,6 +21,7 @@ from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import Judged, lines_of
 from sparkgmm.runs.provenance import source
 from sparkgmm.runs.terminal import candidate_table, component_table
+from sparkgmm.runs.update import Base
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.rows import Read
 from sparkgmm.spark.source import Features
@@ -97,7 +98,7 @@ def metrics_of(
     found: Read,
     dropped: Sequence[str],
     watch: Stopwatch,
-    updated_from: str | None = None,
+    base: Base | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
     row = _candidate(result.chosen)
@@ -111,7 +112,7 @@ def metrics_of(
         "rows_invalid": found.counts.invalid,
         "sum_of_weights": result.chosen.weight,
         "constant_features_dropped": list(dropped),
-        "updated_from": updated_from,
+        "updated_from": None if base is None else base.run_id,
         **_of_history(result),
         "candidates": [_candidate(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),

@@ -59,13 +59,14 @@ class Base:
 
 
 def statistics_of(
-    history: History,
+    history: History | None,
     features: Sequence[str],
     run: RunFolder,
     spark: SparkSession,
     base: Base | None,
 ) -> dict[str, Any]:
     """Return statistics.json: what stands for the rows of a run and of those before it."""
+    assert history is not None  # a job's fit is never lenient
     lineage = () if base is None else base.lineage
     return {
         "format_version": _FORMAT,

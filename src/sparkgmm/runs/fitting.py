@@ -1,0 +1,193 @@
+"""What a run begins with, from earlier ones, and how it is fitted: by EM, an update, or MLlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.fit import Fit, check, fit
+from sparkgmm.core.history import History
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.search import Search
+from sparkgmm.core.selection import Candidate, Winner, choose
+from sparkgmm.core.statistics import Scan
+from sparkgmm.core.update import update
+from sparkgmm.errors import ConfigurationError
+from sparkgmm.mixture import Mixture
+from sparkgmm.runs.config import FitConfig, ModelConfig
+from sparkgmm.runs.drift import Earlier, check_features, open_earlier, previous_of
+from sparkgmm.runs.folder import RunFolder, load_mixture
+from sparkgmm.runs.state import Begun
+from sparkgmm.runs.terminal import Terminal
+from sparkgmm.runs.update import Base, find_base
+from sparkgmm.spark.mllib import assemble, fit_mllib
+from sparkgmm.spark.source import Features
+from sparkgmm.spark.storage import Folder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier runs give to this one.
+
+    `start` is where a warm start begins, `compared` what the drift section compares with, `base`
+    what an update goes on from.
+    """
+
+    start: Mixture | None
+    compared: Earlier | None
+    base: Base | None
+
+    @classmethod
+    def open(
+        cls,
+        spark: SparkSession,
+        config: FitConfig,
+        run: RunFolder,
+        begun: Begun | None,
+        overwrite: bool,
+        say: Say,
+    ) -> Before:
+        """Read them; `begun` is what an unfinished attempt of this run was begun with."""
+        start = _warm_start(spark, config, run, say)
+        compared = open_earlier(spark, config, run, say)
+        base = find_base(spark, config, run, begun, overwrite)
+        if base is None and config.model.update is not None:
+            say(f"no run of {config.model.update} is before this one: its rows are fitted")
+        return cls(start, compared, base)
+
+    def check_features(self, names: Sequence[str]) -> None:
+        """Refuse to go on from, or to compare with, mixtures of other features."""
+        if self.base is not None:
+            self.base.check_features(names)
+        check_features(self.compared, names)
+
+    @property
+    def updated_from(self) -> dict[str, str] | None:
+        """How manifest.json names the run that an update goes on from."""
+        return None if self.base is None else self.base.named()
+
+
+def as_search(model: ModelConfig) -> Search:
+    """Return the search that a configuration asks for."""
+    return Search(
+        k=tuple(model.k),
+        covariance_type=tuple(model.covariance_type),
+        criterion=model.criterion,
+        init=model.init,
+        n_init=model.n_init,
+        seed=model.seed,
+        settings=Settings(tol=model.tol, max_iter=model.max_iter, reg_covar=model.reg_covar),
+    )
+
+
+def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say) -> Mixture | None:
+    """Return the model to start from; None where there is none, or it is no candidate's kind."""
+    path, model = config.model.warm_start, config.model
+    if path is None:
+        return None
+    folder: Folder | None = Folder(spark, path)
+    if folder is not None and folder.uri == run.root.uri:
+        folder = previous_of(run)
+    if folder is None:
+        say(f"no earlier run in {run.root_path}: model.warm_start begins cold")
+        return None
+    mixture = load_mixture(folder)
+    if mixture.k in model.k and mixture.covariance_type in model.covariance_type:
+        return mixture
+    one = len(model.k) * len(model.covariance_type) == 1
+    told = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
+    if one:
+        raise ConfigurationError(
+            f"{told}{mixture.covariance_type}, the configuration {model.k[0]} and "
+            f"{model.covariance_type[0]}: make them equal"
+        )
+    say(f"{told}{mixture.covariance_type}, which is no candidate: all begin cold")
+    return None
+
+
+def solve(
+    df: DataFrame,
+    rows: Rows,
+    features: Features,
+    model: ModelConfig,
+    before: Before,
+    terminal: Terminal,
+) -> Fit:
+    """Fit the rows by the engine of the configuration, from what earlier runs have to give.
+
+    Raises
+    ------
+    ConfigurationError
+        If the earlier model has other features.
+    InputError
+        If no mixture of that many components can be fitted to the rows.
+    FitError
+        If every candidate is degenerate.
+    """
+    if before.base is not None:
+        return _update(rows, features, model, before.base, terminal)
+    check(rows, max(model.k), features.names)
+    if model.engine == "mllib":
+        return _fit_by_mllib(df, rows, features, model, terminal)
+    start = before.start
+    if start is not None and start.features not in (None, features.names):
+        raise ConfigurationError(
+            f"model.warm_start has features {start.features}, the input {features.names}: name the "
+            "same in the same order"
+        )
+    with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
+        search = as_search(model)
+        return fit(rows, search, features.names, None, progress, validate=True, earlier=start)
+
+
+def _update(
+    rows: Rows, features: Features, model: ModelConfig, base: Base, terminal: Terminal
+) -> Fit:
+    before = base.history.decayed(model.decay)
+    terminal.say(
+        f"goes on from run {base.run_id}: {before.n_rows:,} rows, which count as "
+        f"{before.profile.weight:,.6g} beside the new ones"
+    )
+    with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
+        return update(rows, before, as_search(model).settings, features.names, progress)
+
+
+def _fit_by_mllib(
+    df: DataFrame, rows: Any, features: Features, model: ModelConfig, terminal: Terminal
+) -> Fit:
+    """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
+    frame = Frame.of(rows.profile)
+    vectors = assemble(df, features).cache()
+    candidates, states = [], []
+    try:
+        for seed in range(model.seed, model.seed + model.n_init):
+            terminal.say(f"MLlib fits k = {model.k[0]} from seed {seed}")
+            mixture, n_iter = fit_mllib(
+                vectors, features.names, model.k[0], model.tol, model.max_iter, seed
+            )
+            state = Trajectory(from_mixture(mixture, frame))
+            scan = Scan.of([state.model], frame)
+            [(state.moments, state.log_likelihood)] = scan.read(
+                rows.scan(scan.kernels, "log-likelihood of MLlib's mixture")
+            )
+            state.log_likelihoods = [state.log_likelihood] * n_iter
+            state.converged = n_iter < model.max_iter
+            states.append(state)
+            candidates.append(
+                Candidate.of(
+                    Winner(state), frame, rows.profile, Settings(tol=0, reg_covar=0), features.names
+                )
+            )
+    finally:
+        vectors.unpersist()
+    best = choose(candidates, "bic")
+    [state] = [s for s, c in zip(states, candidates, strict=True) if c is best]
+    return Fit(best, (best,), best.n_iter, History.of(state, frame, rows.profile))
