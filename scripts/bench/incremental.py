@@ -101,7 +101,6 @@ PROBLEMS = [
     Problem("drift, overlapping", OVERLAPPING, SLOW, **CHAIN),
     Problem("drift, overlapping", OVERLAPPING, SLOW, **CHAIN, decay=0.9),
     Problem("fast drift, overlapping", OVERLAPPING, FAST, **CHAIN),
-    Problem("drift, overlapping", OVERLAPPING, SLOW, before=30),
 ]
 
 
