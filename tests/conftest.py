@@ -16,6 +16,9 @@ _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tes
 # Files whose tests take long.
 _LONG = {
     "test_soak.py",
+    "test_state.py",
+    "test_faults.py",
+    "test_json_log.py",
     "test_nights.py",
     "test_nightly_updates.py",
     "test_night.py",

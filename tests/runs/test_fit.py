@@ -363,7 +363,7 @@ def test_decimals_integers_and_odd_names_fit_like_doubles(
 def test_a_run_holds_what_the_documentation_says(fit: Fit) -> None:
     run = fit(output={"run_id": "a"})
     found = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
-    required = {"model.json", "metrics.json", "metrics.prom", "manifest.json"}
+    required = {"model.json", "metrics.json", "metrics.prom", "statistics.json", "manifest.json"}
     assert required < found
     rest = found - required
     assert sum(path.startswith("components/") for path in rest) == 1
