@@ -22,8 +22,8 @@ attempt() {
     return "$code"
 }
 
-attempt jobs/fit_gmm.py --config conf/schedule/nightly.yaml --log-format json \
-    --set "input.path=$input" --set "output.path=$output" --set "output.run_id=$day" || exit
+attempt jobs/fit_gmm.py --config conf/nightly.yaml --log-format json --set "input.path=$input" \
+    --set "output.path=$output" --set "model.warm_start=$output" --set "output.run_id=$day" || exit
 if [ -n "${TEXTFILES:-}" ]; then  # the folder of node_exporter's textfile collector
     cp "$output/$day/metrics.prom" "$TEXTFILES/sparkgmm.prom.$$" && mv "$TEXTFILES/sparkgmm.prom.$$" "$TEXTFILES/sparkgmm.prom"
 fi

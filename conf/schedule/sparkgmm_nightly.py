@@ -10,7 +10,8 @@ were missed are asked for by name:
 
     airflow backfill create --dag-id sparkgmm_nightly --from-date 2026-11-01 --to-date 2026-11-07
 
-One run at a time, since each that is published moves LATEST; nothing here reads LATEST.
+One run at a time, since each begins with the model that LATEST names, is compared with it, and moves
+LATEST unless it drifted too far. A day that is filled in later is compared with the newest run too.
 
 Exit codes 2 to 5 (configuration, input, no fit possible, drift) come again however often one tries,
 so they fail at once. Others (a lost driver, a full disk) are retried.
@@ -75,10 +76,11 @@ with DAG(
     fit = Submit(
         task_id="fit",
         job="fit_gmm.py",
-        config="conf/schedule/nightly.yaml",
+        config="conf/nightly.yaml",
         settings={
             "input.path": INPUT,
             "output.path": OUTPUT,
+            "model.warm_start": OUTPUT,
             "output.run_id": "{{ ds }}",
         },
     )

@@ -58,6 +58,7 @@ def test_the_rendered_command_is_one_that_spark_and_the_job_accept(
     assert config.input.path == f"s3a://bucket/trips/date={DAY}"
     if task == "fit":
         assert config.output.run_id == DAY
+        assert config.model.warm_start == config.output.path
     else:
         assert config.model == f"runs/nightly/{DAY}"
         assert config.output.path == f"scored/nightly/date={DAY}"
