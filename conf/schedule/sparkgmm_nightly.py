@@ -10,8 +10,9 @@ were missed are asked for by name:
 
     airflow backfill create --dag-id sparkgmm_nightly --from-date 2026-11-01 --to-date 2026-11-07
 
-One run at a time, since each begins with the model that LATEST names, is compared with it, and moves
-LATEST unless it drifted too far. A day that is filled in later is compared with the newest run too.
+One run at a time, since each begins with the model that LATEST names, is compared with it, and
+moves LATEST unless it drifted too far. A day that is filled in later is compared with the newest
+run too.
 
 Exit codes 2 to 5 (configuration, input, no fit possible, drift) come again however often one tries,
 so they fail at once. Others (a lost driver, a full disk) are retried.

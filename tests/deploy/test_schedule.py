@@ -95,8 +95,8 @@ def test_a_night_fits_a_day_and_scores_it_by_the_model_of_that_day(night: Night)
     assert code == 0
     assert "jobs/fit_gmm.py" in fit
     assert "output.run_id=2026-11-22 " in fit
-    assert "output.path=runs/nightly " in fit
-    assert "model.warm_start=runs/nightly " in fit
+    assert f"output.path={night.folder}/runs " in fit
+    assert f"model.warm_start={night.folder}/runs " in fit
     assert f"model={night.folder}/runs/2026-11-22 " in score
     for call in (fit, score):
         assert "input.path=s3a://bucket/trips/date=2026-11-22 " in call
