@@ -45,7 +45,7 @@ test-fast: $(READY)  ## the tests that need no Spark
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs
+	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py tests/runs/test_score.py
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -75,12 +75,16 @@ test-airflow: java $(READY) .venv-airflow/ready  ## the DAG in a real Airflow, c
 	@$(BIN)/python -m pytest -m airflow tests/airflow
 
 .PHONY: test-long
-test-long: java $(READY)  ## hostile input, and many fits in one application
+test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m long
+
+.PHONY: test-nights
+test-nights: java $(DIST)  ## thirty nights, updates, the guide's commands, the crontab's, many fits in one application
+	@$(BIN)/python -m pytest -m nights
 
 .PHONY: test-soak
 test-soak: java $(READY)  ## 200 fits in one application, and twenty at once
-	@SPARKGMM_SOAK=200 $(BIN)/python -m pytest -m long -s tests/runs/test_soak.py
+	@SPARKGMM_SOAK=200 $(BIN)/python -m pytest -m nights -s tests/runs/test_soak.py
 
 .PHONY: browser
 browser:  ## install Debian's Chromium, in which the tests open the pages (as root)

@@ -15,10 +15,16 @@ ROOT = Path(__file__).resolve().parent.parent
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
 # Files whose tests take long.
 _LONG = {
-    "test_soak.py",
     "test_state.py",
     "test_faults.py",
     "test_json_log.py",
+    "test_compare_job.py",
+    "test_score_job.py",
+    "test_modes.py",
+    "test_walkthrough.py",
+}
+_NIGHTS = {
+    "test_soak.py",
     "test_nights.py",
     "test_nightly_updates.py",
     "test_night.py",
@@ -37,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.airflow)
         if ROOT / "tests" / "hostile" in item.path.parents or item.path.name in _LONG:
             item.add_marker(pytest.mark.long)
+        if item.path.name in _NIGHTS:
+            item.add_marker(pytest.mark.nights)
 
 
 @pytest.fixture(scope="session")
