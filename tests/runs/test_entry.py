@@ -27,7 +27,7 @@ def task(tmp_path: Path, faithful_csv: str) -> dict[str, Any]:
     """The task of conf/deploy/databricks-job.json with a table and a folder that are here."""
     [task] = json.loads((ROOT / "conf/deploy/databricks-job.json").read_text())["tasks"]
     wheel = task["python_wheel_task"]
-    config = ROOT / "conf" / "schedule" / "nightly.yaml"
+    config = ROOT / "conf" / "faithful.yaml"
     here = [f"input.path={faithful_csv}", f"output.path={tmp_path}/runs", "output.report=false"]
     given = wheel["parameters"]
     given[given.index("--config") + 1] = str(config)
