@@ -23,6 +23,8 @@ _LONG = {
     "test_modes.py",
     "test_walkthrough.py",
 }
+# Eighteen processes that end with an error each.
+_LONG_TEST = "test_an_error_of_the_user_is_one_line_with_its_code_and_publishes_nothing"
 _NIGHTS = {
     "test_soak.py",
     "test_nights.py",
@@ -42,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if ROOT / "tests" / "airflow" in item.path.parents:
             item.add_marker(pytest.mark.airflow)
         if ROOT / "tests" / "hostile" in item.path.parents or item.path.name in _LONG:
+            item.add_marker(pytest.mark.long)
+        if getattr(item, "originalname", None) == _LONG_TEST:
             item.add_marker(pytest.mark.long)
         if item.path.name in _NIGHTS:
             item.add_marker(pytest.mark.nights)
