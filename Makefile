@@ -45,7 +45,7 @@ test-fast: $(READY)  ## the tests that need no Spark
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py tests/runs/test_score.py
+	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')

@@ -19,6 +19,8 @@ _LONG = {
     "test_faults.py",
     "test_json_log.py",
     "test_compare_job.py",
+    "test_compare.py",
+    "test_tuning.py",
     "test_score_job.py",
     "test_modes.py",
     "test_walkthrough.py",
