@@ -153,6 +153,7 @@ def test_a_finished_run_keeps_no_state(stopped: Job) -> None:
         "components",
         "manifest.json",
         "metrics.json",
+        "metrics.prom",
         "model.json",
         "statistics.json",
     ]
