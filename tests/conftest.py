@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
         if ROOT / "tests" / "airflow" in item.path.parents:
             item.add_marker(pytest.mark.airflow)
-        if ROOT / "tests" / "hostile" in item.path.parents or item.path.name in _LONG:
+        named = item.path.name in _LONG and ROOT / "tests" / "cluster" not in item.path.parents
+        if named or ROOT / "tests" / "hostile" in item.path.parents:
             item.add_marker(pytest.mark.long)
         if getattr(item, "originalname", None) == _LONG_TEST:
             item.add_marker(pytest.mark.long)
