@@ -136,7 +136,7 @@ def check_features(profile: Profile, features: Sequence[str] | None = None) -> N
                 f"feature {name!r} is constant ({low:.6g} in all {profile.n_rows} rows): leave it "
                 "out of the features or set input.constant_features: drop"
             )
-        if not (np.isfinite(value) and value > 0):
+        if not np.finfo(np.float64).tiny < value < np.inf:
             raise InputError(
                 f"feature {name!r} ranges from {low:.6g} to {high:.6g}, so that its variance is "
                 f"{value:.3g} in float64: rescale it, or leave out such rows with input.where"
