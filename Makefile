@@ -62,6 +62,10 @@ submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need noth
 
 .PHONY: test-cluster
 test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
+	@$(BIN)/python -m pytest -m "cluster and not long" tests/cluster
+
+.PHONY: test-faults
+test-faults: java $(DIST)  ## every fault on the cluster, half an hour
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 .venv-airflow/ready: requirements-airflow.lock
@@ -76,7 +80,7 @@ test-airflow: java $(READY) .venv-airflow/ready  ## the DAG in a real Airflow, c
 
 .PHONY: test-long
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
-	@$(BIN)/python -m pytest -m long
+	@$(BIN)/python -m pytest -m "long and not cluster"
 
 .PHONY: test-nights
 test-nights: java $(DIST)  ## thirty nights, updates, the guide's commands, the crontab's, many fits in one application

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
-# Files whose tests take long.
+# Files all of whose tests take long.
 _LONG = {
     "test_state.py",
     "test_faults.py",
@@ -25,8 +25,6 @@ _LONG = {
     "test_modes.py",
     "test_walkthrough.py",
 }
-# Eighteen processes that end with an error each.
-_LONG_TEST = "test_an_error_of_the_user_is_one_line_with_its_code_and_publishes_nothing"
 _NIGHTS = {
     "test_soak.py",
     "test_nights.py",
@@ -47,8 +45,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.airflow)
         named = item.path.name in _LONG and ROOT / "tests" / "cluster" not in item.path.parents
         if named or ROOT / "tests" / "hostile" in item.path.parents:
-            item.add_marker(pytest.mark.long)
-        if getattr(item, "originalname", None) == _LONG_TEST:
             item.add_marker(pytest.mark.long)
         if item.path.name in _NIGHTS:
             item.add_marker(pytest.mark.nights)

@@ -60,7 +60,11 @@ class Submitted:
 
 
 class Lab:
-    """Where jobs are submitted from: a folder with the packed environment, and no other Python."""
+    """Where jobs are submitted from: a folder with the packed environment, and no other Python.
+
+    Unpacking it for each executor of each job is most of what a job costs here; so it lies there
+    unpacked, where the workers see it too, and only jobs that are asked to ship it.
+    """
 
     def __init__(self, folder: Path, master: str) -> None:
         import pyspark
@@ -69,7 +73,7 @@ class Lab:
         self.master = master
         self._spark_home = Path(pyspark.__file__).parent
         with tarfile.open(ENVIRONMENT) as archive:
-            archive.extractall(folder / "driver", filter="data")
+            archive.extractall(folder / "environment", filter="data")
 
     def submit(
         self,
@@ -77,13 +81,16 @@ class Lab:
         *arguments: str,
         master: str | None = None,
         confs: Mapping[str, object] | None = None,
+        shipped: bool = False,
     ) -> Submitted:
+        """Submit a job; `shipped` sends the environment along, else it lies on the workers."""
+        python = str(self.folder / "environment" / "bin" / "python")
         settings = {
             # a JVM that compiles less starts sooner
             "spark.driver.extraJavaOptions": QUICK,
             "spark.executor.extraJavaOptions": QUICK,
-            "spark.pyspark.python": "./environment/bin/python",
-            "spark.pyspark.driver.python": str(self.folder / "driver" / "bin" / "python"),
+            "spark.pyspark.python": "./environment/bin/python" if shipped else python,
+            "spark.pyspark.driver.python": python,
             "spark.ui.enabled": "false",
             "spark.executor.memory": "600m",
             "spark.sparkgmm.driverBytes": 1,
@@ -91,12 +98,10 @@ class Lab:
             "spark.sql.files.openCostInBytes": "8m",
             **(confs or {}),
         }
-        if (master or self.master).startswith("local"):
-            settings["spark.pyspark.python"] = settings["spark.pyspark.driver.python"]
-        packed = f"{ENVIRONMENT}#environment"
+        archives = ("--archives", f"{ENVIRONMENT}#environment") if shipped else ()
         command = [
             str(self._spark_home / "bin" / "spark-submit"),
-            *("--master", master or self.master, "--archives", packed),
+            *("--master", master or self.master, *archives),
             *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
             *(str(ROOT / "jobs" / f"{job}_gmm.py"), *arguments),
         ]
@@ -126,6 +131,7 @@ class Lab:
         *overrides: str,
         master: str | None = None,
         confs: Mapping[str, object] | None = None,
+        shipped: bool = False,
     ) -> Submitted:
         """Submit a fit of some twenty passes."""
         config = self.folder / f"{output.name}-{run_id}.json"  # JSON is YAML
@@ -137,7 +143,7 @@ class Lab:
         config.write_text(json.dumps(values))
         given = [part for text in overrides for part in ("--set", text)]
         arguments = ["--config", str(config), *given]
-        return self.submit("fit", *arguments, master=master, confs=confs)
+        return self.submit("fit", *arguments, master=master, confs=confs, shipped=shipped)
 
 
 def found(output: Path, run_id: str) -> tuple[bytes, dict[str, Any]]:

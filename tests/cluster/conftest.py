@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -64,12 +65,29 @@ def output(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(lab: Lab, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What the fit finds when nothing happens."""
+def undisturbed_run(lab: Lab, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a fit to which nothing happens, with the environment that it ships."""
     output = tmp_path_factory.mktemp("undisturbed")
-    done = lab.fit(rows, output, "night").finish()
+    done = lab.fit(rows, output, "night", shipped=True).finish()
     assert done.code == 0, done.err
-    return found(output, "night")
+    return output / "night"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_run: Path) -> Any:
+    """What that run found."""
+    return found(undisturbed_run.parent, undisturbed_run.name)
+
+
+@pytest.fixture
+def run_before(undisturbed_run: Path) -> Callable[[Path], None]:
+    """A function that leaves an output as a fit named `before` would have left it."""
+
+    def copy(output: Path) -> None:
+        shutil.copytree(undisturbed_run, output / "before")
+        (output / "LATEST").write_text("before\n")
+
+    return copy
 
 
 @pytest.fixture

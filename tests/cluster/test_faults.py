@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,11 +22,21 @@ from lab import Cluster, Lab, Submitted, found
 from scenarios import Done
 
 Wait = Callable[[Submitted, Path, int], None]
+# PySpark's own, of a worker whose task was cancelled: nothing that a job could catch.
+_CANCELLED_WORKER = re.compile(
+    r"^Traceback \(most recent call last\):\n(?:  .*\n)*?  .*/pyspark/daemon\.py.*\n(?:  .*\n)*"
+    r"(?:BrokenPipeError|ConnectionResetError): .*\n",
+    re.MULTILINE,
+)
+
+
+def check_no_traceback(done: Done) -> None:
+    assert "Traceback" not in _CANCELLED_WORKER.sub("", done.err + done.out)
 
 
 def check_it_ended_well(done: Done, output: Path, undisturbed: Any) -> None:
     assert done.code == 0, done.err
-    assert "Traceback" not in done.err + done.out
+    check_no_traceback(done)
     assert found(output, "night") == undisturbed
     assert (output / "LATEST").read_text() == "night\n"
     assert sorted(path.name for path in output.iterdir()) == ["LATEST", "night"]
@@ -55,6 +66,7 @@ def test_an_executor_killed_in_the_middle_of_the_passes_changes_no_bit(
     check_it_ended_well(job.finish(), output, undisturbed)
 
 
+@pytest.mark.long
 def test_all_executors_lost_for_a_while_change_no_bit(
     lab: Lab, cluster: Any, rows: Path, output: Path, undisturbed: Any, after_passes: Wait
 ) -> None:
@@ -77,6 +89,7 @@ def test_a_worker_killed_for_good_changes_no_bit(
         cluster.add_worker()
 
 
+@pytest.mark.long
 def test_an_executor_that_hangs_under_speculation_changes_no_bit(
     lab: Lab, cluster: Any, rows: Path, output: Path, undisturbed: Any, after_passes: Wait
 ) -> None:
@@ -96,6 +109,7 @@ def test_an_executor_that_hangs_under_speculation_changes_no_bit(
     check_it_ended_well(job.finish(), output, undisturbed)
 
 
+@pytest.mark.long
 def test_hardly_any_memory_to_keep_rows_in_changes_no_bit(
     lab: Lab, rows: Path, output: Path, undisturbed: Any
 ) -> None:
@@ -105,7 +119,13 @@ def test_hardly_any_memory_to_keep_rows_in_changes_no_bit(
     check_it_ended_well(done, output, undisturbed)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        pytest.param(signal.SIGKILL, id="SIGKILL"),
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long),
+    ],
+)
 def test_a_driver_that_was_killed_goes_on_to_the_same_bits_when_started_again(
     lab: Lab, rows: Path, output: Path, undisturbed: Any, after_passes: Wait, sign: int
 ) -> None:
@@ -114,7 +134,7 @@ def test_a_driver_that_was_killed_goes_on_to_the_same_bits_when_started_again(
     job.kill(sign)
     done = job.finish()
     assert done.code == (143 if sign == signal.SIGTERM else -signal.SIGKILL)
-    assert "Traceback" not in done.err + done.out
+    check_no_traceback(done)
     assert not (output / "LATEST").exists()
     assert not (output / "night" / "manifest.json").exists()
     again = lab.fit(rows, output, "night").finish()
@@ -141,15 +161,22 @@ def test_sigterm_to_a_plain_python_driver_ends_it_with_143(
     assert done.code == 143, done
     assert time.monotonic() - begun < 60
     assert "terminated: start the same job again" in done.err
-    assert "Traceback" not in done.err + done.out
+    check_no_traceback(done)
 
 
+@pytest.mark.long
 def test_an_input_that_changed_before_the_run_went_on_is_refused_with_the_reason(
-    lab: Lab, rows: Path, output: Path, tmp_path: Path, undisturbed: Any, after_passes: Wait
+    lab: Lab,
+    rows: Path,
+    output: Path,
+    tmp_path: Path,
+    run_before: Callable[[Path], None],
+    undisturbed: Any,
+    after_passes: Wait,
 ) -> None:
     copied = tmp_path / "rows.parquet"
     shutil.copytree(rows, copied)
-    lab.fit(rows, output, "before").finish()
+    run_before(output)
     job = lab.fit(copied, output, "night")
     after_passes(job, output / "night", 2)
     job.kill()
@@ -174,6 +201,7 @@ def test_two_jobs_with_one_run_id_leave_one_whole_run(
     assert not (output / "night" / "state").exists()
 
 
+@pytest.mark.long
 def test_two_runs_that_publish_at_once_leave_latest_at_a_whole_one(
     lab: Lab, rows: Path, output: Path, undisturbed: Any
 ) -> None:
@@ -209,12 +237,18 @@ def fill(folder: Path) -> Path:
             return path
 
 
-@pytest.mark.parametrize("fault", ["full", "read-only"])
+@pytest.mark.parametrize("fault", ["full", pytest.param("read-only", marks=pytest.mark.long)])
 def test_an_output_that_takes_no_more_leaves_latest_alone_and_the_run_to_be_gone_on_with(
-    lab: Lab, rows: Path, small_disk: Path, undisturbed: Any, after_passes: Wait, fault: str
+    lab: Lab,
+    rows: Path,
+    small_disk: Path,
+    run_before: Callable[[Path], None],
+    undisturbed: Any,
+    after_passes: Wait,
+    fault: str,
 ) -> None:
     output = small_disk / "runs"
-    assert lab.fit(rows, output, "before").finish().code == 0
+    run_before(output)
     job = lab.fit(rows, output, "night")
     after_passes(job, output / "night", 3)
     if fault == "full":
@@ -225,7 +259,7 @@ def test_an_output_that_takes_no_more_leaves_latest_alone_and_the_run_to_be_gone
     assert done.code == 2
     assert len(done.errors) == 1, done.err
     assert "cannot be written" in done.errors[0]
-    assert "Traceback" not in done.err + done.out
+    check_no_traceback(done)
     assert (output / "LATEST").read_text() == "before\n"
     assert found(output, "before") == undisturbed
     assert not (output / "night" / "manifest.json").exists()
@@ -240,17 +274,20 @@ def test_an_output_that_takes_no_more_leaves_latest_alone_and_the_run_to_be_gone
 
 
 def test_executors_killed_while_scoring_lose_no_row_and_write_none_twice(
-    lab: Lab, cluster: Any, rows: Path, output: Path, tmp_path: Path
+    lab: Lab, cluster: Any, rows: Path, undisturbed_run: Path, tmp_path: Path
 ) -> None:
     many = tmp_path / "many.parquet"
     many.mkdir()
     for i in range(4):
         for part in sorted(rows.iterdir()):
             os.link(part, many / f"{i}-{part.name}")
-    assert lab.fit(rows, output, "night").finish().code == 0
     scored = tmp_path / "scored"
     config = tmp_path / "score.json"
-    values = {"input": {"path": str(many)}, "model": str(output), "output": {"path": str(scored)}}
+    values = {
+        "input": {"path": str(many)},
+        "model": str(undisturbed_run),
+        "output": {"path": str(scored)},
+    }
     config.write_text(json.dumps(values))
     before = set(cluster.executors())
     job = lab.submit("score", "--config", str(config))
@@ -273,6 +310,7 @@ def test_executors_killed_while_scoring_lose_no_row_and_write_none_twice(
     assert not list(tmp_path.glob(".scored.*"))
 
 
+@pytest.mark.long
 def test_a_cluster_of_one_worker_gives_the_bits_of_three(
     lab: Lab, rows: Path, output: Path, empty_python: Path, undisturbed: Any, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ def test_the_file_for_standalone_fits_on_the_cluster(
             "SPARK_LOCAL_DIRS": str(tmp_path / "local"),
             "MASTER": cluster.url,
             "CONF": str(config),
-            "DRIVER_PYTHON": str(lab.folder / "driver" / "bin" / "python"),
+            "DRIVER_PYTHON": str(lab.folder / "environment" / "bin" / "python"),
             "EXECUTOR_MEMORY": "600m",
         },
     )
@@ -58,8 +58,8 @@ def test_the_file_for_standalone_fits_on_the_cluster(
 @pytest.mark.usefixtures("cluster")
 def test_the_packed_environment_names_its_commit(lab: Lab) -> None:
     """The packages on the cluster are no checkout: the build noted the commit in them."""
-    noted = json.loads((lab.folder / "driver/lib/sparkgmm/commit.json").read_text())
-    python = lab.folder / "driver" / "bin" / "python"
+    noted = json.loads((lab.folder / "environment/lib/sparkgmm/commit.json").read_text())
+    python = lab.folder / "environment" / "bin" / "python"
     code = "from sparkgmm.runs.provenance import source; print(source()['commit'])"
     done = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == noted["commit"]

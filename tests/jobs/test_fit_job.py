@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # More rows than the pilot sample holds, over several files.
 ROWS, FILES = 48_000, 4
-MASTERS = ["local[1]", "local[2]", "local-cluster[2,1,1024]"]
+MASTERS = ["local[1]", "local[2]"]
+CLUSTERS = ["local[1]", "local-cluster[2,1,1024]"]
 
 scenario = SCENARIOS = Scenarios()
 
@@ -153,6 +154,7 @@ def check_one_line(done: Done, code: int, signs: Sequence[str] = STACKS) -> str:
     return done.errors[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outcome", FAILURES, indirect=True)
 def test_an_error_of_the_user_is_one_line_with_its_code_and_publishes_nothing(
     outcome: Done, request: pytest.FixtureRequest
@@ -226,6 +228,7 @@ def executors_without_numpy(at: Workplace) -> Done:
     )
 
 
+@pytest.mark.long
 @look_at("executors_without_numpy")
 def test_executors_without_numpy_are_told_with_the_remedy(outcome: Done) -> None:
     line = check_one_line(outcome, 2)
@@ -360,11 +363,25 @@ def on_master(master: str) -> Callable[[Workplace], Done]:
     return run
 
 
-SCENARIOS.update({master: on_master(master) for master in MASTERS})
+SCENARIOS.update({master: on_master(master) for master in MASTERS + CLUSTERS})
 
 
 @pytest.mark.parametrize("outcome", MASTERS, indirect=True)
-def test_every_master_gives_the_same_bytes(
+def test_one_core_and_two_give_the_same_bytes(
+    outcome: Done, outcomes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    check_the_bytes_of_the_first(outcome, outcomes, request)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("outcome", CLUSTERS, indirect=True)
+def test_executors_in_jvms_of_their_own_give_the_same_bytes(
+    outcome: Done, outcomes: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    check_the_bytes_of_the_first(outcome, outcomes, request)
+
+
+def check_the_bytes_of_the_first(
     outcome: Done, outcomes: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     assert outcome.code == 0, outcome.err
