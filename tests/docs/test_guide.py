@@ -87,7 +87,7 @@ def test_the_second_time_the_run_is_left_alone(steps: list[Step]) -> None:
 
 
 def test_the_nights_go_as_the_guide_says(steps: list[Step]) -> None:
-    [nights] = of(steps, "for day in")
+    [nights] = of(steps, "for day in 2026")
     assert "appeared" in nights.text
     [latest] = of(steps, "cat runs/nights/LATEST")
     assert latest.text.strip() == "2026-11-22"
