@@ -183,7 +183,9 @@ def test_a_worker_holds_no_more_when_the_input_grows_tenfold(spark: SparkSession
 
     def measure(n: int) -> SimpleNamespace:
         df = spark.range(0, n, 1, 1).select(
-            (F.col("id") % 7).cast("double").alias("a"), F.rand(0).alias("b"), F.uuid().alias("s")
+            (F.col("id") % 7).cast("double").alias("a"),
+            F.rand(0).alias("b"),
+            F.expr("uuid()").alias("s"),
         )
         [row] = df.mapInArrow(peak, "n long, kib long").collect()
         return SimpleNamespace(n=row.n, mib=row.kib / 1024)
