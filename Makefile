@@ -83,7 +83,7 @@ test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m "long and not cluster"
 
 .PHONY: test-nights
-test-nights: java $(DIST)  ## thirty nights, updates, the guide's commands, the crontab's, many fits in one application
+test-nights: java $(DIST)  ## thirty nights, updates, the commands of the guide, the notebook and the crontab, many fits in one application
 	@$(BIN)/python -m pytest -m nights
 
 .PHONY: test-soak

@@ -18,12 +18,10 @@ _LONG = {
     "test_state.py",
     "test_faults.py",
     "test_json_log.py",
-    "test_compare_job.py",
     "test_compare.py",
     "test_tuning.py",
     "test_score_job.py",
     "test_modes.py",
-    "test_walkthrough.py",
 }
 _NIGHTS = {
     "test_soak.py",
@@ -31,6 +29,8 @@ _NIGHTS = {
     "test_nightly_updates.py",
     "test_night.py",
     "test_guide.py",
+    "test_walkthrough.py",
+    "test_compare_job.py",
 }
 
 

@@ -50,6 +50,7 @@ def test_the_workers_have_no_package_but_the_packed_ones(cluster: Any, undisturb
     assert not any("No module named" in log for log in logs)
 
 
+@pytest.mark.long
 def test_one_core_gives_the_bits_of_the_cluster(
     lab: Lab, rows: Path, output: Path, undisturbed: Any
 ) -> None:
@@ -190,6 +191,7 @@ def test_an_input_that_changed_before_the_run_went_on_is_refused_with_the_reason
     assert found(output, "before") == undisturbed
 
 
+@pytest.mark.long
 def test_two_jobs_with_one_run_id_leave_one_whole_run(
     lab: Lab, rows: Path, output: Path, undisturbed: Any
 ) -> None:
