@@ -34,6 +34,7 @@ PROBLEMS = [
     Recipe("overlapping", 400_000, 5, 4, apart=0.8),
     Recipe("unequal", 400_000, 8, 6, apart=1.5, unequal=True),
     Recipe("thirty", 150_000, 30, 8, apart=0.7),
+    Recipe("overlapping", 4_000_000, 5, 4, apart=0.8),
     Recipe("tenmillion", 10_000_000, 10, 8, apart=1.0),
 ]
 FLIGHTS = ["dep_delay", "arr_delay", "air_time", "distance"]

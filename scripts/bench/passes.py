@@ -34,16 +34,16 @@ from machine import keep
 
 from data import Recipe
 
-# rows so that a pass of ours on two cores takes half a second or more
+# rows so that a pass of ours on two cores takes one to four seconds, and what Spark costs a job fades
 SHAPES = {
     (2, 3): 24_000_000,
-    (10, 5): 6_000_000,
-    (10, 20): 4_000_000,
-    (20, 10): 1_600_000,
-    (50, 10): 400_000,
-    (50, 50): 160_000,
-    (100, 10): 160_000,
-    (200, 10): 48_000,
+    (10, 5): 12_000_000,
+    (10, 20): 8_000_000,
+    (20, 10): 4_800_000,
+    (50, 10): 1_600_000,
+    (50, 50): 480_000,
+    (100, 10): 600_000,
+    (200, 10): 200_000,
 }
 PASSES = 7
 WARM_SECONDS = 12

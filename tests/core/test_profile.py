@@ -135,7 +135,7 @@ def test_a_frame_over_a_sample_keeps_the_coordinates_and_takes_the_samples_const
 def test_a_block_holds_about_two_mebibytes_whatever_the_width(d):
     rows = block_rows(d)
     assert rows % 1024 == 0
-    assert rows == 1024 or rows * d * 8 <= 2**21
+    assert rows == 2048 or rows * d * 8 <= 2**21
 
 
 def test_rows_are_taken_by_number_across_blocks():

@@ -32,8 +32,11 @@ class Block(NamedTuple):
 
 
 def block_rows(d: int) -> int:
-    """Return how many rows a block holds: about 2 MiB of float64, whatever the machine."""
-    return max(1024, _BLOCK_BYTES // (8 * d) // 1024 * 1024)
+    """Return how many rows a block holds: about 2 MiB of float64, whatever the machine.
+
+    But 2048 at least: products of fewer rows are a tenth slower (measured at d = 200 and 300).
+    """
+    return max(2048, _BLOCK_BYTES // (8 * d) // 1024 * 1024)
 
 
 def count_rows(blocks: Sequence[Block]) -> int:
