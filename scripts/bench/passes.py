@@ -34,7 +34,7 @@ from machine import keep
 
 from data import Recipe
 
-# rows so that a pass of ours on two cores takes one to four seconds, and what Spark costs a job fades
+# so many rows that a pass of ours takes seconds: what a Spark job costs by itself fades
 SHAPES = {
     (2, 3): 24_000_000,
     (10, 5): 12_000_000,
