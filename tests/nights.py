@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import run_fit
+from sparkgmm.runs.fit import plan, run_fit
 from sparkgmm.runs.terminal import Terminal
 
 CENTRES = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
@@ -72,6 +72,9 @@ class Nights:
 
     def fit(self, values: dict[str, Any], overwrite: bool = False) -> None:
         run_fit(self._spark, FitConfig.model_validate(values), Terminal(), overwrite)
+
+    def plan(self, night: str, drift: Any = None) -> str:
+        return plan(self._spark, FitConfig.model_validate(self.values(night, drift)))
 
     def json(self, night: str, name: str) -> Any:
         return json.loads((self.root / night / name).read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import model
 from machine import describe, matmul_gflops
+from optimum import MLLIB_ITERATIONS
 from passes import SHAPES
 
 HERE = Path(__file__).parent
@@ -143,6 +144,33 @@ def optimum_table(results: list[Any]) -> list[str]:
     return table(head, rows)
 
 
+def optimum_summary(results: list[Any]) -> list[str]:
+    """Say how often MLlib found the optimum, how long it took, and how long it would have."""
+    solved = [r for r in results if "seconds" in r["mllib"]]
+    ratios = [r["mllib"]["seconds"] / r["ours"]["seconds"] for r in solved]
+    arrived = [
+        r
+        for r in solved
+        if r["mllib"]["log_likelihood"]
+        > max(r[s]["log_likelihood"] for s in ("ours", "sklearn") if "seconds" in r[s]) - 1e-6
+    ]
+    lines = [
+        "MLlib came within 1e-6 nats a row of the best on "
+        f"{len(arrived)} of {len(results)} problems. "
+        "Where each solver ended by itself, or at its limit, it took "
+        f"{statistics.median(ratios):.1f} times as long as ours on the median problem."
+    ]
+    for r in solved:
+        limit = MLLIB_ITERATIONS.get(r["problem"])
+        if limit:
+            whole = r["mllib"]["seconds"] / r["mllib"]["passes"] * 100
+            lines.append(
+                f"On {r['problem']} all of its 100 iterations would take {whole / 60:.0f} minutes "
+                f"at that pace, {whole / r['ours']['seconds']:.0f} times ours (not measured)."
+            )
+    return lines
+
+
 def model_rows(two: list[Any], one: list[Any], growth: list[Any]) -> list[Any]:
     """Return all passes of ours as the cost model takes them."""
     passes = [
@@ -229,6 +257,7 @@ def main() -> None:
         "peak": [f"{peak_one:.0f} GFLOP/s on one core, {peak_two:.0f} on two"],
         "passes": passes_table(two, one, peak_two),
         "optimum": optimum_table(optimum),
+        "optimum-summary": optimum_summary(optimum),
         "growth": growth_table(growth, coefficients),
         "model": model.describe(coefficients),
         "choosing": table(

@@ -482,6 +482,17 @@ def test_the_plan_tells_whom_it_would_compare_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_settings_that_a_comparison_ignores_are_told(
+    spark: SparkSession, tmp_path: Path, configured: Callable[..., CompareConfig]
+) -> None:
+    config = configured(tmp_path / "compare", model={"engine": "mllib", "seed": 3})
+    text = plan_compare(spark, config)
+    assert "note     model.engine has no effect on a comparison" in text
+    assert "seed" not in text and "quarantine" not in text
+    config = configured(tmp_path / "compare", input={"invalid_rows": "quarantine"})
+    assert "a comparison keeps no quarantine" in plan_compare(spark, config)
+
+
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [("full", (3, 2, 2)), ("tied", (2, 2)), ("diag", (3, 2)), ("spherical", (3,))],

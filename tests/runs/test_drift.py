@@ -200,6 +200,19 @@ def test_a_run_to_compare_with_that_is_missing_is_refused_before_anything_is_rea
     assert nights.held == ["LATEST", "a"]
 
 
+def test_the_plan_tells_which_run_would_be_compared_with(after_two: Nights) -> None:
+    root = after_two.root
+    write_rows(after_two.folder / "c.parquet", seed=7)
+    assert "nothing to compare with yet" in after_two.plan("a")
+    assert f"drift    {root}/b, run 'b'" in after_two.plan("c")
+    assert f"drift    {root}/a, run 'a'" in after_two.plan("c", {"against": str(root / "a")})
+
+
+def test_the_plan_refuses_a_run_to_compare_with_that_is_missing(nights: Nights) -> None:
+    with pytest.raises(ConfigurationError, match="baseline"):
+        nights.plan("b", {"against": str(nights.folder / "baseline")})
+
+
 def test_other_features_are_refused_and_nothing_is_left(nights: Nights) -> None:
     table = pq.read_table(nights.folder / "b.parquet")
     pq.write_table(table.rename_columns(["x", "z"]), nights.folder / "b.parquet")

@@ -65,10 +65,24 @@ def plan_compare(spark: SparkSession, config: CompareConfig) -> str:
     return "\n".join(
         [
             *plan_input(spark, config),
+            *(f"note     {note}" for note in _without_effect(config)),
             f"compares sparkgmm with {', '.join(config.compare.peers)}",
             f"writes   {config.output.path}/compare.html, compare.json, plots/",
         ]
     )
+
+
+def _without_effect(config: CompareConfig) -> list[str]:
+    """Say which settings of a fit, whose configuration may serve here too, a comparison ignores."""
+    model, default = config.model, ModelConfig()
+    notes = [
+        f"model.{key} has no effect on a comparison"
+        for key in ("engine", "warm_start", "decay")
+        if getattr(model, key) != getattr(default, key)
+    ]
+    if config.input.invalid_rows == "quarantine":
+        notes.append("invalid rows are dropped: a comparison keeps no quarantine")
+    return notes
 
 
 def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) -> None:
@@ -82,6 +96,8 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     _check_installed()
     root = Folder(spark, config.output.path)
     root.check_writable()
+    for note in _without_effect(config):
+        terminal.say(note)
     df, features = open_input(spark, config)
     with ExitStack() as held:
         blocks = held.enter_context(Blocks(df, features, config.input.path))

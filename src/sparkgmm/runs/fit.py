@@ -22,6 +22,7 @@ from sparkgmm.runs.drift import (
     drift_json,
     in_manifest,
     judge_drift,
+    open_earlier,
     refuse_drifted,
     since,
 )
@@ -62,6 +63,7 @@ def plan(spark: SparkSession, config: FitConfig) -> str:
         [
             *plan_input(spark, config),
             *_plan_update(spark, config, run_id),
+            *_plan_drift(spark, config, run_id),
             f"writes   {config.output.path}/{run_id}",
         ]
     )
@@ -73,6 +75,15 @@ def _plan_update(spark: SparkSession, config: FitConfig, run_id: str) -> list[st
     run = RunFolder(Folder(spark, config.output.path), run_id)
     base = find_base(spark, config, run, None, overwrite=True)
     return [f"updates  {'nothing: there is no run before it' if base is None else base.path}"]
+
+
+def _plan_drift(spark: SparkSession, config: FitConfig, run_id: str) -> list[str]:
+    said: list[str] = []
+    run = RunFolder(Folder(spark, config.output.path), run_id)
+    earlier = open_earlier(spark, config, run, said.append)
+    if earlier is not None:
+        said.append(f"{earlier.folder.path}, run {earlier.run_id!r}")
+    return [f"drift    {what}" for what in said]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyspark.sql import DataFrame
 
-from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile, take_rows
+from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile, count_rows, take_rows
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows
 from sparkgmm.core.statistics import Kernel, Sums, total
 from sparkgmm.errors import InputError
@@ -209,7 +209,7 @@ class Blocks:
         function = pick(self._layout, wanted)
         picked = self._on_partitions(function, "drawing the pilot sample")
         blocks = [block for part in picked for block in part if block.n_rows]
-        return take_rows(blocks, np.arange(sum(block.n_rows for block in blocks)))
+        return take_rows(blocks, np.arange(count_rows(blocks)))
 
 
 class ClusterRows:
