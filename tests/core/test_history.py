@@ -132,10 +132,13 @@ def test_offsets_of_a_timestamp_and_scales_of_1e_minus_8_cost_no_digits(kind: st
     far = fitted(X * scale + [1.7e9, 0.0], kind).history
     assert near is not None
     assert far is not None
-    np.testing.assert_allclose(far.counts, near.counts, rtol=1e-6)
-    np.testing.assert_allclose(far.offsets / scale, near.offsets, atol=2e-6)
+    one, other = (np.argsort(history.offsets[:, 0]) for history in (near, far))  # of equal weight
+    np.testing.assert_allclose(far.counts[other], near.counts[one], rtol=1e-6)
+    np.testing.assert_allclose(far.offsets[other] / scale, near.offsets[one], atol=2e-6)
     unit = scale**2 if kind == "diag" else np.outer(scale, scale)
-    np.testing.assert_allclose(far.spreads / unit, near.spreads, atol=1e-6)
+    if kind == "tied":
+        one = other = slice(None)
+    np.testing.assert_allclose(far.spreads[other] / unit, near.spreads[one], atol=1e-6)
 
 
 def fitted(X: Array, kind: str) -> Fit:

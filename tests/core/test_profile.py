@@ -148,3 +148,13 @@ def test_rows_are_taken_by_number_across_blocks():
     np.testing.assert_array_equal(taken.weights, w[rows])
     assert taken.values.flags.c_contiguous
     assert take_rows([block_of(X)], rows).weights is None
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_scatter_that_is_not_symmetric_to_the_last_bit_would_cost_narrow_fits_their_digits(
+    weighted,
+):
+    rng = np.random.default_rng(3)
+    w = rng.uniform(0.5, 2.0, 1000) if weighted else None
+    scatter = Profile.of(block_of(rng.standard_normal((1000, 7)), w)).scatter
+    np.testing.assert_array_equal(scatter, scatter.T)

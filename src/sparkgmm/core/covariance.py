@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, second_moment
 from sparkgmm.mixture import Array, Mixture
 
 LOG_2PI = math.log(2 * math.pi)
@@ -55,6 +55,17 @@ def variances(model: Model, frame: Frame) -> Array:
     if model.covariance_type == "diag":
         return covariances
     return covariances[:, None] / frame.scale**2
+
+
+def precisions(covariances: Array) -> tuple[Array, Array]:
+    """Return the inverses (..., d, d) of covariances, and the logs of their determinants (...,).
+
+    Whatever multiplies a precision has to take it from here: terms of 1e6 cancel between them.
+    """
+    L = np.linalg.cholesky(covariances)
+    W = np.linalg.inv(L)
+    log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
+    return np.swapaxes(W, -1, -2) @ W, log_det
 
 
 def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = None) -> Mixture:
@@ -144,7 +155,7 @@ def _full(m: Moments, offset: Array, frame: Frame, reg: float) -> Array:
 def _tied(m: Moments, offset: Array, frame: Frame, reg: float) -> Array:
     if m.second is None:
         means = m.origin + offset
-        pooled = frame.correlation - (means.T * m.counts) @ means / m.counts.sum()
+        pooled = frame.correlation - second_moment(means.T, m.counts) / m.counts.sum()
     else:
         pooled = np.tensordot(m.counts / m.counts.sum(), _scatter(m, offset), axes=1)
     pooled[np.diag_indices_from(pooled)] += reg
@@ -218,9 +229,7 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
         quadratic = float((about / v).sum()) / moments.counts.sum()
         log_det = np.log(v).sum(axis=1)
     else:
-        L = np.linalg.cholesky(model.parameters.covariances)
-        W = np.linalg.inv(L)
-        P = np.swapaxes(W, -1, -2) @ W
+        P, log_det = precisions(model.parameters.covariances)
         cross = moments.first[:, :, None] * offset[:, None, :]
         outer = moments.counts[:, None, None] * offset[:, :, None] * offset[:, None, :]
         if moments.second is None:
@@ -229,7 +238,6 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
             second = moments.second
         about = second - 2 * cross + outer
         quadratic = float((P * about).sum()) / moments.counts.sum()
-        log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
     return float(share @ (np.log(w) - 0.5 * log_det)) - 0.5 * (quadratic + d * LOG_2PI)
 
 
@@ -243,7 +251,7 @@ def penalty(model: Model, moments: Moments, frame: Frame, reg_covar: float) -> f
     if model.covariance_type in ("diag", "spherical"):
         trace = (1 / variances(model, frame)).sum(axis=1)
     else:
-        trace = np.trace(np.linalg.inv(model.parameters.covariances), axis1=-2, axis2=-1)
+        trace = np.trace(precisions(model.parameters.covariances)[0], axis1=-2, axis2=-1)
     return 0.5 * reg_covar * float((moments.counts / moments.counts.sum() * trace).sum())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sparkgmm.core.covariance import Model, Moments, m_step
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, second_moment
 from sparkgmm.mixture import Array
 
 # k-means++ looks at this many rows at most.
@@ -114,7 +114,7 @@ def model_of(
         residual = Z[mine] - centres[j]
         offset[j] = share @ residual / counts[j]
         residual -= offset[j]
-        scatter[j] = (residual.T * share) @ residual
+        scatter[j] = second_moment(residual.T, share)
     pooled = scatter.sum(axis=0) / counts.sum()
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled

@@ -60,6 +60,16 @@ def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
     )
 
 
+def second_moment(X: Array, w: Array | None) -> Array:
+    """Return the sum of w x x^T over the columns of X (d, n): symmetric to the last bit.
+
+    A product with its own transpose is; (X w) X^T is not on every processor, and where components
+    are narrow the likelihood multiplies that difference by the square of their precision.
+    """
+    Y = X if w is None else X * np.sqrt(w)
+    return np.asarray(Y @ Y.T)
+
+
 @dataclass(frozen=True)
 class Profile:
     """Weighted count, mean (d,), centred scatter (d, d) and range of some rows."""
@@ -90,7 +100,7 @@ class Profile:
             block.n_rows,
             weight,
             origin[:, 0] + offset,
-            (X * w) @ X.T,
+            second_moment(X, block.weights),
             block.values.min(axis=1).astype(np.float64),
             block.values.max(axis=1).astype(np.float64),
         )
@@ -157,7 +167,7 @@ class Frame:
     def over(self, blocks: Sequence[Block]) -> Frame:
         """Keep the coordinates, but take the constants of the data from these rows: a sample."""
         Z, w = self.standardise(blocks)
-        return replace(self, correlation=(Z.T * w) @ Z / w.sum(), weight=float(w.sum()))
+        return replace(self, correlation=second_moment(Z.T, w) / w.sum(), weight=float(w.sum()))
 
     def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """Return some rows in these coordinates, (n, d), and their weights, (n,)."""

@@ -36,6 +36,7 @@ from sparkgmm.core.covariance import (
     diagonal_order,
     expand,
     n_features,
+    precisions,
     variances,
 )
 from sparkgmm.core.profile import Block, Frame
@@ -173,11 +174,8 @@ def natural_parameters(model: Model, frame: Frame) -> Array:
         eta[:, 1 + d :] = -0.5 / v
         log_det = np.log(v).sum(axis=1)
     else:
-        L = np.linalg.cholesky(covariances)
-        W = np.linalg.inv(L)
-        P = np.swapaxes(W, -1, -2) @ W
+        P, log_det = precisions(covariances)
         eta[:, 1 : 1 + d] = np.matmul(P, means[:, :, None])[:, :, 0]
-        log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
         if model.covariance_type == "full":
             rows, columns = diagonal_order(d)
             eta[:, 1 + d :] = np.where(rows == columns, -0.5, -1.0) * P[:, rows, columns]
@@ -328,7 +326,7 @@ class Scan:
             mean = log_likelihood / self.frame.weight
             if packed.shape[1] < n_features("full", len(self.frame.shift)) and kind == "tied":
                 # the quadratic term that was left out of eta: the same for all components
-                P = np.linalg.inv(parameters.covariances)
+                P, _ = precisions(parameters.covariances)
                 mean -= 0.5 * float((P * self.frame.correlation).sum())
             origin = parameters.means if centred else np.zeros_like(parameters.means)
             results[i] = Moments.unpack(packed, origin), mean
