@@ -177,15 +177,15 @@ def test_a_small_partition_travels_in_its_row_and_a_large_one_in_a_file(
 def test_fetched_blocks_outlive_their_file(X: np.ndarray, local_directory: Path) -> None:
     row = made(batches(X, 1000), PLAIN)
     [(_, found)] = fetch(PLAIN)([row])
-    forget([row])
+    forget(row)
     assert list(local_directory.iterdir()) == []
     np.testing.assert_array_equal(np.concatenate([b.values for b in found], axis=1), X.T)
 
 
 def test_a_file_that_is_gone_is_reported_and_not_an_error(X: np.ndarray) -> None:
     row = made(batches(X, 1000), PLAIN)
-    forget([row])
-    forget([row])
+    forget(row)
+    forget(row)
     assert blocks_of(row, PLAIN) is None
     assert list(fetch(PLAIN)([row])) == [(0, None)]
 

@@ -428,15 +428,20 @@ def statistics(layout: Layout, kernels: tuple[Kernel, ...]) -> OnPartition:
 
 def pick(layout: Layout, numbers: dict[int, Array]) -> OnPartition:
     """Take some rows of each partition, by their ascending numbers within it: a block or none."""
-    return _on_blocks(
-        layout,
-        lambda partition, blocks: [take_rows(blocks, numbers[partition])] if blocks else [],
-    )
+    return _on_blocks(layout, lambda partition, blocks: pick_rows(blocks, numbers[partition]))
 
 
-def forget(rows: Iterable[BlockRow]) -> None:
-    """Delete the files of a partition."""
-    for row in rows:
-        if row.path is not None:
-            with contextlib.suppress(OSError):
-                Path(row.path).unlink()
+def pick_rows(blocks: Sequence[Block], numbers: Array) -> list[Block]:
+    """Take some rows of a partition, by their ascending numbers: a block or none."""
+    return [take_rows(blocks, numbers)] if blocks else []
+
+
+def forget(row: BlockRow) -> bool:
+    """Delete a partition's file; return whether there is none now, as far as seen from here."""
+    if row.path is None:
+        return True
+    try:
+        Path(row.path).unlink()
+    except OSError:
+        return False
+    return True

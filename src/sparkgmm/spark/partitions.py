@@ -89,7 +89,7 @@ class RddPartitions:
         """Let go of rows and files."""
         if resident:
             with contextlib.suppress(Exception):  # whatever stays goes with the executor
-                self._rdd.foreachPartition(forget)
+                self._rdd.foreach(forget)
         self._rdd.unpersist()
 
 
@@ -131,7 +131,8 @@ class FramePartitions:
 
 
 def _forget(rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    forget(rows)
+    for row in rows:
+        forget(row)
     return iter(())
 
 
@@ -147,7 +148,7 @@ def _mapper(
         rows = [SimpleNamespace(**row) for batch in batches for row in batch.to_pylist()]
         results = list(function(rows))
         if clean:
-            forget(rows)
+            _forget(rows)
         numbers = pa.array([number for number, _ in results], pa.int32())
         content = pa.array([pickle.dumps(result) for _, result in results], pa.binary())
         yield pa.RecordBatch.from_arrays([numbers, content], names=["partition", "result"])

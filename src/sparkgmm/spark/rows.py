@@ -29,7 +29,9 @@ from sparkgmm.spark.blocks import (
     block_maker,
     blocks_of,
     fetch,
+    forget,
     pick,
+    pick_rows,
     statistics,
 )
 from sparkgmm.spark.partitions import described, partitions_of
@@ -53,29 +55,30 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """What a partition sends back of the first look at its rows."""
+    """What a partition sends back of the first look at its rows: `row`, read."""
 
-    partition: int
+    row: BlockRow
     profile: Profile | None
     counts: Counts
     block_rows: tuple[int, ...]
     n_bytes: int
-    resident: bool
-    inline: list[Block] | None
 
     @classmethod
     def of(cls, row: BlockRow, layout: Layout) -> PartitionSummary:
-        """Read a row of the DataFrame of blocks; small partitions come with their blocks."""
+        """Read a row of the DataFrame of blocks."""
         profile = None if row.profile is None else Profile.unpack(row.profile, layout.d)
         return cls(
-            row.partition,
+            row,
             profile,
             Counts.unpack(row.counts),
             tuple(row.block_rows),
             sum(sum(layout.sizes(n)) for n in row.block_rows),
-            row.path is not None,
-            None if row.path is not None else blocks_of(row, layout),
         )
+
+    @property
+    def partition(self) -> int:
+        """The number of the partition."""
+        return self.row.partition
 
     @property
     def n_rows(self) -> int:
@@ -109,7 +112,9 @@ class Blocks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._partitions.release(any(s.resident for s in self._summaries))
+        # what the driver can delete by itself needs no job
+        elsewhere = [s for s in self._summaries if not forget(s.row)]
+        self._partitions.release(resident=bool(elsewhere))
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
@@ -187,11 +192,15 @@ class Blocks:
         limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
         if self.read.n_bytes > limit:
             return ClusterRows(self, seed)
-        inline = [s.inline for s in self._summaries]
-        if all(blocks is not None for blocks in inline):
-            return LocalRows([blocks for blocks in inline if blocks], self.profile, seed)
         label = "fetching the rows to the driver"
-        return LocalRows(self._on_partitions(fetch(self._layout), label), self.profile, seed)
+        partitions = self._at_hand() or self._on_partitions(fetch(self._layout), label)
+        return LocalRows(partitions, self.profile, seed)
+
+    def _at_hand(self) -> list[list[Block]] | None:
+        """Return the blocks by partition, mapped, if the driver is where all the files are."""
+        partitions = [blocks_of(s.row, self._layout) for s in self._summaries]
+        found = [blocks for blocks in partitions if blocks is not None]
+        return found if len(found) == len(partitions) else None
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -206,8 +215,13 @@ class Blocks:
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
             wanted[summary.partition] = mine - start
             start = end
-        function = pick(self._layout, wanted)
-        picked = self._on_partitions(function, "drawing the pilot sample")
+        here = self._at_hand()
+        if here is None:
+            function = pick(self._layout, wanted)
+            picked = self._on_partitions(function, "drawing the pilot sample")
+        else:
+            numbers_of = [wanted[s.partition] for s in self._summaries]
+            picked = [pick_rows(*part) for part in zip(here, numbers_of, strict=True)]
         blocks = [block for part in picked for block in part if block.n_rows]
         return take_rows(blocks, np.arange(count_rows(blocks)))
 
