@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,7 +67,7 @@ def test_the_first_step_is_the_plain_one():
 def linear(model, rate, limit):
     """Take a step of a map that draws nearer to `limit` by a rate a coordinate."""
     means = limit + rate * (model.parameters.means - limit)
-    return model._replace(parameters=model.parameters._replace(means=means))
+    return replace(model, parameters=model.parameters._replace(means=means))
 
 
 def iterate(limit, rate, steps, anderson):

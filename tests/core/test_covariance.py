@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -117,7 +119,8 @@ def test_no_neighbour_of_the_m_step_expects_a_higher_log_likelihood(kind):
                 means=means + size * rng.standard_normal(means.shape),
                 covariances=covariances * stretch,
             )
-            assert expected_log_likelihood(best._replace(parameters=other), moments, frame) < height
+            near = replace(best, parameters=other)
+            assert expected_log_likelihood(near, moments, frame) < height
 
 
 @pytest.mark.parametrize("d", [1, 3])
@@ -219,4 +222,4 @@ def test_a_component_far_wider_or_narrower_than_the_data_has_no_volume(kind, tim
     w, means, covariances = model.parameters
     parameters = Parameters(w, means, covariances * times)
     with pytest.raises(np.linalg.LinAlgError, match="variances are"):
-        check_volume(model._replace(parameters=parameters), frame)
+        check_volume(replace(model, parameters=parameters), frame)

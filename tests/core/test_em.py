@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -196,7 +198,7 @@ def test_a_component_that_loses_its_rows_ends_the_run_as_collapsed():
     nowhere = model.parameters._replace(
         means=np.array([[0.0, 0.0], [1e3, 1e3]]), covariances=np.tile(np.eye(2), (2, 1, 1))
     )
-    state, _ = climb(model._replace(parameters=nowhere), block, frame, Settings())
+    state, _ = climb(replace(model, parameters=nowhere), block, frame, Settings())
     assert state.collapsed
     assert not state.converged
     assert state.n_iter == 1

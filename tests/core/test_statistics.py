@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -152,8 +153,9 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
     ]
     # a component so narrow that its candidate must go by the centred kernel, amid the others
     narrow = models[4].parameters
-    models[4] = models[4]._replace(
-        parameters=narrow._replace(means=narrow.means + 3.0, covariances=narrow.covariances * 1e-8)
+    models[4] = replace(
+        models[4],
+        parameters=narrow._replace(means=narrow.means + 3.0, covariances=narrow.covariances * 1e-8),
     )
     together = Scan.of(models, frame)
     results = together.read(run_kernels(together.kernels, block))

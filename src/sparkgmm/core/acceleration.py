@@ -36,7 +36,7 @@ def pack(model: Model) -> Array:
     if model.covariance_type in ("diag", "spherical"):
         shape = 0.5 * np.log(covariances)
     else:
-        L = np.linalg.cholesky(covariances)
+        L = model.factors.copy()
         diagonal = np.einsum("...ii->...i", L)
         diagonal[...] = np.log(diagonal)
         shape = L[..., *_lower(L.shape[-1])]
@@ -78,7 +78,7 @@ def metric(model: Model) -> Array:
         shape = root * np.sqrt(2.0) * np.ones((k, d))
     else:
         sd = np.ones((k, d)) * np.sqrt(np.einsum("...ii->...i", c))
-        diagonal = np.diagonal(np.linalg.cholesky(c), axis1=-2, axis2=-1)
+        diagonal = np.diagonal(model.factors, axis1=-2, axis2=-1)
         rows, columns = _lower(d)
         shape = np.where(rows == columns, np.sqrt(2.0), 1 / diagonal[..., rows])
         if model.covariance_type == "full":

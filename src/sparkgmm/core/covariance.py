@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -31,11 +33,37 @@ class Parameters(NamedTuple):
     covariances: Array
 
 
-class Model(NamedTuple):
-    """Parameters together with the covariance type that says how to read them."""
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Parameters together with the covariance type that says how to read them.
+
+    What full and tied covariances are factored into is computed once, since a step of EM asks for
+    it at several places. Whatever multiplies a precision has to take it from here: terms of 1e6
+    cancel between them.
+    """
 
     covariance_type: str
     parameters: Parameters
+
+    @cached_property
+    def factors(self) -> Array:
+        """The Cholesky factors L of full or tied covariances, (..., d, d)."""
+        return np.linalg.cholesky(self.parameters.covariances)
+
+    @cached_property
+    def whiteners(self) -> Array:
+        """The inverses of the factors."""
+        return np.linalg.inv(self.factors)
+
+    @cached_property
+    def precisions(self) -> Array:
+        """The inverses of full or tied covariances, (..., d, d)."""
+        return np.swapaxes(self.whiteners, -1, -2) @ self.whiteners
+
+    @cached_property
+    def log_dets(self) -> Array:
+        """The logs of the determinants of full or tied covariances, (...,)."""
+        return 2 * np.log(np.diagonal(self.factors, axis1=-2, axis2=-1)).sum(axis=-1)
 
 
 def expand(model: Model, frame: Frame) -> Array:
@@ -55,17 +83,6 @@ def variances(model: Model, frame: Frame) -> Array:
     if model.covariance_type == "diag":
         return covariances
     return covariances[:, None] / frame.scale**2
-
-
-def precisions(covariances: Array) -> tuple[Array, Array]:
-    """Return the inverses (..., d, d) of covariances, and the logs of their determinants (...,).
-
-    Whatever multiplies a precision has to take it from here: terms of 1e6 cancel between them.
-    """
-    L = np.linalg.cholesky(covariances)
-    W = np.linalg.inv(L)
-    log_det = 2 * np.log(np.diagonal(L, axis1=-2, axis2=-1)).sum(axis=-1)
-    return np.swapaxes(W, -1, -2) @ W, log_det
 
 
 def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = None) -> Mixture:
@@ -206,7 +223,7 @@ def check_volume(model: Model, frame: Frame) -> None:
     """
     covariances = model.parameters.covariances
     if model.covariance_type in ("full", "tied"):
-        widths = np.linalg.cholesky(covariances).diagonal(axis1=-2, axis2=-1) ** 2
+        widths = np.diagonal(model.factors, axis1=-2, axis2=-1) ** 2
     elif model.covariance_type == "diag":
         widths = covariances
     else:
@@ -229,7 +246,6 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
         quadratic = float((about / v).sum()) / moments.counts.sum()
         log_det = np.log(v).sum(axis=1)
     else:
-        P, log_det = precisions(model.parameters.covariances)
         cross = moments.first[:, :, None] * offset[:, None, :]
         outer = moments.counts[:, None, None] * offset[:, :, None] * offset[:, None, :]
         if moments.second is None:
@@ -237,7 +253,8 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
         else:
             second = moments.second
         about = second - 2 * cross + outer
-        quadratic = float((P * about).sum()) / moments.counts.sum()
+        quadratic = float((model.precisions * about).sum()) / moments.counts.sum()
+        log_det = model.log_dets
     return float(share @ (np.log(w) - 0.5 * log_det)) - 0.5 * (quadratic + d * LOG_2PI)
 
 
@@ -251,7 +268,7 @@ def penalty(model: Model, moments: Moments, frame: Frame, reg_covar: float) -> f
     if model.covariance_type in ("diag", "spherical"):
         trace = (1 / variances(model, frame)).sum(axis=1)
     else:
-        trace = np.trace(precisions(model.parameters.covariances)[0], axis1=-2, axis2=-1)
+        trace = np.trace(model.precisions, axis1=-2, axis2=-1)
     return 0.5 * reg_covar * float((moments.counts / moments.counts.sum() * trace).sum())
 
 

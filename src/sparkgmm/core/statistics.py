@@ -36,7 +36,6 @@ from sparkgmm.core.covariance import (
     diagonal_order,
     expand,
     n_features,
-    precisions,
     variances,
 )
 from sparkgmm.core.profile import Block, Frame
@@ -165,7 +164,7 @@ class NaturalKernel:
 
 def natural_parameters(model: Model, frame: Frame) -> Array:
     """Return eta (k, F_type): log(weight_j N(x)) = eta_j . T(x), but for tied's common term."""
-    w, means, covariances = model.parameters
+    w, means, _ = model.parameters
     k, d = means.shape
     eta = np.empty((k, n_features(model.covariance_type, d)))
     if model.covariance_type in ("diag", "spherical"):
@@ -174,7 +173,7 @@ def natural_parameters(model: Model, frame: Frame) -> Array:
         eta[:, 1 + d :] = -0.5 / v
         log_det = np.log(v).sum(axis=1)
     else:
-        P, log_det = precisions(covariances)
+        P, log_det = model.precisions, model.log_dets
         eta[:, 1 : 1 + d] = np.matmul(P, means[:, :, None])[:, :, 0]
         if model.covariance_type == "full":
             rows, columns = diagonal_order(d)
@@ -322,13 +321,14 @@ class Scan:
         """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
         results: dict[int, tuple[Moments, float]] = {}
         for (i, centred), (packed, log_likelihood) in zip(self.order, sums, strict=True):
-            kind, parameters = self.models[i]
+            model = self.models[i]
+            means = model.parameters.means
             mean = log_likelihood / self.frame.weight
-            if packed.shape[1] < n_features("full", len(self.frame.shift)) and kind == "tied":
+            left_out = packed.shape[1] < n_features("full", means.shape[1])
+            if left_out and model.covariance_type == "tied":
                 # the quadratic term that was left out of eta: the same for all components
-                P, _ = precisions(parameters.covariances)
-                mean -= 0.5 * float((P * self.frame.correlation).sum())
-            origin = parameters.means if centred else np.zeros_like(parameters.means)
+                mean -= 0.5 * float((model.precisions * self.frame.correlation).sum())
+            origin = means if centred else np.zeros_like(means)
             results[i] = Moments.unpack(packed, origin), mean
         return [results[i] for i in range(len(self.models))]
 
@@ -353,7 +353,6 @@ def _cancellation(model: Model, frame: Frame) -> float:
     if model.covariance_type in ("diag", "spherical"):
         v = variances(model, frame)
         return float(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1).max())
-    dense = expand(model, frame)
-    P = np.abs(np.linalg.inv(dense))
-    reach = means + 3 * np.sqrt(np.einsum("kii->ki", dense))
+    reach = means + 3 * np.sqrt(np.einsum("...ii->...i", model.parameters.covariances))
+    P = np.broadcast_to(np.abs(model.precisions), (*means.shape, means.shape[1]))
     return float(np.einsum("ki,kij,kj->k", reach, P, reach).max())
