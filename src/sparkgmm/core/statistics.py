@@ -41,10 +41,12 @@ from sparkgmm.core.covariance import (
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.mixture import Array, fill_monomials
 
-# T of a chunk of rows has at most so many values and rows.
-_CHUNK_VALUES = 2**18
+# T of a chunk of rows has at most so many values, 1.3 MB of a second-level cache, and rows.
+_CHUNK_VALUES = 5 * 2**15
 _CHUNK_ROWS = 5000
 _WHITENED_ROWS = 1040
+# A band of the whitened kernel's triangular factors has about so many rows.
+_BAND_ROWS = 12
 # Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
 _CANCELLATION_LIMIT = 1e6
 
@@ -69,7 +71,7 @@ def total(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
 
 def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
     np.subtract(block.values[:, rows], frame.shift[:, None], out=out)
-    out /= frame.scale[:, None]
+    out *= 1 / frame.scale[:, None]
     return out
 
 
@@ -255,7 +257,7 @@ class WhitenedKernel:
         Each is (k, rows, columns): one product serves the same band of all components.
         """
         d = self.origins.shape[1]
-        edges = np.linspace(0, d, min(8, max(1, d // 25)) + 1).astype(int).tolist()
+        edges = np.linspace(0, d, max(1, d // _BAND_ROWS) + 1).astype(int).tolist()
         return [
             np.ascontiguousarray(self.whiteners[:, low:high, : 1 + high])
             for low, high in pairwise(edges)
