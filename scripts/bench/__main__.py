@@ -28,6 +28,9 @@ WORK = Path(os.environ.get("BENCH_DIR", ROOT / "build" / "bench"))
 WITHOUT = os.environ.get("BENCH_WITHOUT", "").split(",")
 SUBMIT = [str(ROOT / ".venv/bin/spark-submit"), "--driver-memory", "8g"]
 QUIET = ["--conf", "spark.log.level=ERROR"]
+# MLlib takes the machine's BLAS where it finds one, and else its own in Java, as installed by pip.
+NATIVE = Path("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3")
+_NETLIB = "-Ddev.ludovic.netlib.{0}.nativeLibPath={1}"
 
 
 def build_armadillo() -> str:
@@ -41,13 +44,17 @@ def build_armadillo() -> str:
     return str(program)
 
 
-def part(name: str, script: str, cores: int, *arguments: str) -> Any:
-    """Run a part unless its figures are there, and return them."""
+def part(name: str, script: str, cores: int, *arguments: str, blas: str = "none") -> Any:
+    """Run a part unless its figures are there, and return them; `blas` is MLlib's."""
     out = WORK / f"{name}.json"
     if not out.exists():
         draft = WORK / f"{name}.draft.json"
-        command = [*SUBMIT, "--master", f"local[{cores}]", *QUIET, str(HERE / script)]
-        subprocess.run([*command, *arguments, str(draft)], check=True)
+        netlib = " ".join(_NETLIB.format(library, blas) for library in ("blas", "lapack"))
+        options = ["--master", f"local[{cores}]", "--driver-java-options", netlib, *QUIET]
+        command = [*SUBMIT, *options, str(HERE / script), *arguments, str(draft)]
+        # a thread of Spark's is one core already; the peers on one machine may use both
+        threads = {} if blas == "none" else {"OPENBLAS_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=os.environ | threads)
         draft.rename(out)
     return json.loads(out.read_text())
 
@@ -85,10 +92,12 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def passes_table(two: list[Any], one: list[Any], peak_two: float) -> list[str]:
+def passes_table(two: list[Any], one: list[Any], native: list[Any], peak_two: float) -> list[str]:
     """Nanoseconds a row and pass, ratios, share of the peak, one core against two."""
     rows = []
+    natives = {(row["d"], row["k"]): row["mllib"] for row in native}
     for both, single in zip(two, one, strict=True):
+        both["openblas"] = natives.get((both["d"], both["k"]))
         d, k, n = both["d"], both["k"], both["n"]
         ours = statistics.median(both["ours"])
         flops = 4 * k * (1 + d + d * (d + 1) // 2) * n
@@ -107,14 +116,16 @@ def passes_table(two: list[Any], one: list[Any], peak_two: float) -> list[str]:
                 f"{ours:.2f}",
                 f"{ours / n * 1e9:,.0f}",
                 against("mllib"),
+                against("openblas"),
                 against("sklearn"),
                 against("armadillo"),
                 f"{flops / ours / 1e9 / peak_two:.0%}",
                 f"{statistics.median(single['ours']) / ours:.2f}x",
             ]
         )
-    head = ["d, k", "rows", "ours, s", "ours, ns a row", "MLlib", "scikit-learn", "Armadillo"]
-    return table([*head, "of peak", "two cores against one"], rows)
+    left = ["d, k", "rows", "ours, s", "ours, ns a row"]
+    peers = ["MLlib", "MLlib, OpenBLAS", "scikit-learn", "Armadillo"]
+    return table([*left, *peers, "of peak", "two cores against one"], rows)
 
 
 def optimum_table(results: list[Any]) -> list[str]:
@@ -250,6 +261,10 @@ def main() -> None:
     order = list(SHAPES)
     two = part("passes-two", "passes.py", 2, "local[2]", data, "yes", program)
     one = part("passes-one", "passes.py", 1, "local[1]", data, "no", "")
+    native = []
+    if NATIVE.exists():
+        arguments = ("local[2]", data, "mllib", "")
+        native = part("passes-native", "passes.py", 2, *arguments, blas=str(NATIVE))
     for rows in (two, one):
         rows.sort(key=lambda row: order.index((row["d"], row["k"])))
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
@@ -263,7 +278,7 @@ def main() -> None:
     for key, lines in {
         "machine": [describe()],
         "peak": [f"{peak_one:.0f} GFLOP/s on one core, {peak_two:.0f} on two"],
-        "passes": passes_table(two, one, peak_two),
+        "passes": passes_table(two, one, native, peak_two),
         "optimum": optimum_table(optimum),
         "optimum-summary": optimum_summary(optimum),
         "growth": growth_table(growth, coefficients),

@@ -132,7 +132,10 @@ def armadillo(X: np.ndarray[Any, Any], k: int, program: str | None) -> float | N
 
 
 def main(master: str, root: str, peers: str, program: str, out: str) -> None:
-    """Measure all shapes under one master that `out` does not have yet; `peers` is yes or no."""
+    """Measure all shapes under one master that `out` does not have yet.
+
+    `peers` is yes, no, or mllib, which measures nothing but MLlib.
+    """
     results: list[dict[str, Any]] = json.loads(Path(out).read_text()) if Path(out).exists() else []
     done = {(row["d"], row["k"]) for row in results}
     for (d, k), n in SHAPES.items():
@@ -141,14 +144,16 @@ def main(master: str, root: str, peers: str, program: str, out: str) -> None:
         folder = recipe(d, k, n).write(Path(root))
         spark = start_session("benchmark")
         row: dict[str, Any] = {"d": d, "k": k, "n": n, "master": master}
-        row["ours"] = ours(spark, folder, k, WARM_SECONDS if peers == "yes" else 4)
+        files = sorted(map(str, folder.glob("*.parquet")))[:PEER_FILES]
+        if peers != "mllib":
+            row["ours"] = ours(spark, folder, k, WARM_SECONDS if peers == "yes" else 4)
         if peers == "yes":
-            files = sorted(map(str, folder.glob("*.parquet")))[:PEER_FILES]
             X = np.column_stack([c.to_numpy() for c in pq.read_table(files).columns])
             row["peer_n"] = len(X)
             row["armadillo"] = armadillo(X, k, program or None)
             row["sklearn"] = sklearn(X, k)
             del X
+        if peers != "no":
             row["mllib"] = mllib(spark, files, k)
         keep(results, row, out)
     spark.stop()
