@@ -84,6 +84,15 @@ def on_executors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
 
 
+@pytest.fixture
+def far_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the driver reach none of the executors' files, as on a cluster of several machines."""
+    from sparkgmm.spark.rows import Blocks
+
+    monkeypatch.setattr(Blocks, "_on_partitions_here", Blocks._on_partitions)
+    monkeypatch.setattr("sparkgmm.spark.rows.forget", lambda row: row.path is None)
+
+
 @pytest.fixture(scope="session")
 def faithful_csv() -> str:
     return str(ROOT / "data" / "faithful.csv")

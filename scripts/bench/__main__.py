@@ -7,6 +7,7 @@ whose file is there is not measured again (make bench-clean removes them).
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -18,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import model
 from machine import describe, matmul_gflops
-from optimum import ARRIVED, MLLIB_ITERATIONS, arrived, best_known
+from optimum import MLLIB_ITERATIONS, arrivals, best_known, expected_seconds
 from passes import SHAPES
 
 HERE = Path(__file__).parent
@@ -132,57 +133,56 @@ def optimum_table(results: list[Any]) -> list[str]:
     """Seconds, passes and nats a row short of the best, a line a problem and solver."""
     rows = []
     for r in results:
-        tries, best = r["tries"], best_known(r["tries"])
+        runs, best = r["runs"], best_known(r["runs"])
         for solver in ("ours", "mllib", "sklearn"):
-            first = tries[solver][0]
             label = f"{r['problem']} ({r['n']:,} x {r['d']}, k={r['k']})"
-            if "seconds" not in first:
-                rows.append([label, solver, "", "", "", f"failed: {first['failed']}", "", ""])
+            done = [run for run in runs[solver] if "seconds" in run]
+            if not done:
+                rows.append([label, solver, "", "", f"failed: {runs[solver][0]['failed']}", "", ""])
                 continue
-            spent, there = spent_to_arrive(tries, solver)
-            n = len(tries[solver])
+            short = [best - run["log_likelihood"] for run in done]
+            expected = expected_seconds(runs, solver)
+            there = f"{arrivals(runs, solver)} of {len(runs[solver])}"
+            ratio = expected / expected_seconds(runs, "ours")
             rows.append(
                 [
                     label if solver == "ours" else "",
                     solver,
-                    f"{first['seconds']:.1f}",
-                    f"{first['seconds'] / tries['ours'][0]['seconds']:.1f}x",
-                    str(first["passes"]),
-                    f"{first['log_likelihood']:.7f}",
-                    f"{best - first['log_likelihood']:.1e}",
-                    f"{spent:.1f} ({n})" if there else f"not in {spent:.1f} ({n})",
+                    f"{statistics.median(run['seconds'] for run in done):.1f}",
+                    ", ".join(str(run["passes"]) for run in done),
+                    ", ".join(f"{gap:.0e}" for gap in short),
+                    there,
+                    "never" if math.isinf(expected) else f"{expected:.1f} ({ratio:.1f}x)",
                 ]
             )
-    head = ["problem", "solver", "seconds", "to ours", "passes", "log-likelihood a row"]
-    return table([*head, "short by", "seconds to the best known (tries)"], rows)
-
-
-def spent_to_arrive(tries: Any, solver: str) -> tuple[float, bool]:
-    """Return the seconds of all tries of a solver, and whether the last of them arrived."""
-    return sum(t.get("seconds", 0.0) for t in tries[solver]), arrived(tries, solver)
+    head = ["problem", "solver", "seconds a run", "passes of each run", "short by"]
+    return table([*head, "at the optimum", "seconds to the optimum"], rows)
 
 
 def optimum_summary(results: list[Any]) -> list[str]:
-    """Say how often MLlib found the optimum, how long it took, and how long it would have."""
-    solved = [r["tries"] for r in results if "seconds" in r["tries"]["mllib"][0]]
-    once = [t["mllib"][0]["seconds"] / t["ours"][0]["seconds"] for t in solved]
-    whole = [spent_to_arrive(t, "mllib")[0] / spent_to_arrive(t, "ours")[0] for t in solved]
-    first = sum(best_known(t) - t["mllib"][0]["log_likelihood"] <= ARRIVED for t in solved)
-    there = sum(arrived(t, "mllib") for t in solved)
-    ours = sum(arrived(t, "ours") for t in solved)
+    """Say how often MLlib found the optimum, and how long it took."""
+    whole = [r["runs"] for r in results if r["problem"] not in MLLIB_ITERATIONS]
+    n_runs = sum(len(runs["mllib"]) for runs in whole)
+    there = {s: sum(arrivals(runs, s) for runs in whole) for s in ("mllib", "ours")}
+    once = [
+        statistics.median(run["seconds"] for run in runs["mllib"])
+        / statistics.median(run["seconds"] for run in runs["ours"])
+        for runs in whole
+    ]
+    expected = [expected_seconds(r, "mllib") / expected_seconds(r, "ours") for r in whole]
+    told = ", ".join("never" if math.isinf(e) else f"{e:.0f}x" for e in sorted(expected))
     lines = [
-        f"On the median problem one run of MLlib took {statistics.median(once):.1f} times as long "
-        f"as one of ours. Its first run came within {ARRIVED:g} nats a row of the best known on "
-        f"{first} of {len(solved)} problems, one of all its runs on {there}; ours on {ours}. What "
-        "MLlib spent until it was there, or was given up, is "
-        f"{statistics.median(whole):.0f} times what ours spent on the median problem: a lower "
-        "bound wherever it was given up.",
+        f"On the {len(whole)} problems where MLlib was left to end by itself, or at its default "
+        f"limit of 100 iterations, {there['mllib']} of its {n_runs} runs found the best known "
+        f"optimum, and {there['ours']} of ours. A run of it took "
+        f"{statistics.median(once):.0f} times as long as one of ours on the median problem. Its "
+        f"expected times to the optimum, in those of ours, in order: {told}.",
     ]
     for r in results:
-        limit, mllib = MLLIB_ITERATIONS.get(r["problem"]), r["tries"]["mllib"][0]
+        limit, mllib = MLLIB_ITERATIONS.get(r["problem"]), r["runs"]["mllib"][0]
         if limit and "seconds" in mllib:
             seconds = mllib["seconds"] / mllib["passes"] * 100
-            ratio = seconds / r["tries"]["ours"][0]["seconds"]
+            ratio = seconds / statistics.median(run["seconds"] for run in r["runs"]["ours"])
             lines.append(
                 f"On {r['problem']} all of its 100 iterations would take {seconds / 60:.0f} "
                 f"minutes at that pace, {ratio:.0f} times ours (not measured)."

@@ -96,6 +96,12 @@ def mllib(spark: Any, files: list[str], k: int) -> float:
     return (times[2] - times[1]) / 4
 
 
+def blas_of_mllib(spark: Any) -> str:
+    """Return the class that multiplies MLlib's matrices: it falls back to Java without a word."""
+    native = spark._jvm.org.apache.spark.ml.linalg.BLAS.nativeBLAS()
+    return str(native.getClass().getSimpleName())
+
+
 def sklearn(X: np.ndarray[Any, Any], k: int) -> float:
     """Return the seconds of an iteration, from given parameters."""
     at = start(X.shape[1], k)
@@ -155,6 +161,7 @@ def main(master: str, root: str, peers: str, program: str, out: str) -> None:
             del X
         if peers != "no":
             row["mllib"] = mllib(spark, files, k)
+            row["blas"] = blas_of_mllib(spark)
         keep(results, row, out)
     spark.stop()
 

@@ -111,3 +111,14 @@ def test_steps_that_grow_and_turn_are_not_extrapolated():
     a, b, c = points([0.0, 0.0], [1.0, 1.0], [3.0, -2.0])
     anderson.extrapolate(a, b)
     assert anderson.extrapolate(b, c) is c
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_packing_a_model_does_not_write_into_the_factors_that_it_keeps(kind):
+    rng = np.random.default_rng(5)
+    mixture = random_mixture(rng, 3, 2, kind)
+    frame = Frame(np.zeros(2), np.ones(2), np.eye(2), 1.0)
+    model = from_mixture(mixture, frame)
+    before = model.factors.copy()
+    np.testing.assert_array_equal(pack(model), pack(model))
+    np.testing.assert_array_equal(model.factors, before)

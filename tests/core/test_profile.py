@@ -158,3 +158,10 @@ def test_a_scatter_that_is_not_symmetric_to_the_last_bit_would_cost_narrow_fits_
     w = rng.uniform(0.5, 2.0, 1000) if weighted else None
     scatter = Profile.of(block_of(rng.standard_normal((1000, 7)), w)).scatter
     np.testing.assert_array_equal(scatter, scatter.T)
+
+
+def test_a_samples_correlation_is_symmetric_to_the_last_bit_too():
+    rng = np.random.default_rng(4)
+    block = block_of(rng.standard_normal((1000, 7)), rng.uniform(0.5, 2.0, 1000))
+    correlation = Frame.of(Profile.of(block)).over([block]).correlation
+    np.testing.assert_array_equal(correlation, correlation.T)

@@ -203,3 +203,21 @@ def test_a_degenerate_candidate_does_not_win_by_its_likelihood():
     assert two.log_likelihood > one.log_likelihood
     assert two.degenerate is not None
     assert found.chosen is one
+
+
+def test_over_more_rows_than_the_sample_a_fit_goes_on_to_a_quarter_of_tol():
+    X, _ = random_mixture(np.random.default_rng(1), 3, 2, "full").sample(40_000, seed=1)
+    for tol in (1e-3, 1e-4, 1e-5, 1e-6):
+        chosen = fit(rows_of(X, blocks=4), Search(k=(3,), n_init=2, settings=Settings(tol))).chosen
+        assert chosen.converged
+        assert chosen.distance <= tol / 4
+
+
+def test_a_fit_that_max_iter_ends_within_tol_has_converged():
+    X, _ = random_mixture(np.random.default_rng(1), 3, 2, "full").sample(40_000, seed=1)
+    ended = [
+        fit(rows_of(X, blocks=4), Search(k=(3,), n_init=2, settings=Settings(1e-4, passes))).chosen
+        for passes in range(1, 12)
+    ]
+    assert [c.converged for c in ended] == [c.distance <= 1e-4 for c in ended]
+    assert any(1e-4 / 4 < c.distance <= 1e-4 for c in ended)

@@ -56,7 +56,7 @@ def jobs(spark: SparkSession) -> list[dict[str, Any]]:
     return sorted(found, key=lambda job: job["jobId"])
 
 
-@pytest.mark.usefixtures("on_executors")
+@pytest.mark.usefixtures("on_executors", "far_from_the_driver")
 def test_the_ui_says_of_every_job_what_it_is_for(
     spark: SparkSession, configured: Configured
 ) -> None:

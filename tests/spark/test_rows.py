@@ -131,6 +131,24 @@ def test_driver_and_executors_give_the_same_bits(
     assert a.log_likelihoods == b.log_likelihoods
 
 
+@pytest.mark.parametrize("limit", [2**26, 0], ids=["on the driver", "on the executors"])
+def test_rows_that_the_driver_reads_are_those_that_a_job_would_fetch(
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    limit: int,
+) -> None:
+    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", limit)
+    with opened(two_groups(spark, MANY, 3), weight="w") as blocks:
+        read = blocks.rows(seed=0)
+        request.getfixturevalue("far_from_the_driver")
+        fetched = blocks.rows(seed=0)
+        for one, other in zip(read.sample, fetched.sample, strict=True):
+            np.testing.assert_array_equal(one.values, other.values)
+            np.testing.assert_array_equal(one.weights, other.weights)
+        assert fit(read, SEARCH).chosen.mixture == fit(fetched, SEARCH).chosen.mixture
+
+
 def test_the_configuration_of_spark_decides_where_passes_run(
     spark: SparkSession, request: pytest.FixtureRequest
 ) -> None:
@@ -191,7 +209,12 @@ def test_files_that_keep_vanishing_end_the_job_instead_of_looping(
         blocks.rows(seed=0)
 
 
-def test_no_block_file_outlives_its_context(spark: SparkSession) -> None:
+@pytest.mark.parametrize("reached", [True, False])
+def test_no_block_file_outlives_its_context(
+    spark: SparkSession, request: pytest.FixtureRequest, reached: bool
+) -> None:
+    if not reached:
+        request.getfixturevalue("far_from_the_driver")
     with opened(two_groups(spark, MANY, 3)):
         assert len(block_files(spark)) == 3
     assert block_files(spark) == []
@@ -219,7 +242,7 @@ def descriptions(spark: SparkSession, wanted: str) -> list[str]:
     return found
 
 
-@pytest.mark.usefixtures("on_executors")
+@pytest.mark.usefixtures("on_executors", "far_from_the_driver")
 def test_the_spark_ui_tells_which_pass_a_job_is(spark: SparkSession) -> None:
     with opened(two_groups(spark, 2000, 2)) as blocks:
         fit(blocks.rows(seed=0), Search(n_init=2))

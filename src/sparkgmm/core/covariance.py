@@ -51,14 +51,10 @@ class Model:
         return np.linalg.cholesky(self.parameters.covariances)
 
     @cached_property
-    def whiteners(self) -> Array:
-        """The inverses of the factors."""
-        return np.linalg.inv(self.factors)
-
-    @cached_property
     def precisions(self) -> Array:
         """The inverses of full or tied covariances, (..., d, d)."""
-        return np.swapaxes(self.whiteners, -1, -2) @ self.whiteners
+        W = np.linalg.inv(self.factors)
+        return np.swapaxes(W, -1, -2) @ W
 
     @cached_property
     def log_dets(self) -> Array:

@@ -25,7 +25,7 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
-SMALL_DATA_TOL = 1e-3
+_SMALL_DATA_TOL = 1e-3
 # Elsewhere to this one: on slow problems the estimated distance was up to 3.5 times too short.
 _LARGE_DATA_TOL = 0.25
 
@@ -87,8 +87,7 @@ def _fit(
     else:
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
-    share = SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
-    settings = replace(settings, tol=settings.tol * share)
+    settings = replace(settings, tol=settings.tol * share_of_tol(rows))
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
@@ -108,6 +107,11 @@ def _fit(
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
     history = None if search.lenient else History.of(state, frame, profile)
     return Fit(chosen, candidates, race.n_passes, history)
+
+
+def share_of_tol(rows: Rows) -> float:
+    """Return at which share of tol a climb over all rows stops."""
+    return _SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
 
 
 def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:

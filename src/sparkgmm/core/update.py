@@ -18,7 +18,7 @@ import numpy as np
 
 from sparkgmm.core.covariance import Model, Moments, expected_log_likelihood
 from sparkgmm.core.em import Settings, Trajectory, em
-from sparkgmm.core.fit import SMALL_DATA_TOL, Fit, check_features
+from sparkgmm.core.fit import Fit, check_features, share_of_tol
 from sparkgmm.core.history import History
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import Rows, one_blas_thread
@@ -61,11 +61,10 @@ def update(
     profile = before.profile + rows.profile
     check_features(profile, features)
     frame = Frame.of(profile)
-    share = SMALL_DATA_TOL if rows.complete else 1.0  # so few rows cost next to nothing
     climb = _Climb(rows, before, frame)
     with one_blas_thread:
         start = _start(before, frame, settings)
-        climb.run(start, replace(settings, tol=settings.tol * share), progress)
+        climb.run(start, replace(settings, tol=settings.tol * share_of_tol(rows)), progress)
     return _judged(climb, profile, settings, features)
 
 

@@ -59,18 +59,26 @@ def _aligned(n_bytes: int) -> int:
     return -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
-class BlockRow(Protocol):
-    """A row of the DataFrame of blocks: one a partition, with its blocks in a file or inline.
+class Place(Protocol):
+    """Where a partition's blocks are, in a file or inline; `block_rows` has the rows of each."""
 
-    `block_rows` has the rows of each block, `counts` and `profile` what was packed of them.
-    """
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def path(self) -> str | None: ...  # noqa: D102
+    @property
+    def content(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def block_rows(self) -> Sequence[int]: ...  # noqa: D102
 
-    partition: int
-    path: str | None
-    content: bytes | None
-    block_rows: Sequence[int]
-    counts: Sequence[int]
-    profile: Sequence[float] | None
+
+class BlockRow(Place, Protocol):
+    """A row of the DataFrame of blocks: one a partition, with what was packed of its rows."""
+
+    @property
+    def counts(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def profile(self) -> Sequence[float] | None: ...  # noqa: D102
 
 
 class Counts(NamedTuple):
@@ -371,7 +379,7 @@ def decode_vectors(column: pa.Array, layout: Layout) -> tuple[Array, Array, Arra
     return X, null, ragged
 
 
-def blocks_of(row: BlockRow, layout: Layout) -> list[Block] | None:
+def blocks_of(row: Place, layout: Layout) -> list[Block] | None:
     """Return the blocks of a partition without a copy, or None if its file is not here."""
     buffer: Any = row.content
     if row.path is not None:
@@ -392,13 +400,13 @@ def blocks_of(row: BlockRow, layout: Layout) -> list[Block] | None:
     return blocks
 
 
-OnPartition = Callable[[Iterable[BlockRow]], Iterator[tuple[int, Any]]]
-"""What Spark runs on a partition: it yields the partition's number and a result, or None where the
+OnPartition = Callable[[Iterable[Place]], Iterator[tuple[int, Any]]]
+"""What runs on a partition: it yields the partition's number and a result, or None where the
 blocks are not here. It reads all rows: PySpark 4.3 stalls 10 s where one stops early."""
 
 
 def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> OnPartition:
-    def run(rows: Iterable[BlockRow]) -> Iterator[tuple[int, Any]]:
+    def run(rows: Iterable[Place]) -> Iterator[tuple[int, Any]]:
         settle_worker()
         for row in rows:
             blocks = blocks_of(row, layout)
@@ -428,16 +436,14 @@ def statistics(layout: Layout, kernels: tuple[Kernel, ...]) -> OnPartition:
 
 def pick(layout: Layout, numbers: dict[int, Array]) -> OnPartition:
     """Take some rows of each partition, by their ascending numbers within it: a block or none."""
-    return _on_blocks(layout, lambda partition, blocks: pick_rows(blocks, numbers[partition]))
+    return _on_blocks(
+        layout,
+        lambda partition, blocks: [take_rows(blocks, numbers[partition])] if blocks else [],
+    )
 
 
-def pick_rows(blocks: Sequence[Block], numbers: Array) -> list[Block]:
-    """Take some rows of a partition, by their ascending numbers: a block or none."""
-    return [take_rows(blocks, numbers)] if blocks else []
-
-
-def forget(row: BlockRow) -> bool:
-    """Delete a partition's file; return whether there is none now, as far as seen from here."""
+def forget(row: Place) -> bool:
+    """Delete a partition's file; return False where one may be left that is not reached here."""
     if row.path is None:
         return True
     try:

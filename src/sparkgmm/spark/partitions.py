@@ -51,6 +51,11 @@ def is_connect(spark: SparkSession) -> bool:
     return type(spark).__module__.startswith("pyspark.sql.connect")
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Tell a session whose executor is the driver itself."""
+    return not is_connect(spark) and str(spark.sparkContext.master).partition("[")[0] == "local"
+
+
 def ship_to(spark: SparkSession) -> None:
     """Send this package to the workers of a Spark Connect session, once."""
     if is_connect(spark) and spark not in _served:

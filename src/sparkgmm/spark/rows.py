@@ -27,19 +27,16 @@ from sparkgmm.spark.blocks import (
     Layout,
     OnPartition,
     block_maker,
-    blocks_of,
     fetch,
     forget,
     pick,
-    pick_rows,
     statistics,
 )
-from sparkgmm.spark.partitions import described, partitions_of
+from sparkgmm.spark.partitions import described, is_local, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
 from sparkgmm.spark.trouble import telling
 
-# Blocks of no more than this are fetched and scanned on the driver: an empty Spark job costs more.
-# spark.sparkgmm.driverBytes sets it.
+# Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
 DRIVER_BYTES = 64 * 2**20
 _ATTEMPTS = 3
 
@@ -55,12 +52,14 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True)
 class PartitionSummary:
-    """What a partition sends back of the first look at its rows: `row`, read."""
+    """Where a partition's blocks are, and what the first look at its rows found."""
 
-    row: BlockRow
+    partition: int
+    path: str | None
+    content: bytes | None
+    block_rows: tuple[int, ...]
     profile: Profile | None
     counts: Counts
-    block_rows: tuple[int, ...]
     n_bytes: int
 
     @classmethod
@@ -68,17 +67,14 @@ class PartitionSummary:
         """Read a row of the DataFrame of blocks."""
         profile = None if row.profile is None else Profile.unpack(row.profile, layout.d)
         return cls(
-            row,
+            row.partition,
+            row.path,
+            row.content,
+            tuple(row.block_rows),
             profile,
             Counts.unpack(row.counts),
-            tuple(row.block_rows),
             sum(sum(layout.sizes(n)) for n in row.block_rows),
         )
-
-    @property
-    def partition(self) -> int:
-        """The number of the partition."""
-        return self.row.partition
 
     @property
     def n_rows(self) -> int:
@@ -112,9 +108,11 @@ class Blocks:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # what the driver can delete by itself needs no job
-        elsewhere = [s for s in self._summaries if not forget(s.row)]
-        self._partitions.release(resident=bool(elsewhere))
+        # what the driver deletes by itself needs no job; but where an executor can be lost, a
+        # partition may have been made again in a file that the driver does not know of
+        gone = [forget(summary) for summary in self._summaries]
+        known = is_local(self._spark) and all(gone)
+        self._partitions.release(resident=not known and any(s.path for s in self._summaries))
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
@@ -143,8 +141,20 @@ class Blocks:
             "directories"
         )
 
+    def _on_partitions_here(self, function: OnPartition, label: str) -> list[Any]:
+        """Do so on the driver where it reaches the files, as in local mode: no job."""
+        results = []
+        for summary in self._summaries:
+            [(_, result)] = function([summary])
+            if result is None:
+                return self._on_partitions(function, label)
+            results.append(result)
+        return results
+
     def _make_again(self) -> None:
         self._partitions.drop()
+        for summary in self._summaries:
+            forget(summary)
         before, self._summaries = self._summaries, self._make()
         same = [s.fingerprint for s in before] == [s.fingerprint for s in self._summaries]
         if not same:
@@ -193,14 +203,8 @@ class Blocks:
         if self.read.n_bytes > limit:
             return ClusterRows(self, seed)
         label = "fetching the rows to the driver"
-        partitions = self._at_hand() or self._on_partitions(fetch(self._layout), label)
+        partitions = self._on_partitions_here(fetch(self._layout), label)
         return LocalRows(partitions, self.profile, seed)
-
-    def _at_hand(self) -> list[list[Block]] | None:
-        """Return the blocks by partition, mapped, if the driver is where all the files are."""
-        partitions = [blocks_of(s.row, self._layout) for s in self._summaries]
-        found = [blocks for blocks in partitions if blocks is not None]
-        return found if len(found) == len(partitions) else None
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -215,13 +219,8 @@ class Blocks:
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
             wanted[summary.partition] = mine - start
             start = end
-        here = self._at_hand()
-        if here is None:
-            function = pick(self._layout, wanted)
-            picked = self._on_partitions(function, "drawing the pilot sample")
-        else:
-            numbers_of = [wanted[s.partition] for s in self._summaries]
-            picked = [pick_rows(*part) for part in zip(here, numbers_of, strict=True)]
+        function = pick(self._layout, wanted)
+        picked = self._on_partitions_here(function, "drawing the pilot sample")
         blocks = [block for part in picked for block in part if block.n_rows]
         return take_rows(blocks, np.arange(count_rows(blocks)))
 

@@ -12,6 +12,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import SparkSession
 
+import sparkgmm.spark.rows
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.spark.blocks import BlockRow
 from sparkgmm.spark.rows import Blocks
@@ -51,8 +52,17 @@ def passes_read_the_kept_blocks(spark: SparkSession, df: Any) -> bool:
     return once == again and any(isinstance(where, str) for _, where in once)
 
 
+def stay_far_from_the_files() -> None:
+    """Have the driver reach none of the executors' files, as on a cluster of several machines."""
+    seams: Any = sparkgmm.spark.rows
+    seams.Blocks._on_partitions_here = Blocks._on_partitions
+    seams.forget = lambda row: row.path is None
+
+
 def main(mode: str, data: str, out: str) -> None:
     spark = open_session(mode)
+    if mode != "local":
+        stay_far_from_the_files()
     df = spark.read.parquet(data)
     df = df.select("id", "values", "w", array_to_vector("values").alias("features"))
     estimator = GaussianMixture(k=3, seed=5, weightCol="w", logDensityCol="height")
