@@ -37,6 +37,7 @@ from sparkgmm.spark.source import NO_ROWS, Features
 from sparkgmm.spark.trouble import telling
 
 # Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
+# spark.sparkgmm.driverBytes sets it.
 DRIVER_BYTES = 64 * 2**20
 _ATTEMPTS = 3
 
