@@ -255,3 +255,18 @@ def test_tight_components_far_apart_keep_their_digits(kind):
         second = second[:, :, None] * np.eye(2)
         sums = sums._replace(second=sums.second * np.eye(2))
     assert_close(second, sums.second, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_clusters_far_apart_leave_no_subnormal_numbers_which_would_double_the_time_of_a_pass(name):
+    # of the other cluster's rows, 38 standard deviations away, a share of exp(-722) would be left
+    rng = np.random.default_rng(6)
+    X = rng.standard_normal((400, 2)) * 0.01 + np.repeat([[0.0, 0.0], [38.0, 0.0]], 200, axis=0)
+    block = Block(np.ascontiguousarray(X.T), None)
+    frame = Frame.of(Profile.of(block))
+    mixture = Mixture([0.5, 0.5], [[0.0, 0.0], [38.0, 0.0]], [np.eye(2)] * 2)
+    other = kernel_of(name, from_mixture(mixture, frame), frame)
+    halves = [Block(np.ascontiguousarray(half), None) for half in np.split(block.values, 2, axis=1)]
+    sums = np.abs(np.concatenate([other(half)[0].moments.ravel() for half in halves]))
+    assert ((sums == 0) | (sums > np.finfo(float).tiny)).all()
+    np.testing.assert_allclose([other(half)[0].moments[:, 0].max() for half in halves], 200)
