@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,10 @@ def test_half_the_cores_would_take_longer_than_asked(sizing: ModuleType) -> None
             assert s.total_seconds * 2 > 600  # work that halves at best
 
 
+# A job, a task, what a row costs, in seconds: advice must not hang on the last benchmark.
+COSTS = np.array([0.137, 2.25e-3, 23.7e-9, 0.961e-9, 14.1e-9, 0.108e-9])
+
+
 @pytest.mark.parametrize(
     ("rows", "features", "k", "told"),
     [
@@ -109,11 +114,10 @@ def test_half_the_cores_would_take_longer_than_asked(sizing: ModuleType) -> None
 def test_the_advice_says_what_to_give_spark_submit(
     sizing: ModuleType, rows: int, features: int, k: tuple[int, ...], told: str
 ) -> None:
-    costs = sizing.coefficients(BENCHMARKS)
-    assert told in sizing.advice(sizing.sized(rows, features, k, 10, 8, costs))
+    assert told in sizing.advice(sizing.sized(rows, features, k, 10, 8, COSTS))
 
 
 def test_the_script_runs() -> None:
     command = [sys.executable, "scripts/sizing.py", "--rows", "1e9", "--k", "2,3,4,5,6"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-    assert "--num-executors 8" in done.stdout
+    assert re.search(r"--num-executors \d+ --executor-cores 4", done.stdout)
