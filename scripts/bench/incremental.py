@@ -90,6 +90,7 @@ SLOW, FAST = 0.02, 0.1
 CHAIN = {"rows": 60_000, "updates": 10}
 PROBLEMS = [
     Problem("stationary, overlapping", OVERLAPPING, rows=1_000_000),
+    Problem("stationary, apart", APART, rows=1_000_000),
     Problem("stationary, apart", APART),
     Problem("stationary, overlapping", OVERLAPPING),
     Problem("stationary, overlapping", OVERLAPPING, before=30),
