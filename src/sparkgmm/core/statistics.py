@@ -47,9 +47,8 @@ _CHUNK_ROWS = 5000
 _WHITENED_ROWS = 1040
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
-# Responsibilities are exp of this at least: nothing beside any that counts, but no subnormal number,
-# nor are products with it; these cost a hundred times as much (a pass over clusters far apart was
-# twice as slow).
+# Responsibilities are exp of this at least: nothing beside any that counts, but neither they nor
+# products with them are subnormal numbers, which cost a hundred times as much.
 _LEAST = -600.0
 # Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
 _CANCELLATION_LIMIT = 1e6
