@@ -3,7 +3,7 @@
 Every log-likelihood is recomputed by one function at the parameters that each returned. Each solver
 runs from a few seeds, since where it ends depends on the seed: its expected running time to the
 best known optimum is all its seconds over the number of runs that arrived (Hansen et al. 2021,
-"COCO: a platform for comparing continuous optimizers in a black-box setting", section 5).
+"COCO: a platform for comparing continuous optimizers in a black-box setting").
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROBLEMS = [
     Recipe("tenmillion", 10_000_000, 10, 8, apart=1.0),
 ]
 FLIGHTS = ["dep_delay", "arr_delay", "air_time", "distance"]
-# MLlib would take an hour for its 100 iterations of the largest: it gets this many, and one try.
+# MLlib would take twenty minutes for its 100 iterations of the largest: it gets these, and one run.
 MLLIB_ITERATIONS = {"tenmillion": 5}
 # Nats a row below the best known that are the same optimum: scikit-learn stops at steps of 1e-3.
 ARRIVED = 1e-3
