@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm.errors import InputError
+from sparkgmm.products import Array as Array
+from sparkgmm.products import fill_monomials, multiply, room
 
-Array = NDArray[Any]
 Labels = NDArray[np.int64]
 
 FORMAT_VERSION = 1
@@ -326,8 +327,8 @@ class Mixture:
             raise InputError(f"X has shape {rows.shape}: give (n, {self.d})")
         log_density = np.empty(len(rows))
         n_terms = 2 * self.d if self._polynomial is None else self._polynomial.eta.shape[1]
-        step = max(64, _CHUNK_VALUES // (n_terms + 2 * self.k))
-        work = np.empty((n_terms, min(step, len(rows))))
+        step = max(64, _CHUNK_VALUES // (n_terms + 2 * self.k) // 8 * 8)
+        work = room(n_terms, min(step, len(rows)))
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
             chunk = np.array(rows[here].T, dtype=np.float64, order="C")
@@ -436,7 +437,9 @@ class _Polynomial(NamedTuple):
             beyond = np.zeros(X.shape[1], dtype=bool)
         else:
             beyond = np.abs(z).max(axis=0) > self.reach
-        return self.eta @ T, beyond
+        joint = np.empty((len(self.eta), X.shape[1]))
+        multiply(self.eta, T, out=joint)
+        return joint, beyond
 
 
 def _pays_above(d: int) -> float:
@@ -460,18 +463,6 @@ def _reach(m: Array, V: Array) -> float:
     c = np.einsum("ki,kij,kj->k", m, A, m)
     terms = 2 * _TOLERATED / np.finfo(np.float64).eps
     return float(((np.sqrt(b * b + a * (terms - c)) - b) / a).min())
-
-
-def fill_monomials(X: Array, T: Array) -> None:
-    """Fill T around its rows 1..d, which already hold X; a diagonal of x x^T at a time."""
-    d = len(X)
-    T[0] = 1.0
-    row = 1 + d
-    for s in range(d):
-        if row == len(T):
-            return
-        np.multiply(X[: d - s], X[s:], out=T[row : row + d - s])
-        row += d - s
 
 
 def _softmax(joint: Array, top: Array) -> Array:

@@ -39,12 +39,13 @@ from sparkgmm.core.covariance import (
     variances,
 )
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.mixture import Array, fill_monomials
+from sparkgmm.mixture import Array
+from sparkgmm.products import add_product, fill_monomials, multiply, room
 
-# T of a chunk of rows has at most so many values, 1.3 MB of a second-level cache, and rows.
-_CHUNK_VALUES = 5 * 2**15
-_CHUNK_ROWS = 5000
-_WHITENED_ROWS = 1040
+# A chunk's T, or its X and Z, have about so many values in all, of a second-level cache of 2 MB,
+# within these numbers of rows.
+_NATURAL_VALUES, _NATURAL_ROWS = 5 * 2**15, (400, 5000)
+_WHITENED_VALUES, _WHITENED_ROWS = 2**18, (400, 1040)
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
 # Responsibilities are exp of this at least: nothing beside any that counts, but neither they nor
@@ -78,20 +79,17 @@ def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
     return out
 
 
-def _even_step(n: int, most: int) -> int:
-    """Cut n rows into chunks of nearly one size, of about `most` rows.
+def _chunk_rows(n: int, most: int, limits: tuple[int, int]) -> int:
+    """Cut n rows into chunks of nearly one size, of about `most` rows within the limits.
 
-    It is an odd number of cache lines. At powers of two all rows of a chunk begin in the same few
-    sets of the first-level cache, which costs a third of the speed (measured at 1024 and 4096).
+    The size is an odd number of cache lines. At powers of two all rows of a chunk begin in the
+    same few sets of the first-level cache, which costs a third of the speed (measured at 1024 and
+    4096).
     """
+    least, greatest = limits
+    most = max(least, min(most, greatest))
     step = -(-n // -(-n // most))
     return step + (8 - step) % 16
-
-
-def _shaped(buffer: Array, height: int, rows: slice) -> Array:
-    """Return a contiguous array (height, rows) over a buffer that is made once."""
-    n = rows.stop - rows.start
-    return buffer[: height * n].reshape(height, n)
 
 
 def _softmax(L: Array, w: Array | None) -> float:
@@ -102,7 +100,7 @@ def _softmax(L: Array, w: Array | None) -> float:
     np.exp(L, out=L)
     norm = L.sum(axis=0)
     if w is None:
-        L /= norm
+        L *= 1 / norm
         return float(top.sum()) + _sum_of_logs(norm)
     L *= w / norm
     top += np.log(norm)
@@ -146,21 +144,22 @@ class NaturalKernel:
         """Return the statistics of one block, a candidate each."""
         d, n = block.values.shape
         F = max(eta.shape[1] for eta in self.etas)
-        step = _even_step(n, max(64, min(_CHUNK_ROWS, _CHUNK_VALUES // F)))
-        T_buffer = np.empty(F * step)
+        step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
+        T_room = room(F, step)
+        L_room = room(max(len(eta) for eta in self.etas), step)
         moments = [np.zeros_like(eta) for eta in self.etas]
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            T = _shaped(T_buffer, F, rows)
+            T = T_room[:, : rows.stop - start]
             fill_monomials(_standardise(block, rows, self.frame, T[1 : 1 + d]), T)
             w = None if block.weights is None else block.weights[rows]
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
-                T_used = T[: eta.shape[1]]
-                L = eta @ T_used
+                T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
+                multiply(eta, T_used, out=L)
                 for c in range(len(bounds) - 1):
                     log_likelihoods[g][c] += _softmax(L[bounds[c] : bounds[c + 1]], w)
-                moments[g] += L @ T_used.T
+                add_product(L, T_used, out=moments[g])
         return [
             Sums(moments[g][bounds[c] : bounds[c + 1]], log_likelihoods[g][c])
             for g, bounds in enumerate(self.bounds)
@@ -233,12 +232,12 @@ class WhitenedKernel:
         bands = self._bands()
         S = np.zeros((k, 1 + d, 1 + d))
         log_likelihood = 0.0
-        step = _even_step(block.n_rows, _WHITENED_ROWS)
+        step = _chunk_rows(block.n_rows, _WHITENED_VALUES // (2 + 2 * d), _WHITENED_ROWS)
         heights = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
-        buffers = [(np.empty(height * step), height) for height in heights]
+        rooms = [room(height, step) for height in heights]
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            X, Z, R, Y = (_shaped(buffer, height, rows) for buffer, height in buffers)
+            X, Z, R, Y = (values[:, : rows.stop - start] for values in rooms)
             X[0] = 1.0
             _standardise(block, rows, self.frame, X[1:])
             R[:] = self.log_norms[:, None]
@@ -284,9 +283,10 @@ def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
     """Take half the squared lengths of V_j X, (k, n), from R; V is (k, rows, columns)."""
     k, height, width = V.shape
     n = X.shape[1]
-    Y = buffer.ravel()[: k * height * n].reshape(k, height, n)
-    np.matmul(V.reshape(k * height, width), X[:width], out=Y.reshape(k * height, n))
-    R -= 0.5 * np.einsum("khn,khn->kn", Y, Y)
+    Y = buffer[: k * height]
+    multiply(V.reshape(k * height, width), X[:width], out=Y)
+    squares = Y.reshape(k, height, n)
+    R -= 0.5 * np.einsum("khn,khn->kn", squares, squares)
 
 
 Kernel = NaturalKernel | WhitenedKernel
@@ -343,9 +343,9 @@ def _whitened_pays_below(d: int) -> float:
     """Return how many components of full covariance, in all, the whitened kernel is faster for.
 
     Filling T costs the natural kernel the same for one component as for fifty. Measured crossings
-    on one core: 3 components at d = 20, 5 at 30, 14 at 50, 28 at 100, more than 50 at 200.
+    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100.
     """
-    return min(d**2 / 140, 0.28 * d)
+    return min(d**2 / 200, 0.28 * d)
 
 
 def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:
