@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, cached_property, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -229,7 +229,7 @@ class WhitenedKernel:
     def __call__(self, block: Block) -> list[Sums]:
         """Return the statistics of one block, about the origins."""
         k, d = self.origins.shape
-        bands = self._bands()
+        bands = self._bands
         S = np.zeros((k, 1 + d, 1 + d))
         log_likelihood = 0.0
         step = _chunk_rows(block.n_rows, _WHITENED_VALUES // (2 + 2 * d), _WHITENED_ROWS)
@@ -250,10 +250,10 @@ class WhitenedKernel:
             for j in range(k):
                 np.multiply(self._about_origin(j, X, out=Z), R[j], out=Z)
                 S[j] += Z @ Z.T
-        order = diagonal_order(d)
-        moments = np.concatenate([S[:, 0], S[:, 1 + order[0], 1 + order[1]]], axis=1)
+        moments = S.reshape(k, -1).take(_packed_order(d), axis=1)
         return [Sums(moments, log_likelihood)]
 
+    @cached_property
     def _bands(self) -> list[Array]:
         """Cut the triangular factors into bands of rows that leave out most of their zeros.
 
@@ -277,6 +277,13 @@ class WhitenedKernel:
         out[0] = 1.0
         np.subtract(X[1:], self.origins[j][:, None], out=out[1:])
         return out
+
+
+@cache
+def _packed_order(d: int) -> Array:
+    """Return where the flat (1 + d, 1 + d) second moment of (1; x) has each packed moment."""
+    rows, columns = diagonal_order(d)
+    return np.concatenate([np.arange(1 + d), (1 + rows) * (1 + d) + 1 + columns])
 
 
 def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
