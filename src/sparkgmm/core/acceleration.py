@@ -46,7 +46,7 @@ def pack(model: Model) -> Array:
 def unpack(vector: Array, like: Model) -> Model:
     """Undo `pack`, for a model of the type and shapes of `like`; the weights sum to 1 again."""
     k, d = like.parameters.means.shape
-    log_w, means, shape = np.split(vector, [k, k + k * d])
+    log_w, means, shape = vector[:k], vector[k : k + k * d], vector[k + k * d :]
     w = np.exp(log_w - log_w.max())
     covariances = np.zeros_like(like.parameters.covariances)
     if like.covariance_type in ("diag", "spherical"):
@@ -71,16 +71,16 @@ def metric(model: Model) -> Array:
     k, d = means.shape
     root = np.sqrt(w)[:, None]
     if model.covariance_type == "spherical":
-        sd = np.ones((k, d)) * np.sqrt(c)[:, None]
+        sd = np.repeat(np.sqrt(c)[:, None], d, axis=1)
         shape = root * np.sqrt(2 * d)
     elif model.covariance_type == "diag":
         sd = np.sqrt(c)
         shape = root * np.sqrt(2.0) * np.ones((k, d))
     else:
-        sd = np.ones((k, d)) * np.sqrt(np.einsum("...ii->...i", c))
-        diagonal = np.diagonal(model.factors, axis1=-2, axis2=-1)
+        sd = np.sqrt(np.einsum("...ii->...i", c))
         rows, columns = _lower(d)
-        shape = np.where(rows == columns, np.sqrt(2.0), 1 / diagonal[..., rows])
+        shape = 1 / np.einsum("...ii->...i", model.factors)[..., rows]
+        shape[..., rows == columns] = np.sqrt(2.0)
         if model.covariance_type == "full":
             shape = root * shape
     return np.concatenate([root.ravel(), (root / sd).ravel(), shape.ravel()])
@@ -98,16 +98,22 @@ class Anderson:
 
     def __init__(self, depth: int = DEPTH) -> None:
         self._depth = depth
-        self._points: deque[Array] = deque(maxlen=depth + 1)
-        self._residuals: deque[Array] = deque(maxlen=depth + 1)
+        # the last point and residual, and how they and where plain EM led changed before
+        self._here: tuple[Array, Array] | None = None
+        self._dF: deque[Array] = deque(maxlen=depth)
+        self._dG: deque[Array] = deque(maxlen=depth)
         self._reach = 1.0
         self._last = (np.inf, np.zeros(0))
 
     def take_back(self) -> None:
         """Start anew, after a step that fell."""
-        self._points.clear()
-        self._residuals.clear()
+        self._forget()
         self._reach = max(1.0, self._reach / GROWTH)
+
+    def _forget(self) -> None:
+        self._here = None
+        self._dF.clear()
+        self._dG.clear()
 
     def extrapolate(self, current: Model, plain: Model) -> Model:
         """Return the next point, from where we are and where the plain EM step leads."""
@@ -121,19 +127,20 @@ class Anderson:
         last_length, last_direction = self._last
         self._last = (length, direction)
         if length > last_length:
-            self._points.clear()
-            self._residuals.clear()
+            self._forget()
             if direction @ last_direction > ALIGNED * length * last_length:
                 self._reach *= GROWTH
                 return unpack(point + residual * self._reach, plain)
-        self._points.append(point)
-        self._residuals.append(residual)
-        if len(self._points) < 2:
+        if self._here is None:
+            self._here = point, residual
             return plain
-        dF = np.diff(np.array(self._residuals), axis=0).T
-        dG = np.diff(np.array(self._points), axis=0).T + dF
-        gamma = np.linalg.lstsq(dF * weight[:, None], direction, rcond=_RCOND)[0]
-        beyond = -dG @ gamma
+        last_point, last_residual = self._here
+        self._here = point, residual
+        self._dF.append(residual - last_residual)
+        self._dG.append(point - last_point + self._dF[-1])
+        dF = np.array(self._dF) * weight
+        gamma = np.linalg.lstsq(dF.T, direction, rcond=_RCOND)[0]
+        beyond = -gamma @ np.array(self._dG)
         excess = float(np.linalg.norm(beyond * weight)) / max(self._reach * length, 1e-300)
         if excess > 1:
             beyond /= excess

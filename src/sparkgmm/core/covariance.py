@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -103,8 +103,12 @@ def from_mixture(mixture: Mixture, frame: Frame) -> Model:
     return Model(mixture.covariance_type, Parameters(mixture.weights, means, compact))
 
 
+@cache
 def diagonal_order(d: int) -> tuple[Array, Array]:
-    """Return row and column of each product x_i x_j in the order of T: diagonal by diagonal."""
+    """Return row and column of each product x_i x_j in the order of T: diagonal by diagonal.
+
+    They are the same arrays at every call: every pass of every candidate asks for them.
+    """
     rows = np.concatenate([np.arange(d - s) for s in range(d)])
     columns = np.concatenate([np.arange(s, d) for s in range(d)])
     return rows, columns
@@ -234,24 +238,24 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
     w, means, _ = model.parameters
     k, d = means.shape
     offset = means - moments.origin
-    share = moments.counts / moments.counts.sum()
+    total = moments.counts.sum()
+    # second + offset cross^T is the second moment about the means, but for a part that has no
+    # symmetric part: it vanishes beside a precision
+    cross = moments.counts[:, None] * offset - 2 * moments.first
     if model.covariance_type in ("diag", "spherical"):
         v = variances(model, frame)
         second = _diagonal_of(moments.second)
-        about = second - 2 * offset * moments.first + moments.counts[:, None] * offset**2
-        quadratic = float((about / v).sum()) / moments.counts.sum()
+        quadratic = float(((second + offset * cross) / v).sum()) / total
         log_det = np.log(v).sum(axis=1)
     else:
-        cross = moments.first[:, :, None] * offset[:, None, :]
-        outer = moments.counts[:, None, None] * offset[:, :, None] * offset[:, None, :]
         if moments.second is None:
-            second = frame.correlation * moments.counts.sum() / k
+            second = frame.correlation * (total / k)
         else:
             second = moments.second
-        about = second - 2 * cross + outer
-        quadratic = float((model.precisions * about).sum()) / moments.counts.sum()
+        about = second + offset[:, :, None] * cross[:, None, :]
+        quadratic = float((model.precisions * about).sum()) / total
         log_det = model.log_dets
-    return float(share @ (np.log(w) - 0.5 * log_det)) - 0.5 * (quadratic + d * LOG_2PI)
+    return float(moments.counts @ (np.log(w) - 0.5 * log_det)) / total - 0.5 * (quadratic + d * LOG_2PI)
 
 
 def penalty(model: Model, moments: Moments, frame: Frame, reg_covar: float) -> float:

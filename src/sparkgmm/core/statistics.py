@@ -182,7 +182,8 @@ def natural_parameters(model: Model, frame: Frame) -> Array:
         eta[:, 1 : 1 + d] = np.matmul(P, means[:, :, None])[:, :, 0]
         if model.covariance_type == "full":
             rows, columns = diagonal_order(d)
-            eta[:, 1 + d :] = np.where(rows == columns, -0.5, -1.0) * P[:, rows, columns]
+            eta[:, 1 + d :] = -P[:, rows, columns]
+            eta[:, 1 + d : 1 + 2 * d] *= 0.5  # the squares come first
     eta[:, 0] = np.log(w) - 0.5 * (
         d * LOG_2PI + log_det + np.einsum("kd,kd->k", eta[:, 1 : 1 + d], means)
     )
