@@ -20,12 +20,20 @@ from sparkgmm.core.statistics import (
 )
 from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
-KERNELS = ["natural", "whitened", "centred"]
+# "mixed": every other component is measured about its own mean
+KERNELS = ["natural", "mixed", "whitened", "centred"]
+
+
+def every_other(k):
+    return np.arange(k) % 2 == 0
 
 
 def kernel_of(name, model, frame):
-    if name == "natural":
+    if name == "natural" or (name == "mixed" and model.covariance_type == "tied"):
         return NaturalKernel.of([model], frame)
+    if name == "mixed":
+        narrow = every_other(len(model.parameters.weights))
+        return NaturalKernel.of([model], frame, [narrow])
     return WhitenedKernel.of(model, frame, centred=name == "centred")
 
 
@@ -66,12 +74,16 @@ def test_a_kernels_statistics_are_the_textbooks(kind, d, dtype, weighted, name):
     # not the mixture of the rows: its responsibilities would be too tidy
     mixture = Mixture(truth.weights[::-1], truth.means * 0.9, truth.covariances, kind)
     model = from_mixture(mixture, frame)
-    origin = model.parameters.means if name == "centred" else np.zeros((3, d))
+    origin = model.parameters.means if name in ("centred", "mixed") else np.zeros((3, d))
+    if name == "mixed":
+        origin = origin * (every_other(3) & (kind != "tied"))[:, None]
     sums, log_likelihood = textbook(mixture, block, frame, origin)
     (found,) = kernel_of(name, model, frame)(block)
     packed = pack(sums)
     assert_close(found.moments, packed[:, : found.moments.shape[1]])
-    if name != "natural" or kind != "tied":  # there the common quadratic term is left out
+    if (
+        name in ("whitened", "centred") or kind != "tied"
+    ):  # there the common quadratic term is left out
         assert found.log_likelihood == pytest.approx(log_likelihood, rel=1e-11)
 
 
@@ -151,7 +163,7 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
         )
         for m in mixtures
     ]
-    # a component so narrow that its candidate must go by the centred kernel, amid the others
+    # components so narrow that their candidate must go by the centred kernel, amid the others
     narrow = models[4].parameters
     models[4] = replace(
         models[4],
@@ -167,6 +179,39 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
         np.testing.assert_array_equal(moments.origin, expected.origin)
         np.testing.assert_allclose(moments.counts, expected.counts, atol=1e-9)
         np.testing.assert_allclose(moments.first, expected.first, atol=1e-8)
+
+
+def narrow_amid(kind, n_narrow):
+    """Return rows of 3 wide components and some so narrow that their products would cancel."""
+    rng = np.random.default_rng(1)
+    k = 3 + n_narrow
+    covariances = np.tile(np.eye(2), (k, 1, 1))
+    covariances[3:] *= 1e-7
+    means = np.concatenate([rng.normal(0, 2, (3, 2)), rng.normal(0, 5, (n_narrow, 2))])
+    mixture = Mixture(np.full(k, 1 / k), means, covariances, kind)
+    return mixture, *rows_of(mixture, 4000)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_only_the_narrow_components_are_measured_about_their_means(kind):
+    mixture, block, frame = narrow_amid(kind, 2)
+    scan = Scan.of([from_mixture(mixture, frame)], frame)
+    assert [type(kernel) for kernel in scan.kernels] == [NaturalKernel]
+    ((moments, height),) = scan.read(run_kernels(scan.kernels, block))
+    assert (moments.origin != 0).any(axis=1).tolist() == [False] * 3 + [True] * 2
+    sums, log_likelihood = textbook(mixture, block, frame, moments.origin)
+    assert height == pytest.approx(log_likelihood / frame.weight, rel=1e-12)
+    assert_close(moments.counts, sums.counts)
+    for j in range(5):  # each to its own digits: the narrow ones' are 1e-7 of the wide ones'
+        second = moments.second[j]
+        truth = sums.second[j] if second.ndim == 2 else np.diag(sums.second[j])
+        assert_close(second, truth)
+
+
+def test_where_most_components_are_narrow_no_product_is_made():
+    mixture, _, frame = narrow_amid("full", 4)
+    scan = Scan.of([from_mixture(mixture, frame)], frame)
+    assert [type(kernel) for kernel in scan.kernels] == [WhitenedKernel]
 
 
 def test_the_choice_of_kernel_does_not_show_in_what_is_read():

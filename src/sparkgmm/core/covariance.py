@@ -239,8 +239,8 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
     k, d = means.shape
     offset = means - moments.origin
     total = moments.counts.sum()
-    # second + offset cross^T is the second moment about the means, but for a part that has no
-    # symmetric part: it vanishes beside a precision
+    # second + offset cross^T, made symmetric, is the second moment about the means; beside a
+    # precision, which is symmetric, it need not be made so
     cross = moments.counts[:, None] * offset - 2 * moments.first
     if model.covariance_type in ("diag", "spherical"):
         v = variances(model, frame)
@@ -248,14 +248,14 @@ def expected_log_likelihood(model: Model, moments: Moments, frame: Frame) -> flo
         quadratic = float(((second + offset * cross) / v).sum()) / total
         log_det = np.log(v).sum(axis=1)
     else:
-        if moments.second is None:
-            second = frame.correlation * (total / k)
-        else:
-            second = moments.second
+        common = frame.correlation * (total / k)  # of tied, where a pass does not measure it
+        second = common if moments.second is None else moments.second
         about = second + offset[:, :, None] * cross[:, None, :]
         quadratic = float((model.precisions * about).sum()) / total
         log_det = model.log_dets
-    return float(moments.counts @ (np.log(w) - 0.5 * log_det)) / total - 0.5 * (quadratic + d * LOG_2PI)
+    return float(moments.counts @ (np.log(w) - 0.5 * log_det)) / total - 0.5 * (
+        quadratic + d * LOG_2PI
+    )
 
 
 def penalty(model: Model, moments: Moments, frame: Frame, reg_covar: float) -> float:

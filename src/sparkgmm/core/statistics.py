@@ -13,9 +13,9 @@ so for a block of rows, with T of shape (F, rows):
 Candidates (each k, each covariance type, each start) stack their rows of eta: one product serves
 all.
 
-The products cancel where a component is far narrower than its distance from the origin, and T
-outgrows the cache where d is large. There `WhitenedKernel` computes the same statistics, a
-component at a time.
+The products cancel where a component is far narrower than its distance from the origin: such a one
+is measured about its own mean instead. And T outgrows the cache where d is large: there
+`WhitenedKernel` computes the same statistics, a component at a time.
 """
 
 from __future__ import annotations
@@ -115,30 +115,79 @@ def _sum_of_logs(norm: Array) -> float:
 
 
 @dataclass(frozen=True)
+class _Narrow:
+    """A component that is measured about its own mean, and its place: which eta, which row."""
+
+    group: int
+    row: int
+    log_norm: float
+    mean: Array
+    whitener: Array
+
+    def set_joint(self, X: Array, L: Array, Z: Array, Y: Array) -> None:
+        """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are room."""
+        mine = slice(self.row, self.row + 1)
+        L[mine] = self.log_norm
+        _subtract_squares(self.whitener[None], _about(self.mean, X, out=Z), L[mine], Y)
+
+    def add_moments(self, X: Array, R: Array, Z: Array, out: Array) -> None:
+        """Add the second moment (1 + d, 1 + d) of (1; X - mean), of its row of R (k, n)."""
+        np.multiply(_about(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
+        out += Z @ Z.T
+
+
+@dataclass(frozen=True)
 class NaturalKernel:
-    """E-step and sufficient statistics by two matrix products, for all candidates at once."""
+    """E-step and sufficient statistics by two matrix products, for all candidates at once.
+
+    Rows of the products that would cancel are replaced, a narrow component at a time.
+    """
 
     frame: Frame
     etas: tuple[Array, ...]
     # How many candidates share each eta, as the row where each begins and the last ends.
     bounds: tuple[tuple[int, ...], ...]
+    narrow: tuple[_Narrow, ...]
 
     @classmethod
-    def of(cls, models: Sequence[Model], frame: Frame) -> NaturalKernel:
-        """Stack the candidates; those that need the same features of T must stand together."""
+    def of(
+        cls, models: Sequence[Model], frame: Frame, narrow: Sequence[Array] | None = None
+    ) -> NaturalKernel:
+        """Stack the candidates; those that need the same features of T must stand together.
+
+        `narrow` tells for each which of its components (k,) are to be measured about their means.
+        """
         etas: list[list[Array]] = []
-        for model in models:
+        apart: list[_Narrow] = []
+        for i, model in enumerate(models):
             eta = natural_parameters(model, frame)
-            if etas and etas[-1][0].shape[1] == eta.shape[1]:
-                etas[-1].append(eta)
-            else:
-                etas.append([eta])
+            if not (etas and etas[-1][0].shape[1] == eta.shape[1]):
+                etas.append([])
+            first = sum(map(len, etas[-1]))
+            etas[-1].append(eta)
+            if narrow is not None and narrow[i].any():
+                log_norms, whiteners = _whitened(model, frame, centred=True)
+                apart += [
+                    _Narrow(
+                        len(etas) - 1,
+                        first + j,
+                        float(log_norms[j]),
+                        model.parameters.means[j],
+                        whiteners[j],
+                    )
+                    for j in np.flatnonzero(narrow[i]).tolist()
+                ]
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
-        return cls(frame, tuple(np.concatenate(group) for group in etas), tuple(bounds))
+        stacked = tuple(np.concatenate(group) for group in etas)
+        return cls(frame, stacked, tuple(bounds), tuple(apart))
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
-        return self.frame.shift, self.frame.scale, *self.etas, *map(np.array, self.bounds)
+        numbers = [np.array([c.group, c.row, c.log_norm]) for c in self.narrow]
+        whiteners = [c.whitener for c in self.narrow]
+        means = [c.mean for c in self.narrow]
+        stacked = *self.etas, *map(np.array, self.bounds)
+        return self.frame.shift, self.frame.scale, *stacked, *numbers, *means, *whiteners
 
     def __call__(self, block: Block) -> list[Sums]:
         """Return the statistics of one block, a candidate each."""
@@ -147,23 +196,34 @@ class NaturalKernel:
         step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
         T_room = room(F, step)
         L_room = room(max(len(eta) for eta in self.etas), step)
+        Z_room, Y_room = room(1 + d, step), room(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
+        S = np.zeros((len(self.narrow), 1 + d, 1 + d))
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
             T = T_room[:, : rows.stop - start]
-            fill_monomials(_standardise(block, rows, self.frame, T[1 : 1 + d]), T)
+            X, Z, Y = T[1 : 1 + d], Z_room[:, : T.shape[1]], Y_room[:, : T.shape[1]]
+            fill_monomials(_standardise(block, rows, self.frame, X), T)
             w = None if block.weights is None else block.weights[rows]
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
                 T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
                 multiply(eta, T_used, out=L)
-                for c in range(len(bounds) - 1):
-                    log_likelihoods[g][c] += _softmax(L[bounds[c] : bounds[c + 1]], w)
+                narrow = [(c, S_c) for c, S_c in zip(self.narrow, S, strict=True) if c.group == g]
+                for c, _ in narrow:
+                    c.set_joint(X, L, Z, Y)
+                for i, (first, end) in enumerate(pairwise(bounds)):
+                    log_likelihoods[g][i] += _softmax(L[first:end], w)
                 add_product(L, T_used, out=moments[g])
+                for c, S_c in narrow:
+                    c.add_moments(X, L, Z, out=S_c)
+        for c, S_c in zip(self.narrow, S, strict=True):
+            here = moments[c.group]
+            here[c.row] = S_c.ravel()[_packed_order(d)[: here.shape[1]]]
         return [
-            Sums(moments[g][bounds[c] : bounds[c + 1]], log_likelihoods[g][c])
+            Sums(moments[g][first:end], log_likelihoods[g][i])
             for g, bounds in enumerate(self.bounds)
-            for c in range(len(bounds) - 1)
+            for i, (first, end) in enumerate(pairwise(bounds))
         ]
 
 
@@ -213,14 +273,9 @@ class WhitenedKernel:
     @classmethod
     def of(cls, model: Model, frame: Frame, centred: bool) -> WhitenedKernel:
         """Prepare one candidate of any covariance type."""
-        w, means, _ = model.parameters
-        L = np.linalg.cholesky(expand(model, frame))
-        W = np.linalg.inv(L)
-        half_log_det = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-        log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_det
+        means = model.parameters.means
         origins = means if centred else np.zeros_like(means)
-        bias = np.matmul(W, (origins - means)[:, :, None])
-        return cls(frame, log_norms, np.concatenate([bias, W], axis=2), origins, centred)
+        return cls(frame, *_whitened(model, frame, centred), origins, centred)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
@@ -273,11 +328,25 @@ class WhitenedKernel:
         return [slice(j, j + 1) for j in range(k)] if self.centred else [slice(0, k)]
 
     def _about_origin(self, j: int, X: Array, out: Array) -> Array:
-        if not self.centred:
-            return X
-        out[0] = 1.0
-        np.subtract(X[1:], self.origins[j][:, None], out=out[1:])
-        return out
+        return _about(self.origins[j], X[1:], out) if self.centred else X
+
+
+def _whitened(model: Model, frame: Frame, centred: bool) -> tuple[Array, Array]:
+    """Return log_norm (k,) and V (k, d, 1 + d) of the components, about their means or zero."""
+    w, means, _ = model.parameters
+    L = np.linalg.cholesky(expand(model, frame))
+    W = np.linalg.inv(L)
+    half_log_det = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_det
+    bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
+    return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
+
+
+def _about(mean: Array, X: Array, out: Array) -> Array:
+    """Set out (1 + d, n) to (1; X - mean)."""
+    out[0] = 1.0
+    np.subtract(X, mean[:, None], out=out[1:])
+    return out
 
 
 @cache
@@ -307,34 +376,45 @@ class Scan:
     models: tuple[Model, ...]
     frame: Frame
     kernels: tuple[Kernel, ...]
-    # The candidate that each of the kernels' results belongs to, and whether it is centred.
-    order: tuple[tuple[int, bool], ...]
+    # The candidate that each of the kernels' results belongs to, and which of its components (k,)
+    # were measured about their means.
+    order: tuple[tuple[int, Array], ...]
 
     @classmethod
     def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
         """Choose each candidate's kernel, by what would cancel and by what is faster."""
         d = len(frame.shift)
-        centred = {i for i, m in enumerate(models) if _cancellation(m, frame) > _CANCELLATION_LIMIT}
-        full = {i for i, m in enumerate(models) if m.covariance_type == "full"} - centred
+        narrow = [_cancellation(m, frame) > _CANCELLATION_LIMIT for m in models]
+        # where half of the components are, the products are not worth their while; and what the
+        # natural kernel leaves out for tied ones is common to all
+        mostly = {
+            i
+            for i, m in enumerate(models)
+            if narrow[i].any() and (m.covariance_type == "tied" or narrow[i].mean() > 0.5)
+        }
+        full = {i for i, m in enumerate(models) if m.covariance_type == "full"} - mostly
         n_components = sum(len(models[i].parameters.weights) for i in full)
         whitened = full if n_components < _whitened_pays_below(d) else set()
+        alone = sorted(mostly | whitened)
         natural = sorted(
-            set(range(len(models))) - centred - whitened,
+            set(range(len(models))) - mostly - whitened,
             key=lambda i: (n_features(models[i].covariance_type, d), i),
         )
-        alone = sorted(centred | whitened)
+        for i in alone:
+            narrow[i][:] = narrow[i].any()
         kernels: list[Kernel] = [
-            WhitenedKernel.of(models[i], frame, centred=i in centred) for i in alone
+            WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in alone
         ]
         if natural:
-            kernels.insert(0, NaturalKernel.of([models[i] for i in natural], frame))
-        order = [(i, False) for i in natural] + [(i, i in centred) for i in alone]
-        return cls(tuple(models), frame, tuple(kernels), tuple(order))
+            stack = [models[i] for i in natural], frame, [narrow[i] for i in natural]
+            kernels.insert(0, NaturalKernel.of(*stack))
+        order = tuple((i, narrow[i]) for i in [*natural, *alone])
+        return cls(tuple(models), frame, tuple(kernels), order)
 
     def read(self, sums: Sequence[Sums]) -> list[tuple[Moments, float]]:
         """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
         results: dict[int, tuple[Moments, float]] = {}
-        for (i, centred), (packed, log_likelihood) in zip(self.order, sums, strict=True):
+        for (i, narrow), (packed, log_likelihood) in zip(self.order, sums, strict=True):
             model = self.models[i]
             means = model.parameters.means
             mean = log_likelihood / self.frame.weight
@@ -342,7 +422,7 @@ class Scan:
             if left_out and model.covariance_type == "tied":
                 # the quadratic term that was left out of eta: the same for all components
                 mean -= 0.5 * float((model.precisions * self.frame.correlation).sum())
-            origin = means if centred else np.zeros_like(means)
+            origin = np.where(narrow[:, None], means, 0.0)
             results[i] = Moments.unpack(packed, origin), mean
         return [results[i] for i in range(len(self.models))]
 
@@ -361,12 +441,15 @@ def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:
     return [sums for kernel in kernels for sums in kernel(block)]
 
 
-def _cancellation(model: Model, frame: Frame) -> float:
-    """Bound the terms that cancel in eta . T(x) for rows of a component (3 sd about its mean)."""
+def _cancellation(model: Model, frame: Frame) -> Array:
+    """Bound the terms that cancel in eta . T(x) for rows of each component (3 sd about its mean).
+
+    Return (k,).
+    """
     means = np.abs(model.parameters.means)
     if model.covariance_type in ("diag", "spherical"):
         v = variances(model, frame)
-        return float(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1).max())
+        return np.asarray(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1))
     reach = means + 3 * np.sqrt(np.einsum("...ii->...i", model.parameters.covariances))
     P = np.broadcast_to(np.abs(model.precisions), (*means.shape, means.shape[1]))
-    return float(np.einsum("ki,kij,kj->k", reach, P, reach).max())
+    return np.asarray(np.einsum("ki,kij,kj->k", reach, P, reach))
