@@ -451,5 +451,5 @@ def _cancellation(model: Model, frame: Frame) -> Array:
         v = variances(model, frame)
         return np.asarray(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1))
     reach = means + 3 * np.sqrt(np.einsum("...ii->...i", model.parameters.covariances))
-    P = np.broadcast_to(np.abs(model.precisions), (*means.shape, means.shape[1]))
-    return np.asarray(np.einsum("ki,kij,kj->k", reach, P, reach))
+    along = np.matmul(np.abs(model.precisions), reach[:, :, None])
+    return np.asarray(np.einsum("ki,ki->k", reach, along[:, :, 0]))
