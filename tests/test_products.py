@@ -6,14 +6,16 @@ from hypothesis import strategies as st
 from sparkgmm import products
 from sparkgmm.products import add_product, multiply, room
 
-# (m, k, n) of a matrix (m, k) and k rows of n: in one piece, in pieces of rows of the first, of
-# columns, of features, of all three, and so large that the first product is made in one piece.
+# (m, k, n) of a matrix (m, k) and k rows of n: in one piece; in pieces of rows of the first, of
+# columns, of features, of several at once; and so large that the first product stays whole.
 SHAPES = [
     (1, 1, 1),
     (3, 6, 5000),
     (20, 66, 2437),
     (10, 231, 712),
     (33, 40, 901),
+    (70, 130, 2437),
+    (128, 120, 2437),
     (130, 9, 2048),
     (50, 1326, 408),
 ]

@@ -208,6 +208,58 @@ def test_only_the_narrow_components_are_measured_about_their_means(kind):
         assert_close(second, truth)
 
 
+def apart_and(kind, n_narrow, frame):
+    """Return a model of 3 components, some far narrower than the data, for another frame."""
+    rng = np.random.default_rng(n_narrow)
+    covariances = np.tile(np.eye(2) * 0.3, (3, 1, 1))
+    covariances[3 - n_narrow :] *= 1e-7
+    means = frame.shift + rng.normal(0, 1, (3, 2)) * frame.scale
+    return from_mixture(Mixture(np.full(3, 1 / 3), means, covariances, kind), frame)
+
+
+def test_narrow_components_of_several_candidates_keep_to_their_own_rows():
+    _, block, frame = narrow_amid("full", 2)
+    models = [
+        apart_and(kind, n_narrow, frame) for kind in ("full", "diag") for n_narrow in (0, 1, 0, 1)
+    ]
+    together = Scan.of(models, frame)
+    assert [type(kernel) for kernel in together.kernels] == [NaturalKernel]
+    results = together.read(run_kernels(together.kernels, block))
+    for model, (moments, height) in zip(models, results, strict=True):
+        scan = Scan.of([model], frame)
+        ((alone, expected),) = scan.read(run_kernels(scan.kernels, block))
+        assert height == pytest.approx(expected, rel=1e-12)
+        np.testing.assert_array_equal(moments.origin, alone.origin)
+        assert_close(moments.second, alone.second)
+
+
+def test_of_a_tied_candidate_all_or_none_are_measured_about_their_means():
+    # the second component is far from the origin for its width, the other two are not
+    means = np.array([[0.0, 0.0], [900.0, 0.0], [0.1, 0.1]])
+    mixture = Mixture(np.array([0.5, 0.1, 0.4]), means, np.tile(np.eye(2), (3, 1, 1)), "tied")
+    X, _ = mixture.sample(3000, seed=0)
+    block = Block(np.ascontiguousarray(X.T), None)
+    frame = Frame(np.zeros(2), np.ones(2), X.T @ X / len(X), float(len(X)))
+    scan = Scan.of([from_mixture(mixture, frame)], frame)
+    ((moments, height),) = scan.read(run_kernels(scan.kernels, block))
+    sums, log_likelihood = textbook(mixture, block, frame, moments.origin)
+    assert height == pytest.approx(log_likelihood / frame.weight, rel=1e-9)
+    assert_close(moments.counts, sums.counts)
+    assert_close(moments.first, sums.first)
+
+
+def test_kernels_that_differ_in_a_narrow_component_differ_in_their_numbers():
+    mixture, _, frame = narrow_amid("full", 2)
+    model = from_mixture(mixture, frame)
+    narrow = np.array([False] * 3 + [True] * 2)
+    kernels = [
+        NaturalKernel.of([model], frame, [mask])
+        for mask in (narrow, narrow & (np.arange(5) > 3), np.zeros(5, dtype=bool))
+    ]
+    digests = {b"".join(a.tobytes() for a in kernel.arrays()) for kernel in kernels}
+    assert len(digests) == 3
+
+
 def test_where_most_components_are_narrow_no_product_is_made():
     mixture, _, frame = narrow_amid("full", 4)
     scan = Scan.of([from_mixture(mixture, frame)], frame)

@@ -107,10 +107,13 @@ def from_mixture(mixture: Mixture, frame: Frame) -> Model:
 def diagonal_order(d: int) -> tuple[Array, Array]:
     """Return row and column of each product x_i x_j in the order of T: diagonal by diagonal.
 
-    They are the same arrays at every call: every pass of every candidate asks for them.
+    They are the same arrays at every call, which are not to be written to: every pass of every
+    candidate asks for them.
     """
     rows = np.concatenate([np.arange(d - s) for s in range(d)])
     columns = np.concatenate([np.arange(s, d) for s in range(d)])
+    rows.setflags(write=False)
+    columns.setflags(write=False)
     return rows, columns
 
 

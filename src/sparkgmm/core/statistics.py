@@ -42,10 +42,12 @@ from sparkgmm.core.profile import Block, Frame
 from sparkgmm.mixture import Array
 from sparkgmm.products import add_product, fill_monomials, multiply, room
 
-# A chunk's T, or its X and Z, have about so many values in all, of a second-level cache of 2 MB,
-# within these numbers of rows.
+# A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
+# numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
 _NATURAL_VALUES, _NATURAL_ROWS = 5 * 2**15, (400, 5000)
 _WHITENED_VALUES, _WHITENED_ROWS = 2**18, (400, 1040)
+# The natural kernel takes candidates of full covariance up to so many features.
+_MOST_FEATURES = 128
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
 # Responsibilities are exp of this at least: nothing beside any that counts, but neither they nor
@@ -116,7 +118,7 @@ def _sum_of_logs(norm: Array) -> float:
 
 @dataclass(frozen=True)
 class _Narrow:
-    """A component that is measured about its own mean, and its place: which eta, which row."""
+    """A component that is measured about its own mean, and its row of which eta."""
 
     group: int
     row: int
@@ -155,7 +157,8 @@ class NaturalKernel:
     ) -> NaturalKernel:
         """Stack the candidates; those that need the same features of T must stand together.
 
-        `narrow` tells for each which of its components (k,) are to be measured about their means.
+        `narrow` tells for each which of its components (k,) are to be measured about their means:
+        none of a tied one, whose products lack a term that all its components share.
         """
         etas: list[list[Array]] = []
         apart: list[_Narrow] = []
@@ -166,16 +169,14 @@ class NaturalKernel:
             first = sum(map(len, etas[-1]))
             etas[-1].append(eta)
             if narrow is not None and narrow[i].any():
-                log_norms, whiteners = _whitened(model, frame, centred=True)
+                which = np.flatnonzero(narrow[i])
+                log_norms, whiteners = _whitened(model, frame, centred=True, which=which)
+                means = model.parameters.means[which]
                 apart += [
-                    _Narrow(
-                        len(etas) - 1,
-                        first + j,
-                        float(log_norms[j]),
-                        model.parameters.means[j],
-                        whiteners[j],
+                    _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
+                    for j, log_norm, mean, V in zip(
+                        which.tolist(), log_norms.tolist(), means, whiteners, strict=True
                     )
-                    for j in np.flatnonzero(narrow[i]).tolist()
                 ]
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
         stacked = tuple(np.concatenate(group) for group in etas)
@@ -331,10 +332,12 @@ class WhitenedKernel:
         return _about(self.origins[j], X[1:], out) if self.centred else X
 
 
-def _whitened(model: Model, frame: Frame, centred: bool) -> tuple[Array, Array]:
-    """Return log_norm (k,) and V (k, d, 1 + d) of the components, about their means or zero."""
-    w, means, _ = model.parameters
-    L = np.linalg.cholesky(expand(model, frame))
+def _whitened(
+    model: Model, frame: Frame, centred: bool, which: Array | slice = slice(None)
+) -> tuple[Array, Array]:
+    """Return log_norm (k,) and V (k, d, 1 + d) of some components, about their means or zero."""
+    w, means = model.parameters.weights[which], model.parameters.means[which]
+    L = np.linalg.cholesky(expand(model, frame)[which])
     W = np.linalg.inv(L)
     half_log_det = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
     log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_det
@@ -353,7 +356,9 @@ def _about(mean: Array, X: Array, out: Array) -> Array:
 def _packed_order(d: int) -> Array:
     """Return where the flat (1 + d, 1 + d) second moment of (1; x) has each packed moment."""
     rows, columns = diagonal_order(d)
-    return np.concatenate([np.arange(1 + d), (1 + rows) * (1 + d) + 1 + columns])
+    order = np.concatenate([np.arange(1 + d), (1 + rows) * (1 + d) + 1 + columns])
+    order.setflags(write=False)
+    return order
 
 
 def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
@@ -385,8 +390,8 @@ class Scan:
         """Choose each candidate's kernel, by what would cancel and by what is faster."""
         d = len(frame.shift)
         narrow = [_cancellation(m, frame) > _CANCELLATION_LIMIT for m in models]
-        # where half of the components are, the products are not worth their while; and what the
-        # natural kernel leaves out for tied ones is common to all
+        # where more than half of the components are, the products are not worth their while; and
+        # what the natural kernel leaves out for tied ones is common to all
         mostly = {
             i
             for i, m in enumerate(models)
@@ -406,8 +411,10 @@ class Scan:
             WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in alone
         ]
         if natural:
-            stack = [models[i] for i in natural], frame, [narrow[i] for i in natural]
-            kernels.insert(0, NaturalKernel.of(*stack))
+            kernels.insert(
+                0,
+                NaturalKernel.of([models[i] for i in natural], frame, [narrow[i] for i in natural]),
+            )
         order = tuple((i, narrow[i]) for i in [*natural, *alone])
         return cls(tuple(models), frame, tuple(kernels), order)
 
@@ -431,9 +438,10 @@ def _whitened_pays_below(d: int) -> float:
     """Return how many components of full covariance, in all, the whitened kernel is faster for.
 
     Filling T costs the natural kernel the same for one component as for fifty. Measured crossings
-    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100.
+    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100, 45 at
+    150, more than 80 at 200. From 129 on T would take more memory than the rest of a worker.
     """
-    return min(d**2 / 200, 0.28 * d)
+    return min(d**2 / 200, 0.28 * d) if d <= _MOST_FEATURES else math.inf
 
 
 def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:
