@@ -208,20 +208,17 @@ def test_only_the_narrow_components_are_measured_about_their_means(kind):
         assert_close(second, truth)
 
 
-def apart_and(kind, n_narrow, frame):
-    """Return a model of 3 components, some far narrower than the data, for another frame."""
-    rng = np.random.default_rng(n_narrow)
-    covariances = np.tile(np.eye(2) * 0.3, (3, 1, 1))
-    covariances[3 - n_narrow :] *= 1e-7
-    means = frame.shift + rng.normal(0, 1, (3, 2)) * frame.scale
-    return from_mixture(Mixture(np.full(3, 1 / 3), means, covariances, kind), frame)
-
-
 def test_narrow_components_of_several_candidates_keep_to_their_own_rows():
-    _, block, frame = narrow_amid("full", 2)
-    models = [
-        apart_and(kind, n_narrow, frame) for kind in ("full", "diag") for n_narrow in (0, 1, 0, 1)
-    ]
+    mixture, block, frame = narrow_amid("full", 2)
+    models = []
+    for kind, components in [
+        ("full", [0, 1, 2]), ("diag", [0, 1, 3]), ("full", [2, 1, 4]), ("full", [0, 1, 3]),
+        ("diag", [2, 0]), ("diag", [4, 2, 1]),
+    ]:  # fmt: skip
+        k = len(components)
+        means, covariances = mixture.means[components], mixture.covariances[components]
+        part = Mixture(np.full(k, 1 / k), means, covariances * 1.5, kind)
+        models.append(from_mixture(part, frame))
     together = Scan.of(models, frame)
     assert [type(kernel) for kernel in together.kernels] == [NaturalKernel]
     results = together.read(run_kernels(together.kernels, block))
@@ -230,12 +227,14 @@ def test_narrow_components_of_several_candidates_keep_to_their_own_rows():
         ((alone, expected),) = scan.read(run_kernels(scan.kernels, block))
         assert height == pytest.approx(expected, rel=1e-12)
         np.testing.assert_array_equal(moments.origin, alone.origin)
-        assert_close(moments.second, alone.second)
+        assert moments.counts.min() > 100
+        for second, expected_second in zip(moments.second, alone.second, strict=True):
+            assert_close(second, expected_second)
 
 
 def test_of_a_tied_candidate_all_or_none_are_measured_about_their_means():
     # the second component is far from the origin for its width, the other two are not
-    means = np.array([[0.0, 0.0], [900.0, 0.0], [0.1, 0.1]])
+    means = np.array([[0.0, 0.0], [3000.0, 0.0], [0.1, 0.1]])
     mixture = Mixture(np.array([0.5, 0.1, 0.4]), means, np.tile(np.eye(2), (3, 1, 1)), "tied")
     X, _ = mixture.sample(3000, seed=0)
     block = Block(np.ascontiguousarray(X.T), None)
