@@ -200,6 +200,8 @@ class NaturalKernel:
         Z_room, Y_room = room(1 + d, step), room(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
         S = np.zeros((len(self.narrow), 1 + d, 1 + d))
+        narrow = list(zip(self.narrow, S, strict=True))
+        narrow_of = [[(c, S_c) for c, S_c in narrow if c.group == g] for g in range(len(self.etas))]
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
@@ -210,15 +212,14 @@ class NaturalKernel:
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
                 T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
                 multiply(eta, T_used, out=L)
-                narrow = [(c, S_c) for c, S_c in zip(self.narrow, S, strict=True) if c.group == g]
-                for c, _ in narrow:
+                for c, _ in narrow_of[g]:
                     c.set_joint(X, L, Z, Y)
                 for i, (first, end) in enumerate(pairwise(bounds)):
                     log_likelihoods[g][i] += _softmax(L[first:end], w)
                 add_product(L, T_used, out=moments[g])
-                for c, S_c in narrow:
+                for c, S_c in narrow_of[g]:
                     c.add_moments(X, L, Z, out=S_c)
-        for c, S_c in zip(self.narrow, S, strict=True):
+        for c, S_c in narrow:
             here = moments[c.group]
             here[c.row] = S_c.ravel()[_packed_order(d)[: here.shape[1]]]
         return [
