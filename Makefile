@@ -78,6 +78,26 @@ test-faults: java $(DIST)  ## every fault on the cluster, half an hour
 test-airflow: java $(READY) .venv-airflow/ready  ## the DAG in a real Airflow, conf/deploy in the vendors' own clients
 	@$(BIN)/python -m pytest -m airflow tests/airflow
 
+.PHONY: maven
+maven:
+	@command -v mvn >/dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends maven) >/dev/null
+
+build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums scripts/jars.sh | maven
+	@echo "fetching the jars of tests/storage/jars/$*"
+	@scripts/jars.sh $*
+
+# The servers that the tests start have an environment of their own.
+.venv-storage/ready: requirements-storage.lock
+	@echo "making .venv-storage, for the S3 server of the tests"
+	@rm -rf .venv-storage && $(or $(PYTHON),python3) -m venv .venv-storage
+	@.venv-storage/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+JARS := build/jars/aws/ready
+.PHONY: test-storage
+test-storage: java $(DIST) $(JARS) .venv-storage/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
+	@$(BIN)/python -m pytest -m storage tests/storage
+
 .PHONY: test-long
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m "long and not cluster"
@@ -136,4 +156,4 @@ lock:  ## pin the dependencies anew (needs uv)
 
 .PHONY: clean
 clean:  ## remove the environment, runs and caches
-	rm -rf .venv .venv-min-spark .venv-airflow runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf .venv .venv-min-spark .venv-airflow .venv-storage runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

@@ -12,3 +12,5 @@ printf 'pyspark<3.6\nnumpy<2\npyarrow<18\n' | uv pip compile pyproject.toml --ex
 echo 'setuptools' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-build.lock
 # A real Airflow, and the vendors' clients that check what conf/deploy has for them, for make test-airflow.
 printf 'apache-airflow-core>=3,<4\napache-airflow-providers-standard\nbotocore\ndatabricks-sdk\ngoogle-cloud-dataproc\n' | uv pip compile - "${common[@]}" --output-file requirements-airflow.lock
+# The S3 server of make test-storage.
+echo 'moto[server]' | uv pip compile - "${common[@]}" --output-file requirements-storage.lock

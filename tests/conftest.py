@@ -43,6 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
         if ROOT / "tests" / "airflow" in item.path.parents:
             item.add_marker(pytest.mark.airflow)
+        if ROOT / "tests" / "storage" in item.path.parents:
+            item.add_marker(pytest.mark.storage)
         named = item.path.name in _LONG and ROOT / "tests" / "cluster" not in item.path.parents
         if named or ROOT / "tests" / "hostile" in item.path.parents:
             item.add_marker(pytest.mark.long)
