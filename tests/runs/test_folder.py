@@ -20,10 +20,10 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs.claim import claimed
 from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
-    claim,
     components_parquet,
     load_mixture,
     load_model,
@@ -174,7 +174,7 @@ def test_a_claim_is_held_by_one_at_a_time(root: Folder) -> None:
 
     def publish(_: int) -> None:
         nonlocal inside, most
-        with claim(root, ".a.publishing"):
+        with claimed(root, ".a.publishing"):
             inside += 1
             most = max(most, inside)
             time.sleep(0.05)
@@ -187,9 +187,9 @@ def test_a_claim_is_held_by_one_at_a_time(root: Folder) -> None:
 
 
 def test_a_claim_that_a_dead_process_left_is_taken_over(root: Folder) -> None:
-    assert root.create(".a.publishing")
+    assert root.create(".a.publishing", b"{}")
     begun = time.monotonic()
-    with claim(root, ".a.publishing", patience=0.5):
+    with claimed(root, ".a.publishing", patience=0.5):
         assert time.monotonic() - begun >= 0.5
     assert not root.exists(".a.publishing")
 

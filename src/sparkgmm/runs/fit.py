@@ -53,7 +53,7 @@ from sparkgmm.spark.quarantine import rejected
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
-from sparkgmm.spark.trouble import translate, unwritable
+from sparkgmm.spark.trouble import translate_writing
 
 
 def plan(spark: SparkSession, config: FitConfig) -> str:
@@ -260,7 +260,7 @@ def _publish(
         with described(spark, "writing the run"):
             return run.publish(made.files, invalid, made.manifest, overwrite, accepted)
     except Exception as error:
-        known = unwritable(error, config.output.path) or translate(error, config.input.path)
+        known = translate_writing(error, config.input.path, config.output.path, run.root.uri)
         raise known or error from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -14,13 +15,14 @@ from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.spark.file_systems import MODEL, first_line
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, files_of, find_model_features, read
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import first_line, telling, translate, unwritable
+from sparkgmm.spark.trouble import telling, translate_writing
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -50,7 +52,7 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
     """
     output = RowsFolder(Folder(spark, config.output.path), config.output.mode)
     output.check()
-    model = load_model(Folder(spark, config.model))
+    model = load_model(Folder(spark, config.model, MODEL))
     source = config.input
     mixture = model.mixture
     if "label" in config.output.columns and model.labels is None:
@@ -158,6 +160,7 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
         task = open_task(spark, config)
     terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
+    task.output.begin()
     scored, totals = score_rows(task.df, task.features, task.model.mixture, task.wanted)
     _check_same_columns(spark, config, task, scored)
     started = time.monotonic()
@@ -175,9 +178,13 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
             with described(spark, "writing the rejected rows"):
                 rows.write.parquet(task.output.draft.child(REJECTED).uri)
         task.output.publish()
-    except BaseException:
-        task.output.discard()
-        raise
+    except BaseException as error:
+        with suppress(Exception):  # what is wrong is said already
+            task.output.discard()
+        known = _translated(error, config, task) if isinstance(error, Exception) else None
+        if known is None or known is error:
+            raise
+        raise known from error
     counts = {
         "rows_read": totals.read.value,
         "rows_invalid": totals.invalid.value,
@@ -217,12 +224,19 @@ def _write(scored: DataFrame, task: Task, config: ScoreConfig) -> None:
     writer = scored.write.format(config.output.format)
     if config.output.format == "csv":
         writer = writer.option("header", True)
+    if not task.output.folder.renames:  # a task's files go to the draft in one copy, not two
+        writer = writer.option("mapreduce.fileoutputcommitter.algorithm.version", 2)
     try:
         writer.save(task.output.draft.uri)
     except Exception as error:
         known = _invalid(error, task) or _no_place_for(error, config)
-        known = known or translate(error, config.input.path)
-        raise known or unwritable(error, config.output.path) or error from error
+        known = known or _translated(error, config, task)
+        raise known or error from error
+
+
+def _translated(error: Exception, config: ScoreConfig, task: Task) -> SparkGmmError | None:
+    draft = task.output.draft.uri
+    return translate_writing(error, config.input.path, config.output.path, draft)
 
 
 def _invalid(error: Exception, task: Task) -> SparkGmmError | None:

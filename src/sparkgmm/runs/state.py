@@ -24,9 +24,9 @@ from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs import termination
 from sparkgmm.runs.folder import to_json
+from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import FileInfo, Folder
-from sparkgmm.spark.trouble import first_line
 
 _FORMAT = 1
 _BEGUN = "begun.json"

@@ -25,8 +25,9 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.file_systems import INPUT, announcing, first_line
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.trouble import first_line, input_at, telling, translate
+from sparkgmm.spark.trouble import input_at, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -119,14 +120,27 @@ def _format_inside(spark: SparkSession, path: object) -> str | None:
     if not isinstance(first, str) or PurePosixPath(first).suffix.lower() in EXTENSIONS:
         return None
     try:
-        names = (info.path for info in Folder(spark, first).files(most=_PEEK))
-    except Exception:  # a glob or a file system that is not there: the reader will say what it is
+        names = _names_below(spark, first)
+    except Py4JJavaError:  # a glob that is none: the reader will say what is wrong
         return None
     for name in names:
         if not PurePosixPath(name).name.startswith(("_", ".")):
             with contextlib.suppress(ConfigurationError):
                 return format_of(name)
     return None
+
+
+def _names_below(spark: SparkSession, path: str) -> list[str]:
+    """Return the names of the first files below a folder, or below what matches a glob."""
+    folder = Folder(spark, path, INPUT)
+    if not re.search(r"[*?\[{]", path):
+        return [info.path for info in folder.files(most=_PEEK)]
+    first = folder.matches(most=1)
+    return [path for match in first for path in (match.name, *_below(match))]
+
+
+def _below(folder: Folder) -> list[str]:
+    return [] if folder.is_file() else [info.path for info in folder.files(most=_PEEK)]
 
 
 def read(
@@ -157,7 +171,8 @@ def read(
                 reader = reader.schema(str(value))
             elif value is not None:
                 reader = reader.option(key, value if isinstance(value, bool) else str(value))
-        df = reader.load(path if path is None or isinstance(path, str) else list(path))
+        with announcing(path):
+            df = reader.load(path if path is None or isinstance(path, str) else list(path))
     except Exception as error:
         if "DATA_SOURCE_NOT_FOUND" in str(error) or "Failed to find data source" in str(error):
             raise ConfigurationError(
@@ -190,7 +205,7 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
 
 def files_of(df: DataFrame, path: object) -> list[FileInfo]:
     """List the files of the input; Spark evaluates what is constant in a predicate for it."""
-    with telling(path):
+    with telling(path), announcing(path):
         return input_files(df.sparkSession, df.inputFiles())
 
 
