@@ -157,13 +157,14 @@ def _export_parser() -> _Parser:
 
 def _export(options: argparse.Namespace) -> None:
     from sparkgmm.runs.folder import load_mixture
+    from sparkgmm.spark.file_systems import Use
     from sparkgmm.spark.ml.export import export
     from sparkgmm.spark.session import start_session, stopping
     from sparkgmm.spark.storage import Folder
 
     spark = start_session("sparkgmm export", options.verbose)
     with stopping(spark):
-        mixture = load_mixture(Folder(spark, options.run))
+        mixture = load_mixture(Folder(spark, options.run, Use("the run", ConfigurationError)))
         export(mixture, options.to, options.path, spark, options.overwrite)
         print(f"wrote {options.path}")
 

@@ -37,7 +37,9 @@ class Use:
 INPUT = Use("input.path", InputError)
 OUTPUT = Use("output.path", ConfigurationError)
 MODEL = Use("model", ConfigurationError)
-PATH = Use("path", InputError)  # a parameter in Python
+# A parameter in Python, or an argument of a command.
+PATH_READ = Use("path", InputError)
+PATH_WRITTEN = Use("path", ConfigurationError)
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,8 @@ def _connector(path: object, text: str) -> str:
 
 def _hadoop_version() -> str:
     jvm = SparkContext._jvm
-    assert jvm is not None  # it threw the exception
+    if jvm is None:  # Spark Connect
+        return "VERSION, that of its Hadoop"
     return str(jvm.org.apache.hadoop.util.VersionInfo.getVersion())
 
 
