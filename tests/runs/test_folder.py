@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,20 @@ def test_another_run_removes_what_a_dead_process_left_but_not_what_a_living_one_
         [".living.publishing", f".living.{draft}", "LATEST", "after", "before", "dead", "living"]
     )
     assert [info.path for info in published.child("dead").files()] == ["state/begun.json"]
+
+
+def test_a_claim_from_another_machine_counts_as_left_only_after_an_hour(
+    published: Folder, tmp_path: Path
+) -> None:
+    elsewhere = json.dumps({**json.loads(this_process()), "machine": "another"}).encode()
+    for name, age in (("old", 3700), ("new", 600)):
+        published.write(f".{name}.publishing", elsewhere)
+        then = time.time() - age
+        os.utime(tmp_path / "runs" / f".{name}.publishing", (then, then))
+    begun = time.monotonic()
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    assert time.monotonic() - begun < 30
+    assert sorted(published.entries()) == [".new.publishing", "LATEST", "after", "before"]
 
 
 def test_an_old_run_comes_back_that_was_out_of_the_way_when_its_successor_was_killed(

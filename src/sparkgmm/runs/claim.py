@@ -64,7 +64,7 @@ class Claim:
             self._root.delete(self._name)
 
     def _keep(self) -> None:
-        while not self._released.wait(self._patience / 4):
+        while not self._released.wait(max(self._patience / 4, _POLL_SECONDS)):
             with suppress(Exception):  # the next time, or another process takes it over
                 self.check()
                 self._beats += 1

@@ -225,6 +225,7 @@ def clear(run: Folder) -> None:
 
 # Beside the runs, jobs that publish keep claims, drafts, and old runs that make way.
 _CLAIM = ".publishing"
+_UNRENEWED_SECONDS = 3600.0
 _BEFORE = ".before"
 _HIDDEN = re.compile(
     rf"\.({RUN_ID.pattern})(?:\.[0-9a-f]{{32}}({_BEFORE})?|{re.escape(_CLAIM)})", re.ASCII
@@ -235,16 +236,24 @@ def remove_leftovers(root: Folder, run_id: str) -> None:
     """Remove what jobs left behind that were killed while they published.
 
     The caller holds the claim of `run_id`, so that every draft of that run is left over. Those of
-    another run are where its claim is of a process that is known to be dead.
+    another run are where its claim is of a process that is known to be dead, or was not renewed for
+    an hour.
     """
     entries = root.entries()
     hidden = [match[1] for match in map(_HIDDEN.fullmatch, entries) if match]
     _restore(root, run_id, entries)
     for other in sorted(set(hidden) - {run_id}):
         name = f".{other}{_CLAIM}"
-        if name in entries and is_dead(root.read_if_there(name)):
-            with claimed(root, name):
+        if name in entries and _is_left(root, name, f".{run_id}{_CLAIM}", _UNRENEWED_SECONDS):
+            with claimed(root, name, patience=0.0):
                 _restore(root, other, root.entries())
+
+
+def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
+    """Tell whether the process that a file names has ended, or wrote it long before ours."""
+    if is_dead(folder.read_if_there(name)):
+        return True
+    return folder.modified(ours) - folder.modified(name) > 1000 * seconds
 
 
 def _restore(root: Folder, run_id: str, entries: Iterable[str]) -> None:
@@ -420,6 +429,7 @@ def _vector_of(names: Sequence[str] | None) -> str | None:
 
 
 _OWNER = ".owner"
+_OWNED_SECONDS = 7 * 86400.0  # no job writes its rows for that long
 
 
 class RowsFolder:
@@ -477,7 +487,7 @@ class RowsFolder:
         around.write(self._mark, this_process())
         drafts = re.compile(rf"(\.{re.escape(self.folder.name)}\.[0-9a-f]{{32}}){_OWNER}")
         for match in filter(None, map(drafts.fullmatch, before)):
-            if is_dead(around.read_if_there(match[0])):
+            if _is_left(around, match[0], self._mark, _OWNED_SECONDS):
                 around.delete(match[1])
                 around.delete(match[0])
 
