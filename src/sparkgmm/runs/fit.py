@@ -260,7 +260,8 @@ def _publish(
         with described(spark, "writing the run"):
             return run.publish(made.files, invalid, made.manifest, overwrite, accepted)
     except Exception as error:
-        known = translate_writing(error, config.input.path, config.output.path, run.root.uri)
+        draft = f".{run.run_id}."
+        known = translate_writing(error, config.input.path, config.output.path, draft)
         raise known or error from error
 
 

@@ -235,8 +235,8 @@ def _write(scored: DataFrame, task: Task, config: ScoreConfig) -> None:
 
 
 def _translated(error: Exception, config: ScoreConfig, task: Task) -> SparkGmmError | None:
-    draft = task.output.draft.uri
-    return translate_writing(error, config.input.path, config.output.path, draft)
+    name = task.output.draft.name
+    return translate_writing(error, config.input.path, config.output.path, name)
 
 
 def _invalid(error: Exception, task: Task) -> SparkGmmError | None:

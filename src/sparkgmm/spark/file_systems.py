@@ -133,6 +133,7 @@ FAULTS = (
             "InvalidToken",
             "InvalidClientTokenId",
             "TokenRefreshRequired",
+            "AWSBadRequestException",  # all that a HEAD says of a token that has expired
             "The security token included in the request is",
             "GSS initiate failed",
             "Client cannot authenticate via",
