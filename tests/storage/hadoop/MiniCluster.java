@@ -177,7 +177,7 @@ public final class MiniCluster {
                 return "";
             }
             case "stop-namenode":
-                dfs.shutdownNameNode(0);
+                dfs.getNameNode(0).stop(); // restarting it wants the object that shutting down would drop
                 return "";
             case "start-namenode":
                 dfs.restartNameNode(0, true);
