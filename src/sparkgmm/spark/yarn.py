@@ -30,13 +30,12 @@ def give_up(message: str) -> None:
 def _sign_off(message: str) -> None:
     from pyspark import SparkConf, SparkContext
 
-    registered = SparkContext._jvm is not None
     SparkContext._ensure_initialized()
     jvm: Any = SparkContext._jvm
     master = _application_master(jvm)
     if master is None:
         return
-    if not registered:
+    if not _field(master.getClass(), "registered").get(master):
         # only who has a SparkContext is known to YARN, and only who is known can sign off
         conf = SparkConf().set("spark.dynamicAllocation.enabled", "false")
         SparkContext(conf=conf.set("spark.executor.instances", "0")).stop()
@@ -53,6 +52,13 @@ def _application_master(jvm: Any) -> Any:
     """Return Spark's side of the application in this JVM; Spark has no public way to it."""
     loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
     name = "org.apache.spark.deploy.yarn.ApplicationMaster$"
-    field = jvm.java.lang.Class.forName(name, True, loader).getDeclaredField("master")
-    field.setAccessible(True)
-    return field.get(None)
+    return _field(jvm.java.lang.Class.forName(name, True, loader), "master").get(None)
+
+
+def _field(owner: Any, name: str) -> Any:
+    """Return a private field of a class of Scala's, which may put the class before the name."""
+    for field in owner.getDeclaredFields():
+        if str(field.getName()).rsplit("$", 1)[-1] == name:
+            field.setAccessible(True)
+            return field
+    raise AttributeError(name)
