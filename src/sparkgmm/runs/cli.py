@@ -16,7 +16,9 @@ from sparkgmm.runs import lines
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.runs.streams import direct_errors, jvm_is_gone
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
+from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.masking import masked
+from sparkgmm.spark.yarn import give_up
 from sparkgmm.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 Plan = Callable[["SparkSession", Any], str]
 Run = Callable[["SparkSession", Any, argparse.Namespace], None]
+# Configuration, input, no fit possible, drift: the same job would end there once more.
+_WOULD_COME_AGAIN = (2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,8 @@ def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
             if verbose and isinstance(error, SparkGmmError):
                 print(masked(traceback.format_exc()), file=sys.stderr)
             print(message, file=sys.stderr, flush=True)
+        if code in _WOULD_COME_AGAIN and not getattr(error, "may_pass", False):
+            give_up(f"{message} (exit code {code})")
         return code or 1
     return 0
 
@@ -209,6 +215,8 @@ def _ending(error: Exception) -> tuple[str, int | None]:
     elif jvm_is_gone():
         text = "error: Spark's JVM ended: start the same job again; a fit with a run_id goes on"
         code = 1
+    elif fault := executor_fault(str(error)):
+        text, code = f"error: {fault}", ConfigurationError.exit_code
     else:
         text, code = f"error: {type(error).__name__}: {error}", None
     return " ".join(masked(text).split()), code

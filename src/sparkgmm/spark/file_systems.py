@@ -234,6 +234,8 @@ FAULTS = (
         "check that nobody deletes files there, and start the same job again",
     ),
 )
+# Faults that may be gone when the same job is tried again.
+_PASSING = ("no answer", "safe mode", "datanodes", "changed", "host")
 # What remains of Java's ways to say that a file system failed.
 _OTHER = re.compile(
     r"java\.(?:io|net)\.\w*Exception|java\.nio\.file\.|org\.apache\.hadoop\.fs\.\w*Exception"
@@ -283,7 +285,9 @@ def _error(
     cause = first_line(error)
     what = f"{fault.what}: {cause}" if fault.cause and cause else fault.what
     remedy = (fault.on_writing if writing else None) or fault.remedy or _connector(path, str(error))
-    return use.error(f"{_named(use, path)} cannot be {done} ({what}): {remedy}")
+    made = use.error(f"{_named(use, path)} cannot be {done} ({what}): {remedy}")
+    made.may_pass = fault.name in _PASSING
+    return made
 
 
 def _named(use: Use, path: object) -> str:

@@ -31,9 +31,15 @@ DEFAULTS = {
     # which takes a third of the time to score it.
     "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": "33554432",
     "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": "268435456",
-    # Rows reach the Python workers a third faster (Spark 4.1 and later; others ignore it).
-    "spark.python.unix.domain.socket.enabled": "true",
 }
+
+# Rows reach the Python workers faster through a Unix socket (Spark 4.1 and later).
+SOCKETS = "spark.python.unix.domain.socket.enabled"
+_SOCKET_FOLDER = "spark.python.unix.domain.socket.dir"
+# What Spark adds to the folder: "/.", a uuid and ".sock".
+_SOCKET_NAME = 43
+# The most bytes of a socket's path on macOS; Linux takes four more.
+_SOCKET_PATH = 103
 
 
 _PATTERN = "sparkgmm.pattern"  # the system property that log4j2.properties asks for
@@ -69,6 +75,8 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
+    if sockets_fit(conf.get("spark.master") or "local", _temporary_folder(conf)):
+        conf.setIfMissing(SOCKETS, "true")
     conf.setIfMissing("spark.app.name", name)
     conf.set("spark.ui.showConsoleProgress", "false")  # PySpark sets it; a job has its own bar
     if (conf.get("spark.master") or "local").startswith("local"):
@@ -82,6 +90,24 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
     if not str(spark.sparkContext.master).startswith("local["):
         ship_package(spark)
     return spark
+
+
+def sockets_fit(master: str, folder: str) -> bool:
+    """Tell whether Unix sockets can be made in `folder`, and in those of all other processes.
+
+    An executor makes its sockets in its own temporary folder, of which the driver knows nothing:
+    that of a YARN container is longer than a socket's path may be. In local mode there is none.
+    """
+    is_local = master == "local" or master.startswith("local[")
+    return is_local and len(os.fsencode(folder)) + _SOCKET_NAME <= _SOCKET_PATH
+
+
+def _temporary_folder(conf: SparkConf) -> str:
+    """Return where this process and its Python workers would make their sockets."""
+    jvm = SparkContext._jvm
+    assert jvm is not None
+    folder = conf.get(_SOCKET_FOLDER) or jvm.java.lang.System.getProperty("java.io.tmpdir")
+    return str(Path(folder).absolute())
 
 
 @contextlib.contextmanager

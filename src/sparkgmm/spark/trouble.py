@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
+from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, fault_in, first_line
 
 # What a reader throws at rows or files that it cannot read, as it appears in Spark's messages.
@@ -109,31 +110,5 @@ def telling(path: object = None) -> Iterator[None]:
 
 
 def _executor_error(text: str) -> ConfigurationError | None:
-    found = _executor_trouble(text)
+    found = executor_fault(text)
     return None if found is None else ConfigurationError(found)
-
-
-def _executor_trouble(text: str) -> str | None:
-    """Say what the executors lack; needs no job of its own, the first one tells."""
-    missing = re.search(r"No module named '(numpy|pyarrow|pandas|sparkgmm)", text)
-    if missing:
-        return (
-            f"{missing.group(1)} is missing on the executors: install it for their Python, or "
-            "send a packed environment with --archives and spark.pyspark.python"
-        )
-    if "PYTHON_VERSION_MISMATCH" in text or "different version than that in driver" in text:
-        versions = re.findall(r"\b3\.\d+", text)
-        met = f" ({versions[0]} and {versions[1]})" if len(versions) > 1 else ""
-        return (
-            f"the executors' Python is of another version than the driver's{met}: set "
-            "PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON to the same version"
-        )
-    if re.search(r"(PyArrow|Pandas) >= \S+ must be installed", text):
-        found = re.search(r"(PyArrow|Pandas) >= \S+ must be installed[^.\n]*", text)
-        assert found
-        return f"the executors need a newer package ({found.group(0)}): update their Python"
-    if "Cannot run program" in text and "error=2" in text:
-        program = re.search(r'Cannot run program "([^"]*)"', text)
-        name = program.group(1) if program else "python"
-        return f"the executors cannot run {name}: set PYSPARK_PYTHON to a Python that they have"
-    return None
