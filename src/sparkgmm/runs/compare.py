@@ -98,9 +98,10 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     root.check_writable()
     for note in _without_effect(config):
         terminal.say(note)
-    df, features = open_input(spark, config)
+    opened, features = open_input(spark, config)
+    df = opened.df
     with ExitStack() as held:
-        blocks = held.enter_context(Blocks(df, features, config.input.path))
+        blocks = held.enter_context(Blocks(df, features, config.input.place))
         judge(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)

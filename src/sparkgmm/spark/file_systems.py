@@ -20,6 +20,7 @@ from pyspark.errors import PySparkException
 
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.spark.masking import masked
+from sparkgmm.spark.names import TableName
 
 # Whoever waits for a file system for longer, in seconds, hears of it.
 WAIT_SECONDS = 10.0
@@ -293,7 +294,8 @@ def _error(
 def _named(use: Use, path: object) -> str:
     if path is None:
         return "the input"
-    return masked(f"{use.key} {path!r}")
+    key = use.key.replace(".path", ".table") if isinstance(path, TableName) else use.key
+    return masked(f"{key} {path!r}")
 
 
 def _connector(path: object, text: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, fault_in, first_line
+from sparkgmm.spark.names import place_named
+from sparkgmm.spark.table_errors import table_error
 
 # What a reader throws at rows or files that it cannot read, as it appears in Spark's messages.
 _UNREADABLE = (
@@ -40,8 +42,8 @@ _OF_A_DISK = ("full", "read-only")
 
 
 def input_at(path: object) -> str:
-    """Return how a message calls the input, which has a path or none."""
-    return "the input" if path is None else f"input.path {path!r}"
+    """Return how a message calls the input, which has a path, a table's name, or neither."""
+    return place_named(path)
 
 
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
@@ -51,6 +53,9 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
     executor = _executor_error(text)
     if executor:
         return executor
+    of_table = table_error(error, told)
+    if of_table:
+        return of_table
     if "PATH_NOT_FOUND" in text or "Path does not exist" in text:
         return InputError(f"{told} does not exist: give an existing file or folder")
     if "UNABLE_TO_INFER_SCHEMA" in text or "Unable to infer schema" in text:
