@@ -353,7 +353,7 @@ def asking(
         `use.error`, where a file system failed. Anything else goes on as it is.
 
     """
-    system = _system_of(path if address is None else address)
+    system = system_of(path if address is None else address)
     silent = _silent.get(system) if system else None
     if silent is not None and time.monotonic() < silent[0]:
         raise use.error(silent[1])
@@ -372,7 +372,7 @@ def asking(
 @contextmanager
 def announcing(path: object) -> Iterator[None]:
     """Log a line where a file system that is not of this machine takes long to answer."""
-    system = _system_of(path)
+    system = system_of(path)
     if system is None:
         yield
         return
@@ -387,7 +387,7 @@ def announcing(path: object) -> Iterator[None]:
         timer.cancel()
 
 
-def _system_of(path: object) -> str | None:
+def system_of(path: object) -> str | None:
     """Return scheme and host of a path, or of the first of several that is not of this machine."""
     listed = path if isinstance(path, list | tuple) else [path]
     found = (re.match(r"(?!file:)[a-zA-Z][\w+.-]*://[^/]*", str(p)) for p in listed)

@@ -25,7 +25,7 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.spark.file_systems import INPUT, announcing, first_line
+from sparkgmm.spark.file_systems import INPUT, announcing, first_line, system_of
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, no_source
@@ -224,6 +224,7 @@ def read(
         If the format is unknown or the predicate is not SQL over the columns.
 
     """
+    _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
     options = dict(options or {})
@@ -241,6 +242,15 @@ def read(
         else:
             df = reader.load(path if path is None or isinstance(path, str) else list(path))
     return _where(df, where)
+
+
+def _check_reachable(spark: SparkSession, path: object) -> None:
+    """Ask each far store once, before Spark does: it looks twice, and swallows the first error."""
+    listed = path if isinstance(path, list | tuple) else [path]
+    by_store = {system_of(p): p for p in listed if isinstance(p, str)}
+    for store, first in by_store.items():
+        if store is not None:
+            Folder(spark, first, INPUT).exists()
 
 
 @contextlib.contextmanager
