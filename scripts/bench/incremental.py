@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.statistics import Scan
 from sparkgmm.mixture import Mixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_sets import random_mixture
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows, scan_blocks
 from sparkgmm.core.statistics import Scan, run_kernels, total

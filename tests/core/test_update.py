@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_sets import clusters, random_mixture
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import fit
 from sparkgmm.core.history import History
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search

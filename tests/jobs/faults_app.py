@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.core.statistics import Scan, Sums
 from sparkgmm.mixture import Mixture

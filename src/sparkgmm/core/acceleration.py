@@ -8,12 +8,11 @@ extrapolation in them has positive weights and positive definite covariances whe
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Parameters
-from sparkgmm.mixture import Array
+from sparkgmm.core.model import Model
+from sparkgmm.products import Array
 
 DEPTH = 5
 # By how much the reach of an extrapolation grows and shrinks.
@@ -24,42 +23,17 @@ ALIGNED = 0.9
 _RCOND = 1e-7
 
 
-@cache
-def _lower(d: int) -> tuple[Array, Array]:
-    """Return row and column of each entry of a lower triangle; asked for at every step."""
-    return np.tril_indices(d)
-
-
 def pack(model: Model) -> Array:
     """Return the parameters as one vector without bounds."""
-    w, means, covariances = model.parameters
-    if model.covariance_type in ("diag", "spherical"):
-        shape = 0.5 * np.log(covariances)
-    else:
-        L = model.factors.copy()
-        diagonal = np.einsum("...ii->...i", L)
-        diagonal[...] = np.log(diagonal)
-        shape = L[..., *_lower(L.shape[-1])]
-    return np.concatenate([np.log(w), means.ravel(), shape.ravel()])
+    return np.concatenate([np.log(model.weights), model.means.ravel(), model.stack.pack()])
 
 
 def unpack(vector: Array, like: Model) -> Model:
-    """Undo `pack`, for a model of the type and shapes of `like`; the weights sum to 1 again."""
-    k, d = like.parameters.means.shape
-    log_w, means, shape = vector[:k], vector[k : k + k * d], vector[k + k * d :]
+    """Undo `pack`, for a model of the family and shapes of `like`; the weights sum to 1 again."""
+    k, d = like.k, like.d
+    log_w, means, rest = vector[:k], vector[k : k + k * d], vector[k + k * d :]
     w = np.exp(log_w - log_w.max())
-    covariances = np.zeros_like(like.parameters.covariances)
-    if like.covariance_type in ("diag", "spherical"):
-        with np.errstate(over="ignore"):
-            covariances = np.exp(2 * shape).reshape(covariances.shape)
-    else:
-        L = covariances
-        L[..., *_lower(d)] = shape.reshape(*L.shape[:-2], -1)
-        diagonal = np.einsum("...ii->...i", L)
-        with np.errstate(over="ignore", invalid="ignore"):  # check_volume finds what overflowed
-            diagonal[...] = np.exp(diagonal)
-            covariances = L @ np.swapaxes(L, -1, -2)
-    return Model(like.covariance_type, Parameters(w / w.sum(), means.reshape(k, d), covariances))
+    return Model(like.family, w / w.sum(), means.reshape(k, d), like.stack.unpacked(rest))
 
 
 def metric(model: Model) -> Array:
@@ -67,23 +41,9 @@ def metric(model: Model) -> Array:
 
     A mean counts in standard deviations of its component, a component by the root of its weight.
     """
-    w, means, c = model.parameters
-    k, d = means.shape
-    root = np.sqrt(w)[:, None]
-    if model.covariance_type == "spherical":
-        sd = np.repeat(np.sqrt(c)[:, None], d, axis=1)
-        shape = root * np.sqrt(2 * d)
-    elif model.covariance_type == "diag":
-        sd = np.sqrt(c)
-        shape = root * np.sqrt(2.0) * np.ones((k, d))
-    else:
-        sd = np.sqrt(np.einsum("...ii->...i", c))
-        rows, columns = _lower(d)
-        shape = 1 / np.einsum("...ii->...i", model.factors)[..., rows]
-        shape[..., rows == columns] = np.sqrt(2.0)
-        if model.covariance_type == "full":
-            shape = root * shape
-    return np.concatenate([root.ravel(), (root / sd).ravel(), shape.ravel()])
+    root = np.sqrt(model.weights)[:, None]
+    sd, rest = model.stack.metric(root)
+    return np.concatenate([root.ravel(), (root / sd).ravel(), rest.ravel()])
 
 
 class Anderson:

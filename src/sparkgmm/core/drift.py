@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.matching import hellinger_between, match
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.statistics import Scan

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
-from sparkgmm.core.covariance import (
+from sparkgmm.core.model import (
     Model,
-    Moments,
     check_volume,
     expected_log_likelihood,
     m_step,
     penalty,
 )
-from sparkgmm.core.profile import Frame
+from sparkgmm.covariances.moments import Moments
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
@@ -64,7 +63,7 @@ class Trajectory:
     wanted: int = 0
 
     def __post_init__(self) -> None:
-        self.wanted = self.wanted or len(self.model.parameters.weights)
+        self.wanted = self.wanted or self.model.k
 
     @property
     def n_iter(self) -> int:
@@ -74,29 +73,29 @@ class Trajectory:
     @property
     def kind(self) -> tuple[str, int]:
         """Covariance type and number of components wanted: starts of one kind compete."""
-        return self.model.covariance_type, self.wanted
+        return self.model.family.name, self.wanted
 
     @property
     def n_dropped(self) -> int:
         """How many components less than wanted there are."""
-        return self.wanted - len(self.model.parameters.weights)
+        return self.wanted - self.model.k
 
 
 Em = Generator[Model, tuple[Moments, float], None]
 
 
-def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
+def em(state: Trajectory, settings: Settings) -> Em:
     """Climb from `state.model` to a maximum of the likelihood, keeping `state` up to date.
 
     Every pass measures the very model that was yielded, so the log-likelihood returned is that of
     the model returned. A step that falls is taken back, and the plain EM step, which cannot fall
     (Dempster, Laird and Rubin 1977, theorem 1), is taken in its place.
     """
-    anderson = Anderson(DEPTH if settings.accelerate else 0)
+    anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
     model, plain, height = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         moments, log_likelihood = yield model  # E-step: one pass over the data
-        objective = log_likelihood - penalty(model, moments, frame, settings.reg_covar)
+        objective = log_likelihood - penalty(model, moments, settings.reg_covar)
         fell = objective < height - _ROUNDING
         last = state.n_iter + 1 == settings.max_iter
         if fell and model is not plain:
@@ -113,10 +112,10 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
                 state.collapsed = True
             else:
                 try:
-                    plain = m_step(model.covariance_type, moments, frame, settings.reg_covar)
-                    proposal = _with_volume(anderson.extrapolate(model, plain), plain, frame)
+                    plain = m_step(model.family, moments, settings.reg_covar, model.stack)
+                    proposal = _with_volume(anderson.extrapolate(model, plain), plain)
                     state.distance = distance(
-                        model, plain, proposal, moments, frame, math.inf if last else settings.tol
+                        model, plain, proposal, moments, math.inf if last else settings.tol
                     )
                     model = proposal
                 except np.linalg.LinAlgError:
@@ -125,9 +124,7 @@ def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
         state.converged |= state.distance <= settings.tol
 
 
-def distance(
-    model: Model, plain: Model, proposal: Model, moments: Moments, frame: Frame, enough: float
-) -> float:
+def distance(model: Model, plain: Model, proposal: Model, moments: Moments, enough: float) -> float:
     """Estimate by how much the mean log-likelihood at the limit exceeds that at `model`.
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
@@ -137,7 +134,7 @@ def distance(
     """
 
     def height(m: Model) -> float:
-        return expected_log_likelihood(m, moments, frame)
+        return expected_log_likelihood(m, moments)
 
     gain = height(plain) - height(model)
     if gain > enough:
@@ -149,10 +146,10 @@ def distance(
     return float(max(0.5 * abs(slope), gain, 0.0))
 
 
-def _with_volume(proposal: Model, plain: Model, frame: Frame) -> Model:
+def _with_volume(proposal: Model, plain: Model) -> Model:
     """Return the proposal, or the plain EM step where the proposal leaves what can be computed."""
     try:
-        check_volume(proposal, frame)
+        check_volume(proposal)
     except np.linalg.LinAlgError:
         return plain
     return proposal

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.history import History
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame, Profile
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import (

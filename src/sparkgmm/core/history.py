@@ -20,17 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.covariance import (
-    ESTIMATE,
-    Model,
-    Moments,
-    expected_log_likelihood,
-    m_step,
-)
 from sparkgmm.core.em import Trajectory
+from sparkgmm.core.model import Model, expected_log_likelihood, m_step
 from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import COVARIANCE_TYPES, Array
+from sparkgmm.products import Array
 
 _OF_PROFILE = ("mean", "scatter", "low", "high")
 _OF_COMPONENTS = ("counts", "offsets", "spreads")
@@ -42,10 +39,11 @@ class History:
 
     `counts` (k,) are effective weights and `offsets` (k, d) the components' means less the
     profile's mean, so that timestamps of 1.7e9 keep the digits in which components differ.
-    `spreads` are the rows' covariances about these means, without regularisation: (k, d, d) for
-    full, (d, d), pooled, for tied, (k, d), the variances, for diag and spherical. `profile` is that
-    of the rows, `entropy` that of their responsibilities in nats, and `n_rows` how many rows there
-    were. A decay lessens the weights (counts, profile, entropy) and not `n_rows`.
+    `spreads` are the rows' covariances about these means, without regularisation, as far as the
+    family needs them (`Statistics.spread`): (k, d, d), or (d, d), pooled, or variances (k, d).
+    `profile` is that of the rows, `entropy` that of their responsibilities in nats, and `n_rows`
+    how many rows there were. A decay lessens the weights (counts, profile, entropy) and not
+    `n_rows`.
     """
 
     covariance_type: str
@@ -60,15 +58,15 @@ class History:
     def of(cls, state: Trajectory, frame: Frame, profile: Profile) -> History:
         """Take what a run of EM measured of these rows in its last pass, at its very model."""
         assert state.moments is not None
-        kind, moments = state.model.covariance_type, state.moments
-        expected = expected_log_likelihood(state.model, moments, frame)
+        moments = state.moments
+        expected = expected_log_likelihood(state.model, moments)
         entropy = profile.weight * (state.log_likelihood - expected)
-        return cls.measured(kind, moments, entropy, frame, profile, profile.n_rows)
+        return cls.measured(state.model.family, moments, entropy, frame, profile, profile.n_rows)
 
     @classmethod
     def measured(
         cls,
-        covariance_type: str,
+        family: Family,
         moments: Moments,
         entropy: float,
         frame: Frame,
@@ -76,16 +74,16 @@ class History:
         n_rows: int,
     ) -> History:
         """Bring moments from a frame's standardised coordinates to the data's units."""
-        offset = moments.first / moments.counts[:, None]
-        # round components need the variance of each feature too: features weigh by their scale
-        shape = "diag" if covariance_type == "spherical" else covariance_type
-        spreads = ESTIMATE[shape](moments, offset, frame, 0.0)
-        unit = frame.scale**2 if shape == "diag" else np.outer(frame.scale, frame.scale)
+        statistics = family.statistics
+        spreads = statistics.spread(moments) * statistics.squared(frame.scale)
         shift = frame.shift - profile.mean
-        offsets = shift + (moments.origin + offset) * frame.scale
-        return cls(
-            covariance_type, profile, moments.counts, offsets, spreads * unit, entropy, n_rows
-        )
+        offsets = shift + (moments.origin + moments.offset) * frame.scale
+        return cls(family.name, profile, moments.counts, offsets, spreads, entropy, n_rows)
+
+    @property
+    def family(self) -> Family:
+        """The family of the covariances."""
+        return FAMILIES[self.covariance_type]
 
     @property
     def k(self) -> int:
@@ -106,15 +104,17 @@ class History:
 
     def moments(self, frame: Frame, origin: Array) -> Moments:
         """Return the statistics in a frame's standardised coordinates, about `origin` (k, d)."""
-        k, d = self.offsets.shape
         mean = (self.profile.mean - frame.shift + self.offsets) / frame.scale - origin
-        if self.covariance_type in ("diag", "spherical"):
-            spreads = (self.spreads / frame.scale**2)[:, :, None] * np.eye(d)
-        else:
-            spreads = np.broadcast_to(self.spreads, (k, d, d)) / np.outer(frame.scale, frame.scale)
-        second = spreads + mean[:, :, None] * mean[:, None, :]
+        statistics = self.family.statistics
+        second = statistics.second(self.spreads / statistics.squared(frame.scale), mean)
+        counts = self.counts.reshape(-1, *[1] * (second.ndim - 1))
         return Moments(
-            self.counts, self.counts[:, None] * mean, self.counts[:, None, None] * second, origin
+            self.counts,
+            self.counts[:, None] * mean,
+            counts * second,
+            origin,
+            frame.scale,
+            frame.correlation,
         )
 
     def model(self, frame: Frame, reg_covar: float) -> Model:
@@ -127,7 +127,7 @@ class History:
 
         """
         moments = self.moments(frame, np.zeros_like(self.offsets))
-        return m_step(self.covariance_type, moments, frame, reg_covar)
+        return m_step(self.family, moments, reg_covar)
 
     def bound(self, model: Model, frame: Frame) -> float:
         """Return the lower bound of the rows' log-likelihood at a model, in nats.
@@ -135,8 +135,8 @@ class History:
         In standardised coordinates, as the log-likelihoods of EM are. It is the log-likelihood
         itself at the model at which the statistics were measured.
         """
-        moments = self.moments(frame, model.parameters.means)
-        expected = expected_log_likelihood(model, moments, frame)
+        moments = self.moments(frame, model.means)
+        expected = expected_log_likelihood(model, moments)
         return float(moments.counts.sum() * expected + self.entropy)
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,10 +191,10 @@ class History:
         return history
 
     def _check(self) -> None:
-        if self.covariance_type not in COVARIANCE_TYPES:
+        if self.covariance_type not in FAMILIES:
             raise ValueError(f"covariance_type is {self.covariance_type!r}")
         k, d = self.offsets.shape
-        spreads = {"full": (k, d, d), "tied": (d, d)}.get(self.covariance_type, (k, d))
+        spreads = self.family.statistics.shape(k, d)
         p = self.profile
         shapes = [(k,), spreads, (d,), (d, d), (d,), (d,)]
         arrays = [self.counts, self.spreads, p.mean, p.scatter, p.low, p.high]

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Moments, n_features
 from sparkgmm.core.em import Settings, Trajectory, em
-from sparkgmm.core.initialisation import INIT, SEEDING_ROWS, SETTLING_ROUNDS, model_around, settle
+from sparkgmm.core.initialisation import INIT, SETTLING_ROUNDS, Seeds, model_around, settle
+from sparkgmm.core.model import Model
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, Profile, count_rows, take_rows
 from sparkgmm.core.repair import Reseed, reseeder, weakest, without
 from sparkgmm.core.rows import Rows, cut, scan_blocks
 from sparkgmm.core.selection import Winner, flaw
 from sparkgmm.core.statistics import Kernel, Scan, Sums
-from sparkgmm.mixture import Array, n_parameters
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.mixture import n_parameters
 
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be told apart.
@@ -62,25 +64,19 @@ Progress = Callable[[int, int, float, float], None]
 """Called after a pass: its number, live candidates, best mean log-likelihood, its distance."""
 
 
-def few_rows(rows: Rows, frame: Frame) -> tuple[Array, Array]:
-    """Return evenly spaced rows of the sample, standardised (n, d), and their weights (n,)."""
-    Z, w = frame.standardise(rows.sample)
-    thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
-    return Z[thin], w[thin]
-
-
 def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     """Draw `n_init` starts for each k and covariance type from the sample."""
-    Z, w = few_rows(rows, frame)
+    seeds = Seeds.of(rows, frame)
+    Z, w = seeds.Z, seeds.w
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
         centres = INIT[search.init](Z, w, max(search.k), rng)
         rounds = SETTLING_ROUNDS if i % 2 == 0 else 0  # every other start: they should differ
         starts += [
-            Trajectory(model_around(centres_of_k, Z, w, kind, frame))
+            Trajectory(model_around(centres_of_k, seeds, FAMILIES[name]))
             for centres_of_k in (settle(centres[:k], Z, w, rounds) for k in search.k)
-            for kind in search.covariance_type
+            for name in search.covariance_type
         ]
     return starts
 
@@ -89,7 +85,7 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
     """Return how a race reseeds: from the rows of the sample, if at all."""
     if search.lenient:
         return None
-    return reseeder(*few_rows(rows, frame), frame, np.random.default_rng([search.seed, 1]))
+    return reseeder(Seeds.of(rows, frame), np.random.default_rng([search.seed, 1]))
 
 
 def pilot(
@@ -142,9 +138,10 @@ def _or_earlier(winner: Winner, earlier: Model, race: Race, rows: Rows) -> Winne
         return winner
     if rows.complete:
         return replace(winner, state=from_there)
-    k, d = earlier.parameters.means.shape
     moved = from_there.log_likelihood - from_there.log_likelihoods[0]
-    by_chance = n_parameters(k, d, earlier.covariance_type) / count_rows(rows.sample)
+    by_chance = n_parameters(earlier.k, earlier.d, earlier.covariance_type) / count_rows(
+        rows.sample
+    )
     if from_there.reseeded or moved > by_chance:
         return winner
     return replace(winner, state=Trajectory(earlier))
@@ -176,7 +173,7 @@ def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings:
 
 def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
     """Try to leave each kind's best optimum by splitting and merging, while that helps."""
-    Z, w = few_rows(rows, race.frame)
+    seeds = Seeds.of(rows, race.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     best = race.best()
     # passes over all the rows are the user's to limit: a run that used them up gets no more
@@ -187,7 +184,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
         for kind in sorted(open_kinds):
             cost = flops_a_row([best[kind]]) * n_rows * _TRIAL_PASSES
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
-            moved = split_and_merge(best[kind].model, Z, w, race.frame, rng, most)
+            moved = split_and_merge(best[kind].model, seeds, rng, most)
             proposals += [Trajectory(model, wanted=best[kind].wanted) for model in moved]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
@@ -261,7 +258,7 @@ class Race:
 
     def run(self, n_rows: int) -> None:
         """Advance all, a pass over the data at a time, until each has ended or left."""
-        climbs = [em(state, self.frame, self.settings) for state in self.states]
+        climbs = [em(state, self.settings) for state in self.states]
         models = {i: model for i, climb in enumerate(climbs) if (model := next(climb, None))}
         halve = n_rows * flops_a_row(self.states) > _CHEAP_PASS
         while models:
@@ -274,7 +271,7 @@ class Race:
                     repaired = self._repaired(self.states[i])
                     if repaired is not None:
                         self.states[i] = repaired
-                        climbs[i] = em(repaired, self.frame, self.settings)
+                        climbs[i] = em(repaired, self.settings)
                         models[i] = next(climbs[i])
             if halve and self.n_passes % _HALVING_PASSES == 0:
                 for i in self._worse_half(models):
@@ -291,7 +288,7 @@ class Race:
 
         The first time it is put elsewhere, after that it is left out.
         """
-        j = weakest(ended, self.frame, self._profile)
+        j = weakest(ended, self._profile)
         if j is None or self._reseed is None:
             return None
         repair = without if ended.reseeded else self._reseed
@@ -322,7 +319,7 @@ class Race:
 
     def rank(self, state: Trajectory) -> tuple[int, int, float]:
         """Order runs: sound ones first, then those with all components, then by likelihood."""
-        reason = flaw(state, self.frame, self._profile, self.settings.reg_covar)
+        reason = flaw(state, self._profile, self.settings.reg_covar)
         fault = 2 if state.collapsed else 0 if reason is None else 1
         return fault, state.n_dropped, -state.log_likelihood
 
@@ -339,5 +336,4 @@ class Race:
 
 def flops_a_row(states: Sequence[Trajectory]) -> int:
     """Return what a row costs in a pass for all of them: 4 k F."""
-    kinds = ((s.model.covariance_type, *s.model.parameters.means.shape) for s in states)
-    return sum(4 * k * n_features(covariance_type, d) for covariance_type, k, d in kinds)
+    return sum(4 * state.model.k * state.model.n_features for state in states)

@@ -6,20 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from sparkgmm.core.covariance import (
-    Model,
-    expand,
-    expected_log_likelihood,
-    to_mixture,
-    variances,
-)
 from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.model import Model, expected_log_likelihood, to_mixture
 from sparkgmm.core.profile import Frame, Profile
-from sparkgmm.core.repair import rows_needed
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import FitError
-from sparkgmm.mixture import Array, Mixture, n_parameters
+from sparkgmm.mixture import Mixture, n_parameters
+from sparkgmm.products import Array
 
 CRITERIA = ("bic", "aic", "icl")
 # A variance below this share of the feature's own is none, nor is one that regularisation exceeds
@@ -111,14 +104,13 @@ class Candidate:
     ) -> Candidate:
         """Bring the end of a run of EM into the data's units."""
         state = winner.state
-        covariance_type = state.model.covariance_type
-        k = len(state.model.parameters.weights)
+        covariance_type, k = state.model.family.name, state.model.k
         weight = profile.weight
         entropy = 0.0
         if state.moments is not None:
-            expected = expected_log_likelihood(state.model, state.moments, frame)
+            expected = expected_log_likelihood(state.model, state.moments)
             entropy = max(0.0, weight * (state.log_likelihood - expected))
-        reason = flaw(state, frame, profile, settings.reg_covar)
+        reason = flaw(state, profile, settings.reg_covar)
         return cls(
             k=k,
             covariance_type=covariance_type,
@@ -137,12 +129,12 @@ class Candidate:
             n_starts=winner.n_starts,
             n_agreeing=winner.n_agreeing,
             held_out=held_out,
-            regularised=regularised(state.model, frame, settings.reg_covar),
+            regularised=regularised(state.model, settings.reg_covar),
             degenerate=reason,
         )
 
 
-def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) -> str | None:
+def flaw(state: Trajectory, profile: Profile, reg_covar: float) -> str | None:
     """Say why a solution is degenerate, or return None.
 
     The likelihood of a mixture is unbounded: a component on equal rows, or on no more than d of
@@ -150,16 +142,18 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
     """
     if state.collapsed:
         return "a component lost its rows or its volume"
-    needed = rows_needed(state.model.covariance_type, len(profile.mean))
-    counts = np.full(len(state.model.parameters.weights), np.inf)
-    if state.moments is not None:
-        counts = state.moments.counts * profile.rows_per_weight
+    if state.moments is None:
+        return None  # nothing was measured yet
+    model = state.model
+    needed = model.family.least_rows(model.d)
+    counts = state.moments.counts * profile.rows_per_weight
     if (counts < needed).any():
         return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
-    covariances = _distinct_covariances(state.model, frame)
-    owners = counts if len(covariances) == len(counts) else [counts.sum()]
-    for j, (covariance, count) in enumerate(zip(covariances, owners, strict=True)):
-        if _is_spike(covariance, frame, reg_covar, few_rows=count < _FEW * needed):
+    m = len(model.stack.values)
+    owners = counts if m == model.k else [counts.sum()]
+    for j, count in enumerate(owners):
+        few_rows = bool(count < _FEW * needed)
+        if _is_spike(model.stack, j, state.moments.total, reg_covar, few_rows):
             return (
                 f"component {j} is a spike: {count:.3g} rows without width in some direction in "
                 "which the data are wide"
@@ -167,36 +161,21 @@ def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) ->
     return None
 
 
-def _is_spike(covariance: Array, frame: Frame, reg_covar: float, few_rows: bool) -> bool:
+def _is_spike(stack: Stack, j: int, total: Array, reg_covar: float, few_rows: bool) -> bool:
     """Tell rows that are equal in some direction, or few and nearly so."""
-    values, vectors = np.linalg.eigh(covariance)
+    widths = stack.widths[j]
     if few_rows:
-        narrow = values <= _AT_FLOOR * max(reg_covar, _SPIKE)
+        narrow = widths <= _AT_FLOOR * max(reg_covar, _SPIKE)
     else:
-        narrow = values - reg_covar <= max(_NO_WIDTH * reg_covar, _SPIKE)
+        narrow = widths - reg_covar <= max(_NO_WIDTH * reg_covar, _SPIKE)
     if not narrow.any():
         return False
-    V = vectors[:, narrow]
-    return bool(np.linalg.eigvalsh(V.T @ frame.correlation @ V)[-1] > _WIDER * values[narrow].max())
+    return stack.width_of(total, j, narrow) > _WIDER * float(widths[narrow].max())
 
 
-def regularised(model: Model, frame: Frame, reg_covar: float) -> float:
+def regularised(model: Model, reg_covar: float) -> float:
     """Return how much of the narrowest variance of any component is regularisation, 0 to 1."""
-    widths = np.linalg.eigvalsh(_distinct_covariances(model, frame))
-    return float(min(1.0, reg_covar / max(widths.min(), 1e-300)))
-
-
-def _distinct_covariances(model: Model, frame: Frame) -> Array:
-    """Return what must not be a spike, in standardised coordinates."""
-    if model.covariance_type == "tied":
-        return model.parameters.covariances[None]
-    if model.covariance_type == "spherical":
-        # round in the data's units: its width counts against the data's mean variance
-        round_ = model.parameters.covariances / (frame.scale**2).mean()
-        return round_[:, None, None] * np.eye(len(frame.scale))
-    if model.covariance_type == "diag":
-        return variances(model, frame)[:, :, None] * np.eye(len(frame.scale))
-    return expand(model, frame)
+    return float(min(1.0, reg_covar / max(model.stack.narrowest, 1e-300)))
 
 
 def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = False) -> Candidate:

@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Moments, expected_log_likelihood
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.fit import Fit, check_features, share_of_tol
 from sparkgmm.core.history import History
+from sparkgmm.core.model import Model, expected_log_likelihood
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Progress
 from sparkgmm.core.selection import Candidate, Winner
 from sparkgmm.core.statistics import Scan
+from sparkgmm.covariances.moments import Moments
 from sparkgmm.errors import FitError
 
 
@@ -97,11 +98,12 @@ class _Climb:
     def run(self, state: Trajectory, settings: Settings, progress: Progress | None) -> None:
         """Advance a pass over the new rows at a time until EM has ended."""
         self.state = state
-        steps = em(state, self.frame, settings)
+        steps = em(state, settings)
         model = next(steps, None)
         while model is not None:
             new, log_likelihood = self._measure(model)
-            both = _joined(new, self.before.moments(self.frame, new.origin))
+            both = self.before.moments(self.frame, new.origin).added_to(new)
+            both = both._replace(total=self.frame.correlation)
             height = self._objective(log_likelihood, model)
             try:
                 model = steps.send((both, height))
@@ -129,7 +131,7 @@ class _Climb:
     def entropy(self) -> float:
         """The entropy of the new rows' responsibilities, in nats."""
         assert self.moments is not None
-        expected = expected_log_likelihood(self.state.model, self.moments, self.of_new)
+        expected = expected_log_likelihood(self.state.model, self.moments)
         return self.of_new.weight * (self.log_likelihoods[-1] - expected)
 
 
@@ -151,7 +153,7 @@ def _judged(
     )
     assert state.moments is not None
     history = History.measured(
-        state.model.covariance_type,
+        state.model.family,
         state.moments,
         climb.before.entropy + climb.entropy,
         frame,
@@ -167,12 +169,3 @@ def _over(frame: Frame, profile: Profile) -> Frame:
     correlation = profile.scatter / profile.weight / np.outer(frame.scale, frame.scale)
     correlation += np.outer(offset, offset)
     return replace(frame, correlation=correlation, weight=profile.weight)
-
-
-def _joined(new: Moments, old: Moments) -> Moments:
-    """Add moments about the same origins; the history's as far as the new rows' go."""
-    second = None
-    if new.second is not None and old.second is not None:
-        same = new.second.ndim == 3
-        second = new.second + (old.second if same else np.einsum("kii->ki", old.second))
-    return Moments(new.counts + old.counts, new.first + old.first, second, new.origin)

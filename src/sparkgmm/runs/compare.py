@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.fit import check, fit
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.statistics import Scan
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import Sample
@@ -189,7 +190,7 @@ def _sklearn(problem: Problem) -> Solved:
     model = problem.model
     estimator = GaussianMixture(
         problem.ours.k,
-        covariance_type=problem.ours.covariance_type,
+        covariance_type=FAMILIES[problem.ours.covariance_type].known_as,
         tol=model.tol,
         max_iter=model.max_iter,
         n_init=model.n_init,
@@ -220,8 +221,10 @@ def _mllib(problem: Problem) -> Solved:
         model.seed,
     )
     note = "one random start; it has no choice of starts"
-    if ours.covariance_type != "full":
-        note += f"; full covariances, for it has no {ours.covariance_type} ones"
+    if ours.covariance_type != mixture.covariance_type:
+        note += (
+            f"; {mixture.covariance_type} covariances, for it has no {ours.covariance_type} ones"
+        )
     converged = n_iter < model.max_iter
     return Solved("mllib", mixture, 0.0, n_iter, converged, problem.n_rows, note=note)
 
@@ -245,7 +248,7 @@ def _kmeans(problem: Problem) -> Solved:
         mine, w = sample.X[labels == j], sample.weights[labels == j]
         means.append(mine[0] + np.average(mine - mine[0], axis=0, weights=w))
         covariances.append(np.cov(mine.T, aweights=w, ddof=0).reshape(ours.d, ours.d))
-    mixture = Mixture(mass / mass.sum(), means, covariances, "full", problem.features.names)
+    mixture = Mixture(mass / mass.sum(), means, covariances, features=problem.features.names)
     return Solved(
         "kmeans",
         mixture,

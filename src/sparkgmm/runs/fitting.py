@@ -8,10 +8,10 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.fit import Fit, check, fit
 from sparkgmm.core.history import History
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
