@@ -50,7 +50,7 @@ class Mixture:
     weights : array-like of shape (k,), positive, summing to 1
     means : array-like of shape (k, d)
     covariances : array-like of shape (k, d, d), symmetric and positive definite, always dense
-    covariance_type : "full", "tied", "diag" or "spherical"; counts the free parameters
+    covariance_type : "full", "tied", "diag", "spherical" or "VEV"; counts the free parameters
     features : d names, or None
 
     Raises

@@ -33,7 +33,7 @@ def test_packed_parameters_are_read_back(kind, d):
 
 
 @given(
-    kind=st.sampled_from(COVARIANCE_TYPES),
+    kind=st.sampled_from([name for name in FAMILIES if FAMILIES[name].closed]),
     seed=st.integers(0, 2**32 - 1),
     size=st.sampled_from([0.1, 1.0, 5.0]),
 )

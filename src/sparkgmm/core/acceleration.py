@@ -19,6 +19,8 @@ DEPTH = 5
 GROWTH = 2.0
 # Steps of EM that get longer and whose directions have a cosine above this lead away from a saddle.
 ALIGNED = 0.9
+# The rate at which plain steps shrink is taken for this before two are known, and for at most that.
+_UNKNOWN_RATE, _MOST_RATE = 0.9, 0.999
 # Directions that the history hardly tells apart are left out of the least-squares problem.
 _RCOND = 1e-7
 
@@ -54,6 +56,9 @@ class Anderson:
     of its step is taken. A step goes at most `reach` EM steps beyond the plain one; the reach grows
     while steps at its end succeed and shrinks when one has to be taken back (as the step length of
     SQUAREM does, Varadhan and Roland 2008, section 5).
+
+    With a depth of 0 every step is the plain one. Then `ahead` says how many such steps lie between
+    here and the limit, if they go on to shrink as the last one did (Aitken's extrapolation).
     """
 
     def __init__(self, depth: int = DEPTH) -> None:
@@ -64,6 +69,7 @@ class Anderson:
         self._dG: deque[Array] = deque(maxlen=depth)
         self._reach = 1.0
         self._last = (np.inf, np.zeros(0))
+        self.ahead = 1.0
 
     def take_back(self) -> None:
         """Start anew, after a step that fell."""
@@ -77,8 +83,6 @@ class Anderson:
 
     def extrapolate(self, current: Model, plain: Model) -> Model:
         """Return the next point, from where we are and where the plain EM step leads."""
-        if not self._depth:
-            return plain
         weight = metric(plain)
         point = pack(current)
         residual = pack(plain) - point
@@ -86,6 +90,10 @@ class Anderson:
         length = float(np.linalg.norm(direction))
         last_length, last_direction = self._last
         self._last = (length, direction)
+        if not self._depth:
+            rate = length / last_length if last_length < np.inf else _UNKNOWN_RATE
+            self.ahead = 1 / (1 - min(rate, _MOST_RATE)) if length else 1.0
+            return plain
         if length > last_length:
             self._forget()
             if direction @ last_direction > ALIGNED * length * last_length:

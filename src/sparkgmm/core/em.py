@@ -114,8 +114,9 @@ def em(state: Trajectory, settings: Settings) -> Em:
                 try:
                     plain = m_step(model.family, moments, settings.reg_covar, model.stack)
                     proposal = _with_volume(anderson.extrapolate(model, plain), plain)
+                    enough = math.inf if last else settings.tol
                     state.distance = distance(
-                        model, plain, proposal, moments, math.inf if last else settings.tol
+                        model, plain, proposal, moments, enough, anderson.ahead
                     )
                     model = proposal
                 except np.linalg.LinAlgError:
@@ -124,13 +125,21 @@ def em(state: Trajectory, settings: Settings) -> Em:
         state.converged |= state.distance <= settings.tol
 
 
-def distance(model: Model, plain: Model, proposal: Model, moments: Moments, enough: float) -> float:
+def distance(
+    model: Model,
+    plain: Model,
+    proposal: Model,
+    moments: Moments,
+    enough: float,
+    times: float = 1.0,
+) -> float:
     """Estimate by how much the mean log-likelihood at the limit exceeds that at `model`.
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
-    log-likelihood. If the proposal is the limit and the way there is a parabola, the height left
-    is half the slope along it (the Newton decrement). It is never below what the EM step gains, and
-    where that exceeds `enough` it is all that is computed: the run goes on in any case.
+    log-likelihood. If the limit is `times` as far as the proposal and the way there is a parabola,
+    the height left is half the slope along it (the Newton decrement). It is never below what the
+    EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
+    any case.
     """
 
     def height(m: Model) -> float:
@@ -143,7 +152,7 @@ def distance(model: Model, plain: Model, proposal: Model, moments: Moments, enou
     h = 0.1
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
     slope = (height(ahead) - height(behind)) / (2 * h)
-    return float(max(0.5 * abs(slope), gain, 0.0))
+    return float(max(0.5 * abs(slope) * times, gain, 0.0))
 
 
 def _with_volume(proposal: Model, plain: Model) -> Model:

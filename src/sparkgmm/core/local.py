@@ -61,7 +61,7 @@ def fit_array(
     ----------
     X : array-like of shape (n, d), finite
     k : the number of components
-    covariance_type : "full", "tied", "diag" or "spherical"
+    covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
     init : "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins

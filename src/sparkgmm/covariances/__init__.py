@@ -7,6 +7,7 @@ from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.full import Full
 from sparkgmm.covariances.spherical import Spherical
 from sparkgmm.covariances.tied import Tied
+from sparkgmm.covariances.vev import VEV
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -15,5 +16,6 @@ FAMILIES: dict[str, Family] = {
         Tied(),
         Diag(),
         Spherical(),
+        VEV(),
     )
 }

@@ -42,7 +42,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     maxIter : passes over the data at most
     seed : of the starts
     weightCol : a column of row weights >= 0, or None
-    covarianceType : "full", "tied", "diag" or "spherical"
+    covarianceType : "full", "tied", "diag", "spherical" or "VEV"
     nInit : starts; the best sound one wins
     initMode : "k-means++" or "random_from_data"
     regCovar : added to the covariance diagonal, relative to each feature's variance
@@ -137,7 +137,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         return self._set(weightCol=value)
 
     def setCovarianceType(self, value: str) -> GaussianMixture:
-        """Set `covarianceType`: full, tied, diag or spherical."""
+        """Set `covarianceType`: full, tied, diag, spherical or VEV."""
         return self._set(covarianceType=value)
 
     def setNInit(self, value: int) -> GaussianMixture:
