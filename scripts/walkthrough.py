@@ -95,7 +95,7 @@ $$
 $$
 
 Where both derivatives are zero, $\mu$ is the mean of the waits and $\sigma^2$ their variance,
-divided by $n$. One M-step is all it takes: `core/model.py: m_step`.
+divided by $n$. One M-step is all it takes: `core/prior.py: m_step`.
 """)
 
 code('''
@@ -146,7 +146,7 @@ two (Dempster, Laird and Rubin 1977).
 | E | $\ln p(x_i) = \ln \sum_j a_{ij}$ | `log_density` | `core/statistics.py: _softmax`, `mixture.py: Mixture.log_density` |
 | E | $r_{ij} = a_{ij} / p(x_i)$ | `R` | `core/statistics.py: _softmax`, `mixture.py: Mixture.responsibilities` |
 | M | $N_j = \sum_i r_{ij}$ | `counts` | `covariances/moments.py: Moments.counts` |
-| M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/model.py: m_step` |
+| M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/prior.py: m_step` |
 | M | $\Sigma_j = \frac{1}{N_j} \sum_i r_{ij} (x_i - \mu_j)(x_i - \mu_j)^\top$ | `covariances` | `covariances/full.py: Full.estimate` |
 """)  # noqa: E501
 

@@ -9,10 +9,9 @@ from sparkgmm.core.model import (
     check_volume,
     expected_log_likelihood,
     from_mixture,
-    m_step,
-    penalty,
     to_mixture,
 )
+from sparkgmm.core.prior import Regularised, m_step
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments, diagonal_order
@@ -69,7 +68,7 @@ def by_weight(mixture):
 @pytest.mark.parametrize("kind", TEXTBOOK)
 def test_the_m_step_is_the_textbooks_in_the_datas_units(kind, reg, d):
     X, w, R, frame, _, moments = setting(kind, d=d)
-    found = to_mixture(m_step(FAMILIES[kind], moments, reg), frame)
+    found = to_mixture(m_step(FAMILIES[kind], moments, Regularised(reg)), frame)
     expected = textbook_m_step(kind, X, w, R, reg, frame)
     for ours, theirs in zip(by_weight(found), by_weight(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * np.abs(theirs).max())
@@ -83,8 +82,8 @@ def test_a_tied_m_step_without_second_moments_takes_the_scatter_of_all_the_data(
     first = moments.first + moments.counts[:, None] * shift
     bare = moments._replace(first=first, second=None, origin=np.zeros_like(shift))
     np.testing.assert_allclose(
-        m_step(FAMILIES["tied"], bare, 0.0).stack.values,
-        m_step(FAMILIES["tied"], moments, 0.0).stack.values,
+        m_step(FAMILIES["tied"], bare, Regularised(0.0)).stack.values,
+        m_step(FAMILIES["tied"], moments, Regularised(0.0)).stack.values,
         rtol=1e-9,
         atol=1e-12,
     )
@@ -94,7 +93,7 @@ def test_a_tied_m_step_without_second_moments_takes_the_scatter_of_all_the_data(
 def test_dense_and_diagonal_second_moments_give_the_same_m_step(kind):
     *_, moments = setting(kind)
     diagonal = moments._replace(second=np.einsum("kii->ki", moments.second))
-    a, b = (m_step(FAMILIES[kind], m, 0.1) for m in (moments, diagonal))
+    a, b = (m_step(FAMILIES[kind], m, Regularised(0.1)) for m in (moments, diagonal))
     np.testing.assert_allclose(a.means, b.means, rtol=1e-14)
     np.testing.assert_allclose(a.stack.values, b.stack.values, rtol=1e-14)
 
@@ -102,7 +101,7 @@ def test_dense_and_diagonal_second_moments_give_the_same_m_step(kind):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_no_neighbour_of_the_m_step_expects_a_higher_log_likelihood(kind):
     *_, moments = setting(kind)
-    best = m_step(FAMILIES[kind], moments, 0.0)
+    best = m_step(FAMILIES[kind], moments, Regularised(0.0))
     height = expected_log_likelihood(best, moments)
     w, means, values = best.weights, best.means, best.stack.values
     rng = np.random.default_rng(1)
@@ -132,14 +131,15 @@ def test_the_expected_log_likelihood_is_that_of_complete_data(kind, d):
 
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_the_penalty_is_half_reg_covar_times_the_trace_of_the_precisions(kind, d):
+def test_regularisation_costs_half_reg_covar_times_the_trace_of_the_precisions(kind, d):
     _, _, _, frame, mixture, moments = setting(kind, d=d)
     scaled = mixture.covariances / np.outer(frame.scale, frame.scale)
     traces = [np.trace(np.linalg.inv(c)) for c in scaled]
     expected = 0.5 * 0.01 * float(moments.counts / moments.counts.sum() @ traces)
     model = from_mixture(mixture, frame)
-    assert penalty(model, moments, 0.01) == pytest.approx(expected, rel=1e-10)
-    assert penalty(model, moments, 0.0) == 0.0
+    found = Regularised(0.01).log_density(model, moments)
+    assert found == pytest.approx(-expected, rel=1e-10)
+    assert Regularised(0.0).log_density(model, moments) == 0.0
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
@@ -176,8 +176,8 @@ def test_a_component_without_volume_is_refused_by_the_m_step(kind):
         np.array([4.0]), nothing, np.zeros((1, 2, 2)), nothing, np.ones(2), np.zeros((2, 2))
     )
     with pytest.raises(np.linalg.LinAlgError):
-        m_step(FAMILIES[kind], spike, 0.0)
-    m_step(FAMILIES[kind], spike, 1e-6)
+        m_step(FAMILIES[kind], spike, Regularised(0.0))
+    m_step(FAMILIES[kind], spike, Regularised(1e-6))
 
 
 def test_products_are_ordered_diagonal_by_diagonal():

@@ -6,12 +6,12 @@ import numpy as np
 
 from data_sets import clusters
 from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.evidence import Measured, OverBlocks
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.race import Race
 from sparkgmm.core.repair import reseeder, weakest, without
-from sparkgmm.core.rows import scan_blocks
-from sparkgmm.core.search import Race
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Dense
@@ -31,32 +31,32 @@ def three_on_two(Z: np.ndarray) -> Model:
     return Model(FAMILIES["full"], np.array([0.25, 0.5, 0.25]), means, Dense(covariances))
 
 
-def counted(counts: list[float]) -> Moments:
-    """Moments of which only the counts matter."""
+def counted(counts: list[float]) -> Measured:
+    """What a pass measured, of which only the counts matter."""
     sums = np.zeros((len(counts), 2))
-    return Moments(np.array(counts), sums, None, sums, np.ones(2), np.eye(2))
+    return Measured(Moments(np.array(counts), sums, None, sums, np.ones(2), np.eye(2)), 0.0)
 
 
 def test_a_double_is_recognised_and_the_first_of_the_two_kept() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     _, profile, _, Z = standardised(X)
-    moments = counted([100.0, 200.0, 100.0])
-    assert weakest(Trajectory(three_on_two(Z), moments), profile) == 2
+    measured = counted([100.0, 200.0, 100.0])
+    assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_component_with_fewer_rows_than_it_needs_is_the_weakest() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     _, profile, _, Z = standardised(X)
-    moments = counted([197.5, 200.0, 2.5])
-    assert weakest(Trajectory(three_on_two(Z), moments), profile) == 2
+    measured = counted([197.5, 200.0, 2.5])
+    assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_sound_model_has_no_weakest_component() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     _, profile, _, Z = standardised(X)
     model = without(three_on_two(Z), 2)
-    moments = counted([200.0, 200.0])
-    assert weakest(Trajectory(model, moments), profile) is None
+    measured = counted([200.0, 200.0])
+    assert weakest(Trajectory(model, measured), profile) is None
 
 
 def test_reseeding_goes_to_the_rows_that_the_others_explain_worst() -> None:
@@ -82,14 +82,8 @@ def test_a_race_ends_without_doubles_and_says_how_many_it_dropped() -> None:
     block, profile, frame, Z = standardised(X)
     seeds = Seeds(Z, np.ones(400), frame.scale, frame.correlation)
     reseed = reseeder(seeds, np.random.default_rng(0))
-    race = Race(
-        [Trajectory(three_on_two(Z))],
-        frame,
-        profile,
-        Settings(tol=1e-9),
-        lambda kernels, _: scan_blocks([[block]], kernels),
-        reseed=reseed,
-    )
+    evidence = OverBlocks([block], frame, profile)
+    race = Race([Trajectory(three_on_two(Z))], evidence, Settings(tol=1e-9), reseed=reseed)
     race.run(400)
     [state] = race.states
     assert state.model.k + state.n_dropped == 3

@@ -10,13 +10,14 @@ from data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit, n_distinct
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
-EXACT = Settings(reg_covar=0.0)
+EXACT = Settings(prior=Regularised(0.0))
 
 
 class Counting(LocalRows):

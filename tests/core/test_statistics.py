@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from data_sets import random_mixture
 from oracle import e_step, weighted_sums
+from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.statistics import (
     NaturalKernel,
-    Scan,
     Sums,
     WhitenedKernel,
     run_kernels,
@@ -70,7 +70,7 @@ def read_beside_the_textbook(scan, mixture, block, frame, rel):
 
     `rel` is the tolerance of the mean log-likelihood.
     """
-    ((moments, mean_log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
+    ((moments, mean_log_likelihood, _),) = scan.read(run_kernels(scan.kernels, block))
     sums, log_likelihood = textbook(mixture, block, frame, moments.origin)
     assert mean_log_likelihood == pytest.approx(log_likelihood / frame.weight, rel=rel)
     assert_close(moments.counts, sums.counts)
@@ -179,9 +179,9 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
     together = Scan.of(models, frame)
     results = together.read(run_kernels(together.kernels, block))
     assert len(results) == len(models)
-    for model, (moments, log_likelihood) in zip(models, results, strict=True):
+    for model, (moments, log_likelihood, _) in zip(models, results, strict=True):
         alone = Scan.of([model], frame)
-        ((expected, expected_height),) = alone.read(run_kernels(alone.kernels, block))
+        ((expected, expected_height, _),) = alone.read(run_kernels(alone.kernels, block))
         assert log_likelihood == pytest.approx(expected_height, rel=1e-10)
         np.testing.assert_array_equal(moments.origin, expected.origin)
         np.testing.assert_allclose(moments.counts, expected.counts, atol=1e-9)
@@ -226,9 +226,9 @@ def test_narrow_components_of_several_candidates_keep_to_their_own_rows():
     together = Scan.of(models, frame)
     assert [type(kernel) for kernel in together.kernels] == [NaturalKernel]
     results = together.read(run_kernels(together.kernels, block))
-    for model, (moments, height) in zip(models, results, strict=True):
+    for model, (moments, height, _) in zip(models, results, strict=True):
         scan = Scan.of([model], frame)
-        ((alone, expected),) = scan.read(run_kernels(scan.kernels, block))
+        ((alone, expected, _),) = scan.read(run_kernels(scan.kernels, block))
         assert height == pytest.approx(expected, rel=1e-12)
         np.testing.assert_array_equal(moments.origin, alone.origin)
         assert moments.counts.min() > 100
@@ -273,8 +273,8 @@ def test_the_choice_of_kernel_does_not_show_in_what_is_read():
     alone = Scan.of([model], frame)
     crowd = Scan.of([model] * 40, frame)
     assert {type(kernel) for kernel in alone.kernels} != {type(kernel) for kernel in crowd.kernels}
-    ((expected, height),) = alone.read(run_kernels(alone.kernels, block))
-    for moments, log_likelihood in crowd.read(run_kernels(crowd.kernels, block)):
+    ((expected, height, _),) = alone.read(run_kernels(alone.kernels, block))
+    for moments, log_likelihood, _ in crowd.read(run_kernels(crowd.kernels, block)):
         assert log_likelihood == pytest.approx(height, rel=1e-12)
         assert_close(moments.second, expected.second)
 
@@ -342,7 +342,7 @@ def test_tight_components_far_apart_keep_their_digits(kind):
     block, frame = rows_of(mixture, 600)
     model = from_mixture(mixture, frame)
     scan = Scan.of([model], frame)
-    ((moments, log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
+    ((moments, log_likelihood, _),) = scan.read(run_kernels(scan.kernels, block))
     sums, expected = textbook(mixture, block, frame, model.means)
     assert log_likelihood == pytest.approx(expected / 600, rel=1e-9)
     np.testing.assert_array_equal(moments.origin, model.means)

@@ -66,7 +66,7 @@ def test_the_m_step_is_the_optimum_over_volumes_shape_and_rotations() -> None:
     moments = rows_of_three(3)
     unit = np.outer(moments.scale, moments.scale)
     scatter = moments.scatter() * unit
-    found = np.array(VEV.estimate(moments, 0.0).dense(3)) * unit
+    found = np.array(VEV.estimate(moments).dense(3)) * unit
 
     def cost(covariances: np.ndarray) -> float:
         log_dets = np.linalg.slogdet(covariances)[1]
@@ -89,7 +89,9 @@ def test_the_m_step_is_the_optimum_over_volumes_shape_and_rotations() -> None:
 def test_all_components_have_the_same_shape_in_the_datas_units(d: int) -> None:
     moments = rows_of_three(d)
     unit = np.outer(moments.scale, moments.scale)
-    values = np.linalg.eigvalsh(np.array(VEV.estimate(moments, 1e-3).dense(3)) * unit)
+    values = np.linalg.eigvalsh(
+        np.array(VEV.estimate(moments._replace(ridge=1e-3)).dense(3)) * unit
+    )
     shapes = values / values.prod(axis=1, keepdims=True) ** (1 / d)
     np.testing.assert_allclose(shapes, np.broadcast_to(shapes[0], shapes.shape), rtol=1e-8)
 
@@ -99,5 +101,5 @@ def test_a_component_whose_rows_are_equal_has_no_shape() -> None:
     second = moments.second.copy()
     second[0] = 0.0
     with pytest.raises(np.linalg.LinAlgError, match="eigenvalue"):
-        VEV.estimate(moments._replace(second=second), 0.0)
-    VEV.estimate(moments._replace(second=second), 1e-6)
+        VEV.estimate(moments._replace(second=second))
+    VEV.estimate(moments._replace(second=second, ridge=1e-6))

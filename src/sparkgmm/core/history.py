@@ -14,15 +14,18 @@ bound of the log-likelihood of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.em import Trajectory
-from sparkgmm.core.model import Model, expected_log_likelihood, m_step
+from sparkgmm.core.evidence import Evidence, Measured, OverRows, of_part
+from sparkgmm.core.judging import entropy
+from sparkgmm.core.model import Model, expected_log_likelihood
+from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.rows import Rows
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
@@ -55,26 +58,18 @@ class History:
     n_rows: int
 
     @classmethod
-    def of(cls, state: Trajectory, frame: Frame, profile: Profile) -> History:
-        """Take what a run of EM measured of these rows in its last pass, at its very model."""
-        assert state.moments is not None
-        moments = state.moments
-        expected = expected_log_likelihood(state.model, moments)
-        entropy = profile.weight * (state.log_likelihood - expected)
-        return cls.measured(state.model.family, moments, entropy, frame, profile, profile.n_rows)
+    def of(cls, model: Model, measured: Measured, evidence: Evidence) -> History:
+        """Take what was measured of these rows at a model."""
+        profile = evidence.profile
+        h = entropy(model, measured, profile.weight)
+        return cls.measured(model.family, measured.moments, h, evidence, profile.n_rows)
 
     @classmethod
     def measured(
-        cls,
-        family: Family,
-        moments: Moments,
-        entropy: float,
-        frame: Frame,
-        profile: Profile,
-        n_rows: int,
+        cls, family: Family, moments: Moments, entropy: float, evidence: Evidence, n_rows: int
     ) -> History:
-        """Bring moments from a frame's standardised coordinates to the data's units."""
-        statistics = family.statistics
+        """Bring moments from the evidence's standardised coordinates to the data's units."""
+        frame, profile, statistics = evidence.frame, evidence.profile, family.statistics
         spreads = statistics.spread(moments) * statistics.squared(frame.scale)
         shift = frame.shift - profile.mean
         offsets = shift + (moments.origin + moments.offset) * frame.scale
@@ -117,7 +112,7 @@ class History:
             frame.correlation,
         )
 
-    def model(self, frame: Frame, reg_covar: float) -> Model:
+    def model(self, frame: Frame, prior: Prior) -> Model:
         """Return the model that these statistics alone lead to, by an M-step.
 
         Raises
@@ -127,7 +122,7 @@ class History:
 
         """
         moments = self.moments(frame, np.zeros_like(self.offsets))
-        return m_step(self.family, moments, reg_covar)
+        return m_step(self.family, moments, prior)
 
     def bound(self, model: Model, frame: Frame) -> float:
         """Return the lower bound of the rows' log-likelihood at a model, in nats.
@@ -206,3 +201,36 @@ class History:
             raise ValueError("a number is not finite")
         if not ((self.counts > 0).all() and p.weight > 0 and p.n_rows > 0 and self.n_rows > 0):
             raise ValueError("a count is not above 0")
+
+
+@dataclass(frozen=True)
+class WithHistory:
+    """New rows, and a history that stands for others: what an update climbs.
+
+    The objective is the log-likelihood of the new rows and the lower bound of the history's, as a
+    mean over all the weight.
+    """
+
+    rows: Rows
+    history: History
+    profile: Profile
+    frame: Frame
+
+    @classmethod
+    def of(cls, rows: Rows, history: History) -> WithHistory:
+        """Measure in coordinates in which all the rows have mean 0 and standard deviation 1."""
+        profile = history.profile + rows.profile
+        return cls(rows, history, profile, Frame.of(profile))
+
+    def measure(self, models: Sequence[Model], label: str) -> list[Measured]:
+        """Measure the new rows in one pass, and join the history to each model's statistics."""
+        new = OverRows(self.rows, of_part(self.frame, self.rows.profile))
+        pairs = zip(models, new.measure(models, f"{label}, over the new rows"), strict=True)
+        return [self._joined(model, of_new) for model, of_new in pairs]
+
+    def _joined(self, model: Model, new: Measured) -> Measured:
+        old = self.history.moments(self.frame, new.moments.origin)
+        both = old.added_to(new.moments)._replace(total=self.frame.correlation)
+        bound = self.history.bound(model, self.frame)
+        log_likelihood = new.log_likelihood * self.rows.profile.weight + bound
+        return Measured(both, log_likelihood / self.frame.weight, new)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.model import Model, m_step
+from sparkgmm.core.model import Model
+from sparkgmm.core.prior import Regularised, m_step
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
@@ -24,7 +25,7 @@ SEEDING_ROWS = 8192
 # k-means++ seeds move to the means of their rows so many times.
 SETTLING_ROUNDS = 10
 # A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
-_START_REG = 1e-3
+_START = Regularised(1e-3)
 
 
 class Seeds(NamedTuple):
@@ -145,4 +146,4 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     scatter *= (counts / (counts + prior))[:, None, None]
     nothing = np.zeros((k, d))
     moments = Moments(counts, nothing, scatter, centres + offset, seeds.scale, seeds.total)
-    return m_step(family, moments, _START_REG)
+    return m_step(family, moments, _START)

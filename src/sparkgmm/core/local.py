@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.initialisation import INIT
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
@@ -103,7 +104,7 @@ def fit_array(
         settings=Settings(
             tol=_at_least("tol", tol, 0.0),
             max_iter=_at_least("max_iter", max_iter, 1),
-            reg_covar=_at_least("reg_covar", reg_covar, 0.0),
+            prior=Regularised(_at_least("reg_covar", reg_covar, 0.0)),
         ),
     )
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)

@@ -1,4 +1,4 @@
-"""A mixture inside a fit: in standardised coordinates, its M-step, and what EM compares by."""
+"""A mixture inside a fit: in standardised coordinates, and what EM compares by."""
 
 from __future__ import annotations
 
@@ -66,27 +66,6 @@ def from_mixture(mixture: Mixture, frame: Frame) -> Model:
     return Model(family, mixture.weights, means, family.read(mixture.covariances, frame.scale))
 
 
-def m_step(
-    family: Family, moments: Moments, reg_covar: float, before: Stack | None = None
-) -> Model:
-    """Return the model that maximises the expected log-likelihood of the moments.
-
-    Dempster, Laird and Rubin (1977), section 4.3. `reg_covar` is added to each variance in
-    standardised coordinates, that is, relative to the feature's variance in the data. `before` are
-    the covariances of the step before, if there was one.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a covariance comes out without volume.
-
-    """
-    stack = family.estimate(moments, reg_covar, before)
-    model = Model(family, moments.shares, moments.origin + moments.offset, stack)
-    check_volume(model)
-    return model
-
-
 def check_volume(model: Model) -> None:
     """Raise LinAlgError where a component has no volume, or far more than all the data.
 
@@ -105,13 +84,3 @@ def expected_log_likelihood(model: Model, moments: Moments) -> float:
     quadratic = model.stack.quadratic(moments, model.means) / total
     log_joint = np.log(model.weights) - 0.5 * model.stack.log_dets
     return float(moments.counts @ log_joint) / total - 0.5 * (quadratic + model.d * LOG_2PI)
-
-
-def penalty(model: Model, moments: Moments, reg_covar: float) -> float:
-    """Return what reg_covar takes from the mean log-likelihood: half reg_covar tr(precision).
-
-    Adding reg_covar to the variances is the M-step of the likelihood less this.
-    """
-    if reg_covar == 0:
-        return 0.0
-    return 0.5 * reg_covar * float((moments.shares * model.stack.precision_traces).sum())

@@ -22,9 +22,9 @@ Reseed = Callable[[Model, int], Model]
 
 def weakest(state: Trajectory, profile: Profile) -> int | None:
     """Return a component that starves or doubles another, or None."""
-    if state.moments is None or len(state.moments.counts) == 1:
+    if state.measured is None or state.model.k == 1:
         return None
-    counts = state.moments.counts * profile.rows_per_weight
+    counts = state.measured.moments.counts * profile.rows_per_weight
     if counts.min() < state.model.family.least_rows(state.model.d):
         return int(np.argmin(counts))
     return _double(state.model)

@@ -31,22 +31,18 @@ import numpy as np
 
 from sparkgmm.core.model import LOG_2PI, Model
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.covariances.moments import PRODUCTS, Moments, diagonal_order
+from sparkgmm.covariances.moments import diagonal_order
 from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
 # numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
 _NATURAL_VALUES, _NATURAL_ROWS = 5 * 2**15, (400, 5000)
 _WHITENED_VALUES, _WHITENED_ROWS = 2**18, (400, 1040)
-# The natural kernel takes candidates of full covariance up to so many features.
-_MOST_FEATURES = 128
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
 # Responsibilities are exp of this at least: nothing beside any that counts, but neither they nor
 # products with them are subnormal numbers, which cost a hundred times as much.
 _LEAST = -600.0
-# Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
-_CANCELLATION_LIMIT = 1e6
 
 
 class Sums(NamedTuple):
@@ -352,76 +348,6 @@ def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
 
 
 Kernel = NaturalKernel | WhitenedKernel
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One pass over the data for several candidates: what to run, and how to read the sums."""
-
-    models: tuple[Model, ...]
-    frame: Frame
-    kernels: tuple[Kernel, ...]
-    # The candidate that each of the kernels' results belongs to, and which of its components (k,)
-    # were measured about their means.
-    order: tuple[tuple[int, Array], ...]
-
-    @classmethod
-    def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
-        """Choose each candidate's kernel, by what would cancel and by what is faster."""
-        d = len(frame.shift)
-        narrow = [m.stack.cancellation(m.means) > _CANCELLATION_LIMIT for m in models]
-        # where more than half of the components are, the products are not worth their while; and
-        # what the natural kernel leaves out of a shared covariance is common to all
-        mostly = {
-            i
-            for i, m in enumerate(models)
-            if narrow[i].any() and (m.family.shared or narrow[i].mean() > 0.5)
-        }
-        full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly
-        n_components = sum(models[i].k for i in full)
-        whitened = full if n_components < _whitened_pays_below(d) else set()
-        alone = sorted(mostly | whitened)
-        natural = sorted(
-            set(range(len(models))) - mostly - whitened,
-            key=lambda i: (models[i].n_features, i),
-        )
-        for i in alone:
-            narrow[i][:] = narrow[i].any()
-        kernels: list[Kernel] = [
-            WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in alone
-        ]
-        if natural:
-            kernels.insert(
-                0,
-                NaturalKernel.of([models[i] for i in natural], frame, [narrow[i] for i in natural]),
-            )
-        order = tuple((i, narrow[i]) for i in [*natural, *alone])
-        return cls(tuple(models), frame, tuple(kernels), order)
-
-    def read(self, sums: Sequence[Sums]) -> list[tuple[Moments, float]]:
-        """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
-        frame = self.frame
-        results: dict[int, tuple[Moments, float]] = {}
-        for (i, narrow), (packed, log_likelihood) in zip(self.order, sums, strict=True):
-            model = self.models[i]
-            mean = log_likelihood / frame.weight
-            if model.family.shared and packed.shape[1] < PRODUCTS.n_features(model.d):
-                # the quadratic term that was left out of eta: the same for all components
-                mean -= 0.5 * model.stack.quadratic_of(frame.correlation)
-            origin = np.where(narrow[:, None], model.means, 0.0)
-            moments = Moments.unpack(packed, origin, frame.scale, frame.correlation)
-            results[i] = moments, mean
-        return [results[i] for i in range(len(self.models))]
-
-
-def _whitened_pays_below(d: int) -> float:
-    """Return how many components of full covariance, in all, the whitened kernel is faster for.
-
-    Filling T costs the natural kernel the same for one component as for fifty. Measured crossings
-    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100, 45 at
-    150, more than 80 at 200. From 129 on T would take more memory than the rest of a worker.
-    """
-    return min(d**2 / 200, 0.28 * d) if d <= _MOST_FEATURES else math.inf
 
 
 def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:

@@ -23,8 +23,8 @@ class Diag(Family):
     def least_rows(self, d: int) -> int:
         return 2
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Diagonal:
-        return Diagonal(self.statistics.spread(moments) + reg_covar)
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Diagonal:
+        return Diagonal(self.statistics.spread(moments))
 
     def read(self, covariances: Array, scale: Array) -> Diagonal:
         return Diagonal(np.einsum("kii->ki", covariances) / scale**2)

@@ -36,11 +36,10 @@ class Family(Protocol):
         """Return the effective rows below which a component is no more than a spike on them."""
         ...
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Stack:
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Stack:
         """Return the covariances that maximise the expected log-likelihood: the M-step.
 
-        `reg_covar` is added to each variance; `before` are the covariances of the step before,
-        which a family may iterate from.
+        `before` are the covariances of the step before, which a family may iterate from.
         """
         ...
 

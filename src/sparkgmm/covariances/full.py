@@ -22,10 +22,8 @@ class Full(Family):
     def least_rows(self, d: int) -> int:
         return d + 1
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Dense:
-        covariances = moments.scatter()
-        np.einsum("kii->ki", covariances)[...] += reg_covar
-        return Dense(covariances)
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
+        return Dense(self.statistics.spread(moments))
 
     def read(self, covariances: Array, scale: Array) -> Dense:
         return Dense(covariances / np.outer(scale, scale))

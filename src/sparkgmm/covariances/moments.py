@@ -32,7 +32,8 @@ class Moments(NamedTuple):
 
     `second` is (k, d, d), or its diagonal (k, d), or None where the family needs none. `scale` (d,)
     is the standard deviation of each feature in the data's units, and `total` (d, d) the second
-    moment of all the rows, a row, in standardised coordinates.
+    moment of all the rows, a row, in standardised coordinates. `ridge` is what a prior adds to the
+    variances of every component.
     """
 
     counts: Array
@@ -41,6 +42,7 @@ class Moments(NamedTuple):
     origin: Array
     scale: Array
     total: Array
+    ridge: float = 0.0
 
     @classmethod
     def unpack(cls, packed: Array, origin: Array, scale: Array, total: Array) -> Moments:
@@ -104,7 +106,10 @@ class Statistics(Protocol):
         ...
 
     def spread(self, moments: Moments) -> Array:
-        """Return the rows' covariances about the components' means, as compact as they may be."""
+        """Return the covariances about the components' means, as compact as they may be.
+
+        The ridge of the moments is added to each variance.
+        """
         ...
 
     def shape(self, k: int, d: int) -> tuple[int, ...]:
@@ -127,7 +132,9 @@ class _Products:
         return 1 + d + d * (d + 1) // 2
 
     def spread(self, moments: Moments) -> Array:
-        return moments.scatter()
+        scatter = moments.scatter()
+        np.einsum("kii->ki", scatter)[...] += moments.ridge
+        return scatter
 
     def shape(self, k: int, d: int) -> tuple[int, ...]:
         return k, d, d
@@ -154,8 +161,11 @@ class _Pooled(_Products):
         if moments.second is None:
             means = moments.origin + moments.offset
             within = second_moment(means.T, moments.counts) / moments.counts.sum()
-            return np.asarray(moments.total - within)
-        return np.tensordot(moments.shares, moments.scatter(), axes=1)
+            pooled = np.asarray(moments.total - within)
+        else:
+            pooled = np.tensordot(moments.shares, moments.scatter(), axes=1)
+        pooled[np.diag_indices_from(pooled)] += moments.ridge
+        return pooled
 
     def shape(self, k: int, d: int) -> tuple[int, ...]:
         return d, d
@@ -169,7 +179,8 @@ class _Squares:
 
     def spread(self, moments: Moments) -> Array:
         scatter = moments.scatter()
-        return scatter if scatter.ndim == 2 else np.einsum("kii->ki", scatter).copy()
+        variances = scatter if scatter.ndim == 2 else np.einsum("kii->ki", scatter)
+        return np.asarray(variances + moments.ridge)
 
     def shape(self, k: int, d: int) -> tuple[int, ...]:
         return k, d

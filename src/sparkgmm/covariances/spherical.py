@@ -23,9 +23,9 @@ class Spherical(Family):
     def least_rows(self, d: int) -> int:
         return 2
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Round:
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Round:
         unit = moments.scale**2
-        variances = (self.statistics.spread(moments) + reg_covar) * unit
+        variances = self.statistics.spread(moments) * unit
         return Round(variances.mean(axis=1), unit)
 
     def read(self, covariances: Array, scale: Array) -> Round:

@@ -23,10 +23,8 @@ class Tied(Family):
     def least_rows(self, d: int) -> int:
         return 1
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Dense:
-        pooled = self.statistics.spread(moments)
-        pooled[np.diag_indices_from(pooled)] += reg_covar
-        return Dense(pooled[None])
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
+        return Dense(self.statistics.spread(moments)[None])
 
     def read(self, covariances: Array, scale: Array) -> Dense:
         return Dense(covariances[:1] / np.outer(scale, scale))

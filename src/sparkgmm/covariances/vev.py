@@ -33,11 +33,10 @@ class VEV(Family):
     def least_rows(self, d: int) -> int:
         return 2
 
-    def estimate(self, moments: Moments, reg_covar: float, before: Stack | None = None) -> Dense:
-        scatter = moments.scatter()
-        np.einsum("kii->ki", scatter)[...] += reg_covar
-        unit = np.outer(moments.scale, moments.scale)
-        return Dense(_of_one_shape(scatter * unit, moments.counts) / unit)
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
+        unit = self.statistics.squared(moments.scale)
+        spread = self.statistics.spread(moments) * unit
+        return Dense(_of_one_shape(spread, moments.counts) / unit)
 
     def read(self, covariances: Array, scale: Array) -> Dense:
         like = _of_one_shape(covariances, np.ones(len(covariances)))

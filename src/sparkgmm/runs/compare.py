@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import check, fit
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows, draw_rows
-from sparkgmm.core.statistics import Scan
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Array, Mixture
@@ -272,12 +271,13 @@ PEERS: dict[str, Callable[[Problem], Solved]] = {
 
 def _measured(solved: list[Solved], rows: Rows) -> list[Solved]:
     """Give each mixture its mean log-likelihood over all the rows, by one scan for all."""
-    frame = Frame.of(rows.profile)
-    found = [s for s in solved if s.mixture is not None]
-    scan = Scan.of([from_mixture(s.mixture, frame) for s in found if s.mixture], frame)
-    results = scan.read(rows.scan(scan.kernels, "log-likelihoods of the mixtures compared"))
+    evidence = OverRows.of(rows)
+    frame = evidence.frame
+    found = {s.name: from_mixture(s.mixture, frame) for s in solved if s.mixture is not None}
+    results = evidence.measure(list(found.values()), "log-likelihoods of the mixtures compared")
     heights = {
-        s.name: height - frame.log_volume for s, (_, height) in zip(found, results, strict=True)
+        name: measured.log_likelihood - frame.log_volume
+        for name, measured in zip(found, results, strict=True)
     }
     return [
         replace(s, mean_log_likelihood=heights[s.name]) if s.name in heights else s for s in solved

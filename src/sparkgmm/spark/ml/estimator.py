@@ -12,6 +12,7 @@ from pyspark.ml.base import Estimator
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.em import Settings
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.spark.ml.columns import check_new
@@ -173,7 +174,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
             init=self.getInitMode(),
             n_init=self.getNInit(),
             seed=self.getSeed() % _SEEDS,
-            settings=Settings(self.getTol(), self.getMaxIter(), self.getRegCovar()),
+            settings=Settings(self.getTol(), self.getMaxIter(), Regularised(self.getRegCovar())),
         )
         features, weight = self.getFeaturesCol(), self._weight()
         return Plan(features, weight, self.getK(), self.getCovarianceType(), search)
