@@ -95,7 +95,7 @@ $$
 $$
 
 Where both derivatives are zero, $\mu$ is the mean of the waits and $\sigma^2$ their variance,
-divided by $n$. One M-step is all it takes: `core/covariance.py: m_step`.
+divided by $n$. One M-step is all it takes: `core/prior.py: m_step`.
 """)
 
 code('''
@@ -145,9 +145,9 @@ two (Dempster, Laird and Rubin 1977).
 | E | $\ln a_{ij} = \ln \pi_j + \ln \mathcal N(x_i \mid \mu_j, \Sigma_j)$ | `joint` | `core/statistics.py: natural_parameters` |
 | E | $\ln p(x_i) = \ln \sum_j a_{ij}$ | `log_density` | `core/statistics.py: _softmax`, `mixture.py: Mixture.log_density` |
 | E | $r_{ij} = a_{ij} / p(x_i)$ | `R` | `core/statistics.py: _softmax`, `mixture.py: Mixture.responsibilities` |
-| M | $N_j = \sum_i r_{ij}$ | `counts` | `core/covariance.py: Moments.counts` |
-| M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/covariance.py: m_step` |
-| M | $\Sigma_j = \frac{1}{N_j} \sum_i r_{ij} (x_i - \mu_j)(x_i - \mu_j)^\top$ | `covariances` | `core/covariance.py: _full` |
+| M | $N_j = \sum_i r_{ij}$ | `counts` | `covariances/moments.py: Moments.counts` |
+| M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/prior.py: m_step` |
+| M | $\Sigma_j = \frac{1}{N_j} \sum_i r_{ij} (x_i - \mu_j)(x_i - \mu_j)^\top$ | `covariances` | `covariances/full.py: Full.estimate` |
 """)  # noqa: E501
 
 code('''
@@ -256,12 +256,12 @@ has mean 0 and standard deviation 1 (`core/profile.py: Frame`).
 """)
 
 code("""
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.statistics import natural_parameters
 
 frame = Frame.of(Profile.of(Block(X.T.copy(), None)))
-eta = natural_parameters(from_mixture(mixture, frame), frame)  # (k, F)
+eta = natural_parameters(from_mixture(mixture, frame))  # (k, F)
 Z = (X - frame.shift) / frame.scale
 T = np.vstack([np.ones(n), Z.T, Z.T**2, Z[:, 0] * Z[:, 1]])  # (F, n)
 log_density = np.logaddexp.reduce(eta @ T, axis=0) - frame.log_volume

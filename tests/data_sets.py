@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Mixture
 
 ROOT = Path(__file__).parent.parent
+# The covariance types that textbooks and scikit-learn have.
+TEXTBOOK = tuple(name for name, family in FAMILIES.items() if family.known_as == name)
 
 
 def _read(path: Path) -> Array:
@@ -57,6 +60,9 @@ def random_mixture(
         dense = dense * np.eye(d)
     elif covariance_type == "spherical":
         dense = dense[:, :1, :1] * np.eye(d)
+    dense = dense * np.outer(unit, unit)
+    if covariance_type not in TEXTBOOK:
+        dense = FAMILIES[covariance_type].nearest(dense, np.ones(d)).dense(k)
     means = spread * rng.standard_normal((k, d)) + rng.uniform(-3, 3, d)
     weights = rng.dirichlet(np.full(k, 5.0))
-    return Mixture(weights, means * unit, dense * np.outer(unit, unit), covariance_type)
+    return Mixture(weights, means * unit, dense, covariance_type)

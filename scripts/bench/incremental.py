@@ -24,9 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparkgmm.core.covariance import from_mixture
-from sparkgmm.core.profile import Frame
-from sparkgmm.core.statistics import Scan
+from sparkgmm.core.evidence import OverRows
+from sparkgmm.core.model import from_mixture
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.fit import run_fit
@@ -160,10 +159,11 @@ class Bench:
         df = read(self.spark, [str(path) for path in paths])
         features = find_features(df, COLUMNS, weight)
         with Blocks(df, features) as blocks:
-            frame = Frame.of(blocks.profile)
-            scan = Scan.of([from_mixture(self.mixture(run), frame) for run in runs], frame)
-            measured = scan.read(blocks.rows(0).scan(scan.kernels, "judging"))
-        return [height - frame.log_volume for _, height in measured]
+            evidence = OverRows.of(blocks.rows(0))
+            frame = evidence.frame
+            models = [from_mixture(self.mixture(run), frame) for run in runs]
+            measured = evidence.measure(models, "judging")
+        return [found.log_likelihood - frame.log_volume for found in measured]
 
     def solve(self, problem: Problem, data: Path) -> dict[str, Any]:
         """Fit one problem both ways."""

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from pyspark.ml.clustering import GaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.evidence import Scan
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
-from sparkgmm.core.statistics import Scan
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.mllib import assemble
 from sparkgmm.spark.rows import Blocks

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.products import Array as Array
 from sparkgmm.products import fill_monomials, multiply, room
@@ -20,7 +21,7 @@ Labels = NDArray[np.int64]
 FORMAT_VERSION = 1
 # A wide mixture is shown in a notebook by its first features.
 _SHOWN = 8
-COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
+COVARIANCE_TYPES = tuple(FAMILIES)
 # Rows are scored so many at a time that the work arrays, 1 MiB, stay in the cache.
 _CHUNK_VALUES = 2**17
 # A log density may be wrong by this much, in nats, for the sake of speed.
@@ -31,13 +32,7 @@ _LEAST_REACH = 6.0
 
 def n_parameters(k: int, d: int, covariance_type: str) -> int:
     """Count the free parameters: k - 1 weights, k d means, and the covariances of the type."""
-    covariances = {
-        "full": k * d * (d + 1) // 2,
-        "tied": d * (d + 1) // 2,
-        "diag": k * d,
-        "spherical": k,
-    }[covariance_type]
-    return k - 1 + k * d + covariances
+    return k - 1 + k * d + FAMILIES[covariance_type].n_parameters(k, d)
 
 
 class Scores(NamedTuple):
@@ -55,7 +50,7 @@ class Mixture:
     weights : array-like of shape (k,), positive, summing to 1
     means : array-like of shape (k, d)
     covariances : array-like of shape (k, d, d), symmetric and positive definite, always dense
-    covariance_type : "full", "tied", "diag" or "spherical"; counts the free parameters
+    covariance_type : "full", "tied", "diag", "spherical" or "VEV"; counts the free parameters
     features : d names, or None
 
     Raises
@@ -540,15 +535,9 @@ def _symmetric(c: Array) -> Array:
 
 def _check_structure(covariances: Array, covariance_type: str) -> None:
     """Refuse covariances that are not of the type that counts their parameters."""
-    d = covariances.shape[1]
-    variances = np.einsum("kii->ki", covariances)
-    like: Array = {
-        "full": covariances,
-        "tied": covariances[:1],
-        "diag": variances[:, :, None] * np.eye(d),
-        "spherical": variances[:, :1, None] * np.eye(d),
-    }[covariance_type]
-    sd = np.sqrt(np.abs(variances))
+    k, d = covariances.shape[:2]
+    like = FAMILIES[covariance_type].read(covariances, np.ones(d)).dense(k)
+    sd = np.sqrt(np.abs(np.einsum("kii->ki", covariances)))
     off = np.abs(covariances - like) > 1e-8 * sd[:, :, None] * sd[:, None, :]
     if off.any():
         j = int(np.argwhere(off)[0, 0])

@@ -84,6 +84,16 @@ def add_product(R: Array, T: Array, out: Array) -> None:
                 out[some, those] += R[some, columns] @ T[those, columns].T
 
 
+def second_moment(X: Array, w: Array | None) -> Array:
+    """Return the sum of w x x^T over the columns of X (d, n): symmetric to the last bit.
+
+    A product with its own transpose is; (X w) X^T is not on every processor, and where components
+    are narrow the likelihood multiplies that difference by the square of their precision.
+    """
+    Y = X if w is None else X * np.sqrt(w)
+    return np.asarray(Y @ Y.T)
+
+
 def _pieces(n: int, most: int, unit: int = 1) -> list[slice]:
     """Cut n evenly into pieces of at most `most`, all but the last a multiple of the unit."""
     most = max(most // unit * unit, unit)

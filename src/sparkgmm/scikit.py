@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.mixture import Mixture
+from sparkgmm.products import Array
 
 
 def mixture_from_sklearn(fitted: Any, features: Sequence[str] | None = None) -> Mixture:
@@ -58,16 +60,14 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise InputError("scikit-learn is not installed: pip install 'sparkgmm[compare]'") from None
-    kind = mixture.covariance_type
-    fitted = GaussianMixture(mixture.k, covariance_type=kind, warm_start=True)
-    covariances = _compact(mixture.covariances, kind)
-    factors = _precision_factors(covariances, kind)
-    dense = kind in ("full", "tied")
+    family = FAMILIES[FAMILIES[mixture.covariance_type].known_as]
+    stack = family.read(mixture.covariances, np.ones(mixture.d))
+    fitted = GaussianMixture(mixture.k, covariance_type=family.name, warm_start=True)
     fitted.weights_ = mixture.weights / mixture.weights.sum()
     fitted.means_ = mixture.means.copy()
-    fitted.covariances_ = covariances
-    fitted.precisions_cholesky_ = factors
-    fitted.precisions_ = factors @ np.swapaxes(factors, -1, -2) if dense else factors**2
+    fitted.covariances_ = family.compact(stack.values).copy()
+    fitted.precisions_cholesky_ = family.compact(stack.precision_factors)
+    fitted.precisions_ = family.compact(stack.precisions)
     fitted.converged_, fitted.n_iter_, fitted.lower_bound_ = True, 0, float("nan")
     fitted.n_features_in_ = mixture.d
     if mixture.features is not None:
@@ -75,28 +75,8 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
     return fitted
 
 
-def _dense(covariances: Array, kind: str, k: int, d: int) -> Array:
+def _dense(covariances: Array, covariance_type: str, k: int, d: int) -> Array:
     """Return scikit-learn's covariances of shape (k, d, d), (d, d), (k, d) or (k,) as (k, d, d)."""
-    if kind == "tied":
-        return np.broadcast_to(covariances, (k, d, d))
-    if kind in ("diag", "spherical"):
+    if FAMILIES[covariance_type].diagonal:
         return np.asarray(covariances.reshape(k, -1)[:, :, None] * np.eye(d))
-    return covariances
-
-
-def _compact(covariances: Array, kind: str) -> Array:
-    """Return covariances (k, d, d) in scikit-learn's shape of the type."""
-    if kind == "tied":
-        return covariances[0].copy()
-    if kind == "diag":
-        return np.einsum("kii->ki", covariances).copy()
-    if kind == "spherical":
-        return np.asarray(np.einsum("kii->ki", covariances).mean(axis=1))
-    return covariances.copy()
-
-
-def _precision_factors(covariances: Array, kind: str) -> Array:
-    """Return upper U with precision = U U^T, or the square roots of precisions on a diagonal."""
-    if kind in ("diag", "spherical"):
-        return np.asarray(1 / np.sqrt(covariances))
-    return np.swapaxes(np.linalg.inv(np.linalg.cholesky(covariances)), -1, -2).copy()
+    return np.broadcast_to(covariances, (k, d, d))

@@ -4,20 +4,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_sets import clusters, faithful
-from sparkgmm.core.covariance import to_mixture
 from sparkgmm.core.initialisation import (
     INIT,
+    Seeds,
     k_means_plus_plus,
     model_around,
     random_from_data,
     settle,
 )
+from sparkgmm.core.model import to_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import COVARIANCE_TYPES
 
 
 def seeds(init, Z, w, k, seed):
     return INIT[init](Z, w, k, np.random.default_rng(seed))
+
+
+def seeds_of(Z, w, frame):
+    return Seeds(Z, w, frame.scale, frame.correlation)
 
 
 def standardised(X):
@@ -114,7 +120,7 @@ def test_the_model_around_centres_is_that_of_the_rows_nearest_to_them(kind, d):
     X, labels = clusters(np.random.default_rng(1), 2, d, 6000, 40.0)
     Z, w, frame = standardised(X)
     centres = np.array([Z[labels == j].mean(axis=0) for j in range(2)])
-    mixture = to_mixture(model_around(centres, Z, w, kind, frame), frame)
+    mixture = to_mixture(model_around(centres, seeds_of(Z, w, frame), FAMILIES[kind]), frame)
     order = np.argsort([X[labels == j].mean(axis=0)[0] for j in range(2)])
     found = np.argsort(mixture.means[:, 0])
     for j, f in zip(order, found, strict=True):
@@ -127,7 +133,7 @@ def test_the_model_around_centres_is_that_of_the_rows_nearest_to_them(kind, d):
 def test_a_centre_alone_on_its_row_starts_wide(kind):
     X = np.r_[np.random.default_rng(2).standard_normal((100, 2)), [[50.0, 50.0]]]
     Z, w, frame = standardised(X)
-    mixture = to_mixture(model_around(Z[[0, -1]], Z, w, kind, frame), frame)
+    mixture = to_mixture(model_around(Z[[0, -1]], seeds_of(Z, w, frame), FAMILIES[kind]), frame)
     assert np.linalg.eigvalsh(mixture.covariances).min() > 0.01
     assert mixture.weights.min() == pytest.approx(1 / 101)
 
@@ -135,5 +141,7 @@ def test_a_centre_alone_on_its_row_starts_wide(kind):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_centre_without_rows_still_makes_a_model(kind):
     Z, w, frame = standardised(faithful())
-    mixture = to_mixture(model_around(np.array([Z[0], [99.0, 99.0]]), Z, w, kind, frame), frame)
+    centres = np.array([Z[0], [99.0, 99.0]])
+    model = model_around(centres, seeds_of(Z, w, frame), FAMILIES[kind])
+    mixture = to_mixture(model, frame)
     assert 0 < mixture.weights.min() < 1e-4

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from data_sets import random_mixture
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.evidence import Scan
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows, scan_blocks
-from sparkgmm.core.statistics import Scan, run_kernels, total
+from sparkgmm.core.statistics import run_kernels, total
 
 
 @pytest.fixture(scope="module")

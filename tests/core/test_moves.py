@@ -7,12 +7,16 @@ import pytest
 
 from data_sets import clusters
 from sparkgmm import fit_array
-from sparkgmm.core.covariance import Model, Parameters, to_mixture
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model, to_mixture
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.repair import without
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.stacks import Dense
 
 
-def stuck(d: int = 2) -> tuple[np.ndarray, Frame, Model]:
+def stuck(d: int = 2) -> tuple[Seeds, Model]:
     """Three clusters, and a model with two components on one of them and one on two."""
     X, _ = clusters(np.random.default_rng(0), 3, d, 900, separation=12.0)
     frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), None)))
@@ -21,24 +25,25 @@ def stuck(d: int = 2) -> tuple[np.ndarray, Frame, Model]:
     one, rest = Z[labels == 0], Z[labels != 0]
     means = np.array([one.mean(0) - 0.01, one.mean(0) + 0.01, rest.mean(0)])
     covariances = np.array([np.cov(one.T), np.cov(one.T), np.cov(rest.T)])
-    return Z, frame, Model("full", Parameters(np.full(3, 1 / 3), means, covariances))
+    seeds = Seeds(Z, np.ones(900), frame.scale, frame.correlation)
+    return seeds, Model(FAMILIES["full"], np.full(3, 1 / 3), means, Dense(covariances))
 
 
 def test_a_move_frees_the_doubled_component_for_the_crowded_one() -> None:
-    Z, frame, model = stuck()
-    moved = split_and_merge(model, Z, np.ones(900), frame, np.random.default_rng(0), most=1)
+    seeds, model = stuck()
+    moved = split_and_merge(model, seeds, np.random.default_rng(0), most=1)
     assert len(moved) == 1
     unit = Frame(np.zeros(2), np.ones(2), np.eye(2), 1.0)
-    labels = to_mixture(moved[0], unit).predict(Z)
+    labels = to_mixture(moved[0], unit).predict(seeds.Z)
     truth = np.arange(900) % 3
     # each cluster is one component's own
     assert len({(a, b) for a, b in zip(labels, truth, strict=True)}) == 3
 
 
 def test_two_components_are_too_few_to_move() -> None:
-    Z, frame, model = stuck()
-    two = Model("full", Parameters(*(a[:2] for a in model.parameters)))
-    assert split_and_merge(two, Z, np.ones(900), frame, np.random.default_rng(0), most=5) == []
+    seeds, model = stuck()
+    two = without(model, 2)
+    assert split_and_merge(two, seeds, np.random.default_rng(0), most=5) == []
 
 
 def test_a_fit_from_the_worst_of_starts_finds_all_clusters() -> None:
@@ -49,6 +54,6 @@ def test_a_fit_from_the_worst_of_starts_finds_all_clusters() -> None:
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_no_more_moves_are_proposed_than_asked_for(most: int) -> None:
-    Z, frame, model = stuck()
-    moved = split_and_merge(model, Z, np.ones(900), frame, np.random.default_rng(0), most)
-    assert len(moved) <= most
+    seeds, model = stuck()
+    moved = split_and_merge(model, seeds, np.random.default_rng(0), most)
+    assert len(moved) == most  # each of the three could be split

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from data_sets import clusters
-from sparkgmm.core.covariance import Model, Moments, Parameters
 from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.evidence import Measured, OverBlocks
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.race import Race
 from sparkgmm.core.repair import reseeder, weakest, without
-from sparkgmm.core.rows import scan_blocks
-from sparkgmm.core.search import Race
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.covariances.stacks import Dense
 
 
 def standardised(X: np.ndarray) -> tuple[Block, Profile, Frame, np.ndarray]:
@@ -24,64 +28,64 @@ def three_on_two(Z: np.ndarray) -> Model:
     """Two good components on two clusters and a third that doubles the first."""
     means = np.array([Z[::2].mean(0), Z[1::2].mean(0), Z[::2].mean(0)])
     covariances = np.array([np.cov(Z[::2].T), np.cov(Z[1::2].T), np.cov(Z[::2].T)])
-    return Model("full", Parameters(np.array([0.25, 0.5, 0.25]), means, covariances))
+    return Model(FAMILIES["full"], np.array([0.25, 0.5, 0.25]), means, Dense(covariances))
+
+
+def counted(counts: list[float]) -> Measured:
+    """What a pass measured, of which only the counts matter."""
+    sums = np.zeros((len(counts), 2))
+    return Measured(Moments(np.array(counts), sums, None, sums, np.ones(2), np.eye(2)), 0.0)
 
 
 def test_a_double_is_recognised_and_the_first_of_the_two_kept() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, frame, Z = standardised(X)
-    counts = np.array([100.0, 200.0, 100.0])
-    moments = Moments(counts, np.zeros((3, 2)), None, np.zeros((3, 2)))
-    assert weakest(Trajectory(three_on_two(Z), moments), frame, profile) == 2
+    _, profile, _, Z = standardised(X)
+    measured = counted([100.0, 200.0, 100.0])
+    assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_component_with_fewer_rows_than_it_needs_is_the_weakest() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, frame, Z = standardised(X)
-    moments = Moments(np.array([197.5, 200.0, 2.5]), np.zeros((3, 2)), None, np.zeros((3, 2)))
-    assert weakest(Trajectory(three_on_two(Z), moments), frame, profile) == 2
+    _, profile, _, Z = standardised(X)
+    measured = counted([197.5, 200.0, 2.5])
+    assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_sound_model_has_no_weakest_component() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, frame, Z = standardised(X)
+    _, profile, _, Z = standardised(X)
     model = without(three_on_two(Z), 2)
-    moments = Moments(np.array([200.0, 200.0]), np.zeros((2, 2)), None, np.zeros((2, 2)))
-    assert weakest(Trajectory(model, moments), frame, profile) is None
+    measured = counted([200.0, 200.0])
+    assert weakest(Trajectory(model, measured), profile) is None
 
 
 def test_reseeding_goes_to_the_rows_that_the_others_explain_worst() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     X[:30] = [40.0, -40.0]
     _, _, frame, Z = standardised(X)
-    reseed = reseeder(Z, np.ones(400), frame, np.random.default_rng(0))
+    seeds = Seeds(Z, np.ones(400), frame.scale, frame.correlation)
+    reseed = reseeder(seeds, np.random.default_rng(0))
     moved = reseed(three_on_two(Z), 2)
-    np.testing.assert_allclose(moved.parameters.means[2], Z[0])
-    assert abs(moved.parameters.weights.sum() - 1) < 1e-12
+    np.testing.assert_allclose(moved.means[2], Z[0])
+    assert abs(moved.weights.sum() - 1) < 1e-12
 
 
 def test_what_is_left_without_a_component_keeps_its_proportions() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     Z = standardised(X)[3]
-    rest = without(three_on_two(Z), 0).parameters
+    rest = without(three_on_two(Z), 0)
     np.testing.assert_allclose(rest.weights, [2 / 3, 1 / 3])
 
 
 def test_a_race_ends_without_doubles_and_says_how_many_it_dropped() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 30.0)
     block, profile, frame, Z = standardised(X)
-    reseed = reseeder(Z, np.ones(400), frame, np.random.default_rng(0))
-    race = Race(
-        [Trajectory(three_on_two(Z))],
-        frame,
-        profile,
-        Settings(tol=1e-9),
-        lambda kernels, _: scan_blocks([[block]], kernels),
-        reseed=reseed,
-    )
+    seeds = Seeds(Z, np.ones(400), frame.scale, frame.correlation)
+    reseed = reseeder(seeds, np.random.default_rng(0))
+    evidence = OverBlocks([block], frame, profile)
+    race = Race([Trajectory(three_on_two(Z))], evidence, Settings(tol=1e-9), reseed=reseed)
     race.run(400)
     [state] = race.states
-    k = len(state.model.parameters.weights)
-    assert k + state.n_dropped == 3
+    assert state.model.k + state.n_dropped == 3
     assert state.kind == ("full", 3)
-    assert weakest(state, frame, profile) is None
+    assert weakest(state, profile) is None

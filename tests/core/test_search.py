@@ -6,17 +6,18 @@ from operator import add
 import numpy as np
 import pytest
 
-from data_sets import clusters, faithful, iris, random_mixture
+from data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit, n_distinct
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
-EXACT = Settings(reg_covar=0.0)
+EXACT = Settings(prior=Regularised(0.0))
 
 
 class Counting(LocalRows):
@@ -38,7 +39,7 @@ def rows_of(X, w=None, blocks=1, seed=0):
 
 
 def test_bic_chooses_two_components_of_old_faithful_among_all_types():
-    search = Search(k=(1, 2, 3, 4), covariance_type=COVARIANCE_TYPES, n_init=4, settings=EXACT)
+    search = Search(k=(1, 2, 3, 4), covariance_type=TEXTBOOK, n_init=4, settings=EXACT)
     found = fit(rows_of(faithful()), search)
     assert len(found.candidates) == 16
     # mclust's choice is EEE with three components

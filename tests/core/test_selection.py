@@ -25,7 +25,7 @@ def case(request):
 
 def test_a_candidates_worth_is_that_of_its_mixture(case):
     candidates, w = case
-    assert len(candidates) == 8
+    assert len(candidates) == 2 * len(COVARIANCE_TYPES)
     for c in candidates:
         X, mixture = faithful(), c.mixture
         assert c.n_parameters == mixture.n_parameters

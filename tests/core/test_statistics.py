@@ -8,16 +8,18 @@ from hypothesis import strategies as st
 
 from data_sets import random_mixture
 from oracle import e_step, weighted_sums
-from sparkgmm.core.covariance import Moments, diagonal_order, from_mixture
+from sparkgmm.core.evidence import Scan
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.statistics import (
     NaturalKernel,
-    Scan,
     Sums,
     WhitenedKernel,
     run_kernels,
     total,
 )
+from sparkgmm.covariances.moments import Moments, diagonal_order
+from sparkgmm.covariances.stacks import Dense
 from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
 # "mixed": every other component is measured about its own mean
@@ -32,7 +34,7 @@ def kernel_of(name, model, frame):
     if name == "natural" or (name == "mixed" and model.covariance_type == "tied"):
         return NaturalKernel.of([model], frame)
     if name == "mixed":
-        narrow = every_other(len(model.parameters.weights))
+        narrow = every_other(model.k)
         return NaturalKernel.of([model], frame, [narrow])
     return WhitenedKernel.of(model, frame, centred=name == "centred")
 
@@ -68,7 +70,7 @@ def read_beside_the_textbook(scan, mixture, block, frame, rel):
 
     `rel` is the tolerance of the mean log-likelihood.
     """
-    ((moments, mean_log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
+    ((moments, mean_log_likelihood, _),) = scan.read(run_kernels(scan.kernels, block))
     sums, log_likelihood = textbook(mixture, block, frame, moments.origin)
     assert mean_log_likelihood == pytest.approx(log_likelihood / frame.weight, rel=rel)
     assert_close(moments.counts, sums.counts)
@@ -87,7 +89,7 @@ def test_a_kernels_statistics_are_the_textbooks(kind, d, dtype, weighted, name):
     # not the mixture of the rows: its responsibilities would be too tidy
     mixture = Mixture(truth.weights[::-1], truth.means * 0.9, truth.covariances, kind)
     model = from_mixture(mixture, frame)
-    origin = model.parameters.means if name in ("centred", "mixed") else np.zeros((3, d))
+    origin = model.means if name in ("centred", "mixed") else np.zeros((3, d))
     if name == "mixed":
         origin = origin * (every_other(3) & (kind != "tied"))[:, None]
     sums, log_likelihood = textbook(mixture, block, frame, origin)
@@ -140,9 +142,9 @@ def test_the_kernels_agree_in_many_dimensions(d):
     assert_close(whitened.moments, natural.moments, rel=1e-9)
     assert whitened.log_likelihood == pytest.approx(natural.log_likelihood, rel=1e-10)
     assert centred.log_likelihood == pytest.approx(natural.log_likelihood, rel=1e-10)
-    zero = np.zeros_like(model.parameters.means)
-    about_zero = Moments.unpack(natural.moments, zero)
-    about_means = Moments.unpack(centred.moments, model.parameters.means)
+    zero = np.zeros_like(model.means)
+    about_zero = Moments.unpack(natural.moments, zero, frame.scale, frame.correlation)
+    about_means = Moments.unpack(centred.moments, model.means, frame.scale, frame.correlation)
     m = about_means.origin
     cross = m[:, :, None] * about_means.first[:, None, :]
     moved = (
@@ -172,17 +174,14 @@ def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
         for m in mixtures
     ]
     # components so narrow that their candidate must go by the centred kernel, amid the others
-    narrow = models[4].parameters
-    models[4] = replace(
-        models[4],
-        parameters=narrow._replace(means=narrow.means + 3.0, covariances=narrow.covariances * 1e-8),
-    )
+    narrow = models[4]
+    models[4] = replace(narrow, means=narrow.means + 3.0, stack=Dense(narrow.stack.values * 1e-8))
     together = Scan.of(models, frame)
     results = together.read(run_kernels(together.kernels, block))
     assert len(results) == len(models)
-    for model, (moments, log_likelihood) in zip(models, results, strict=True):
+    for model, (moments, log_likelihood, _) in zip(models, results, strict=True):
         alone = Scan.of([model], frame)
-        ((expected, expected_height),) = alone.read(run_kernels(alone.kernels, block))
+        ((expected, expected_height, _),) = alone.read(run_kernels(alone.kernels, block))
         assert log_likelihood == pytest.approx(expected_height, rel=1e-10)
         np.testing.assert_array_equal(moments.origin, expected.origin)
         np.testing.assert_allclose(moments.counts, expected.counts, atol=1e-9)
@@ -227,9 +226,9 @@ def test_narrow_components_of_several_candidates_keep_to_their_own_rows():
     together = Scan.of(models, frame)
     assert [type(kernel) for kernel in together.kernels] == [NaturalKernel]
     results = together.read(run_kernels(together.kernels, block))
-    for model, (moments, height) in zip(models, results, strict=True):
+    for model, (moments, height, _) in zip(models, results, strict=True):
         scan = Scan.of([model], frame)
-        ((alone, expected),) = scan.read(run_kernels(scan.kernels, block))
+        ((alone, expected, _),) = scan.read(run_kernels(scan.kernels, block))
         assert height == pytest.approx(expected, rel=1e-12)
         np.testing.assert_array_equal(moments.origin, alone.origin)
         assert moments.counts.min() > 100
@@ -274,8 +273,8 @@ def test_the_choice_of_kernel_does_not_show_in_what_is_read():
     alone = Scan.of([model], frame)
     crowd = Scan.of([model] * 40, frame)
     assert {type(kernel) for kernel in alone.kernels} != {type(kernel) for kernel in crowd.kernels}
-    ((expected, height),) = alone.read(run_kernels(alone.kernels, block))
-    for moments, log_likelihood in crowd.read(run_kernels(crowd.kernels, block)):
+    ((expected, height, _),) = alone.read(run_kernels(alone.kernels, block))
+    for moments, log_likelihood, _ in crowd.read(run_kernels(crowd.kernels, block)):
         assert log_likelihood == pytest.approx(height, rel=1e-12)
         assert_close(moments.second, expected.second)
 
@@ -343,10 +342,10 @@ def test_tight_components_far_apart_keep_their_digits(kind):
     block, frame = rows_of(mixture, 600)
     model = from_mixture(mixture, frame)
     scan = Scan.of([model], frame)
-    ((moments, log_likelihood),) = scan.read(run_kernels(scan.kernels, block))
-    sums, expected = textbook(mixture, block, frame, model.parameters.means)
+    ((moments, log_likelihood, _),) = scan.read(run_kernels(scan.kernels, block))
+    sums, expected = textbook(mixture, block, frame, model.means)
     assert log_likelihood == pytest.approx(expected / 600, rel=1e-9)
-    np.testing.assert_array_equal(moments.origin, model.parameters.means)
+    np.testing.assert_array_equal(moments.origin, model.means)
     second = moments.second
     if second.ndim == 2:
         second = second[:, :, None] * np.eye(2)

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_sets import clusters, random_mixture
-from sparkgmm.core.covariance import from_mixture
-from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.em import Settings
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit
 from sparkgmm.core.history import History
+from sparkgmm.core.model import from_mixture
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
-from sparkgmm.core.statistics import Scan
 from sparkgmm.core.update import Update, update
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
@@ -129,10 +130,10 @@ def of(mixture: Mixture, X: Array) -> History:
     """The statistics of rows at any mixture, whether EM would end there or not."""
     rows = rows_of(X)
     frame = Frame.of(rows.profile)
-    state = Trajectory(from_mixture(mixture, frame))
-    scan = Scan.of([state.model], frame)
-    [(state.moments, state.log_likelihood)] = scan.read(rows.scan(scan.kernels, ""))
-    return History.of(state, frame, rows.profile)
+    model = from_mixture(mixture, frame)
+    evidence = OverRows(rows, frame)
+    [measured] = evidence.measure([model], "")
+    return History.of(model, measured, evidence)
 
 
 @settings(max_examples=20)
@@ -148,7 +149,7 @@ def test_the_objective_never_falls_and_never_exceeds_the_log_likelihood_of_all_r
     rng = np.random.default_rng(seed)
     X, _ = random_mixture(rng, 3, 2, "full").sample(240, seed=seed)
     before = of(random_mixture(rng, 2, 2, kind), X[:160]).decayed(decay)
-    options = Settings(tol=1e-12, max_iter=25, reg_covar=0.0, accelerate=accelerate)
+    options = Settings(tol=1e-12, max_iter=25, prior=Regularised(0.0), accelerate=accelerate)
     try:
         found = update(rows_of(X[160:]), before, options)
     except FitError:  # a component that no row is near

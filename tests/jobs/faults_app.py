@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.evidence import Scan
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.core.statistics import Scan, Sums
+from sparkgmm.core.statistics import Sums
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.session import start_session

@@ -8,58 +8,34 @@ extrapolation in them has positive weights and positive definite covariances whe
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Parameters
-from sparkgmm.mixture import Array
+from sparkgmm.core.model import Model
+from sparkgmm.products import Array
 
 DEPTH = 5
 # By how much the reach of an extrapolation grows and shrinks.
 GROWTH = 2.0
 # Steps of EM that get longer and whose directions have a cosine above this lead away from a saddle.
 ALIGNED = 0.9
+# The rate at which plain steps shrink is taken for this before two are known, and for at most that.
+_UNKNOWN_RATE, _MOST_RATE = 0.9, 0.999
 # Directions that the history hardly tells apart are left out of the least-squares problem.
 _RCOND = 1e-7
 
 
-@cache
-def _lower(d: int) -> tuple[Array, Array]:
-    """Return row and column of each entry of a lower triangle; asked for at every step."""
-    return np.tril_indices(d)
-
-
 def pack(model: Model) -> Array:
     """Return the parameters as one vector without bounds."""
-    w, means, covariances = model.parameters
-    if model.covariance_type in ("diag", "spherical"):
-        shape = 0.5 * np.log(covariances)
-    else:
-        L = model.factors.copy()
-        diagonal = np.einsum("...ii->...i", L)
-        diagonal[...] = np.log(diagonal)
-        shape = L[..., *_lower(L.shape[-1])]
-    return np.concatenate([np.log(w), means.ravel(), shape.ravel()])
+    return np.concatenate([np.log(model.weights), model.means.ravel(), model.stack.pack()])
 
 
 def unpack(vector: Array, like: Model) -> Model:
-    """Undo `pack`, for a model of the type and shapes of `like`; the weights sum to 1 again."""
-    k, d = like.parameters.means.shape
-    log_w, means, shape = vector[:k], vector[k : k + k * d], vector[k + k * d :]
+    """Undo `pack`, for a model of the family and shapes of `like`; the weights sum to 1 again."""
+    k, d = like.k, like.d
+    log_w, means, rest = vector[:k], vector[k : k + k * d], vector[k + k * d :]
     w = np.exp(log_w - log_w.max())
-    covariances = np.zeros_like(like.parameters.covariances)
-    if like.covariance_type in ("diag", "spherical"):
-        with np.errstate(over="ignore"):
-            covariances = np.exp(2 * shape).reshape(covariances.shape)
-    else:
-        L = covariances
-        L[..., *_lower(d)] = shape.reshape(*L.shape[:-2], -1)
-        diagonal = np.einsum("...ii->...i", L)
-        with np.errstate(over="ignore", invalid="ignore"):  # check_volume finds what overflowed
-            diagonal[...] = np.exp(diagonal)
-            covariances = L @ np.swapaxes(L, -1, -2)
-    return Model(like.covariance_type, Parameters(w / w.sum(), means.reshape(k, d), covariances))
+    return Model(like.family, w / w.sum(), means.reshape(k, d), like.stack.unpacked(rest))
 
 
 def metric(model: Model) -> Array:
@@ -67,23 +43,9 @@ def metric(model: Model) -> Array:
 
     A mean counts in standard deviations of its component, a component by the root of its weight.
     """
-    w, means, c = model.parameters
-    k, d = means.shape
-    root = np.sqrt(w)[:, None]
-    if model.covariance_type == "spherical":
-        sd = np.repeat(np.sqrt(c)[:, None], d, axis=1)
-        shape = root * np.sqrt(2 * d)
-    elif model.covariance_type == "diag":
-        sd = np.sqrt(c)
-        shape = root * np.sqrt(2.0) * np.ones((k, d))
-    else:
-        sd = np.sqrt(np.einsum("...ii->...i", c))
-        rows, columns = _lower(d)
-        shape = 1 / np.einsum("...ii->...i", model.factors)[..., rows]
-        shape[..., rows == columns] = np.sqrt(2.0)
-        if model.covariance_type == "full":
-            shape = root * shape
-    return np.concatenate([root.ravel(), (root / sd).ravel(), shape.ravel()])
+    root = np.sqrt(model.weights)[:, None]
+    sd, rest = model.stack.metric(root)
+    return np.concatenate([root.ravel(), (root / sd).ravel(), rest.ravel()])
 
 
 class Anderson:
@@ -94,6 +56,9 @@ class Anderson:
     of its step is taken. A step goes at most `reach` EM steps beyond the plain one; the reach grows
     while steps at its end succeed and shrinks when one has to be taken back (as the step length of
     SQUAREM does, Varadhan and Roland 2008, section 5).
+
+    With a depth of 0 every step is the plain one. Then `ahead` says how many such steps lie between
+    here and the limit, if they go on to shrink as the last one did (Aitken's extrapolation).
     """
 
     def __init__(self, depth: int = DEPTH) -> None:
@@ -104,6 +69,7 @@ class Anderson:
         self._dG: deque[Array] = deque(maxlen=depth)
         self._reach = 1.0
         self._last = (np.inf, np.zeros(0))
+        self.ahead = 1.0
 
     def take_back(self) -> None:
         """Start anew, after a step that fell."""
@@ -117,8 +83,6 @@ class Anderson:
 
     def extrapolate(self, current: Model, plain: Model) -> Model:
         """Return the next point, from where we are and where the plain EM step leads."""
-        if not self._depth:
-            return plain
         weight = metric(plain)
         point = pack(current)
         residual = pack(plain) - point
@@ -126,6 +90,10 @@ class Anderson:
         length = float(np.linalg.norm(direction))
         last_length, last_direction = self._last
         self._last = (length, direction)
+        if not self._depth:
+            rate = length / last_length if last_length < np.inf else _UNKNOWN_RATE
+            self.ahead = 1 / (1 - min(rate, _MOST_RATE)) if length else 1.0
+            return plain
         if length > last_length:
             self._forget()
             if direction @ last_direction > ALIGNED * length * last_length:

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.matching import hellinger_between, match
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows
-from sparkgmm.core.statistics import Scan
 from sparkgmm.mixture import Array, Mixture
 
 # The divergence is estimated from so many rows drawn from each mixture.
@@ -98,14 +97,14 @@ def divergence_by_chance(before: Labelled, after: Labelled) -> float:
 
 def mean_log_density(rows: Rows, mixture: Mixture) -> float:
     """Return the mean log density of all rows under a mixture, in nats a row: one pass."""
-    frame = Frame.of(rows.profile)
+    evidence = OverRows.of(rows)
+    model = from_mixture(mixture, evidence.frame)
     try:
-        scan = Scan.of([from_mixture(mixture, frame)], frame)
+        [measured] = evidence.measure([model], "log density under the earlier mixture")
     except np.linalg.LinAlgError:  # its components have no width at the scale of these rows
         return -math.inf
-    sums = rows.scan(scan.kernels, "log density under the earlier mixture")
-    [(_, height)] = scan.read(sums)
-    return -math.inf if math.isnan(height) else height - frame.log_volume
+    height = measured.log_likelihood
+    return -math.inf if math.isnan(height) else height - evidence.frame.log_volume
 
 
 def share_below(mixture: Mixture, X: Array, weights: Array, threshold: float) -> float:

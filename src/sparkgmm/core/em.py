@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
-from sparkgmm.core.covariance import (
-    Model,
-    Moments,
-    check_volume,
-    expected_log_likelihood,
-    m_step,
-    penalty,
-)
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.evidence import Measured
+from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
+from sparkgmm.core.prior import Prior, Regularised, m_step
+from sparkgmm.covariances.moments import Moments
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
@@ -32,30 +27,31 @@ _STARVED = 1e-8
 class Settings:
     """What a run of EM needs to know.
 
-    `tol` is in nats per row, `max_iter` in passes, `reg_covar` relative to each feature's variance.
+    `tol` is in nats per row, `max_iter` in passes.
     """
 
     tol: float = 1e-6
     max_iter: int = 200
-    reg_covar: float = 1e-6
+    prior: Prior = field(default_factory=Regularised)
     accelerate: bool = True
 
 
 @dataclass(eq=False)
 class Trajectory:
-    """Where a run of EM is, what that is worth, and how it got there.
+    """Where a run of EM is, what was measured there, and how it got there.
 
     `log_likelihoods` are means a row in standardised coordinates, one a pass, each the best so
-    far. `distance` estimates how far the limit lies above the last. `collapsed` says that a
-    component lost its rows or its volume, so that there is no next step; `reseeded`, that one was
-    put elsewhere before this run. `wanted` components it should have: it has fewer where one that
-    could not be kept was dropped.
+    far; `of_rows` are those of the rows that were read alone, where a history stands for others.
+    `distance` estimates how far the limit lies above the last. `collapsed` says that a component
+    lost its rows or its volume, so that there is no next step; `reseeded`, that one was put
+    elsewhere before this run. `wanted` components it should have: it has fewer where one that could
+    not be kept was dropped.
     """
 
     model: Model
-    moments: Moments | None = None
-    log_likelihood: float = -math.inf
+    measured: Measured | None = None
     log_likelihoods: list[float] = field(default_factory=list)
+    of_rows: list[float] = field(default_factory=list)
     distance: float = math.inf
     converged: bool = False
     collapsed: bool = False
@@ -64,7 +60,12 @@ class Trajectory:
     wanted: int = 0
 
     def __post_init__(self) -> None:
-        self.wanted = self.wanted or len(self.model.parameters.weights)
+        self.wanted = self.wanted or self.model.k
+
+    @property
+    def log_likelihood(self) -> float:
+        """The mean log-likelihood at the model, minus infinity before the first pass."""
+        return -math.inf if self.measured is None else self.measured.log_likelihood
 
     @property
     def n_iter(self) -> int:
@@ -74,70 +75,92 @@ class Trajectory:
     @property
     def kind(self) -> tuple[str, int]:
         """Covariance type and number of components wanted: starts of one kind compete."""
-        return self.model.covariance_type, self.wanted
+        return self.model.family.name, self.wanted
 
     @property
     def n_dropped(self) -> int:
         """How many components less than wanted there are."""
-        return self.wanted - len(self.model.parameters.weights)
+        return self.wanted - self.model.k
 
 
-Em = Generator[Model, tuple[Moments, float], None]
+Em = Generator[Model, Measured, None]
 
 
-def em(state: Trajectory, frame: Frame, settings: Settings) -> Em:
+def em(state: Trajectory, settings: Settings) -> Em:
     """Climb from `state.model` to a maximum of the likelihood, keeping `state` up to date.
 
     Every pass measures the very model that was yielded, so the log-likelihood returned is that of
     the model returned. A step that falls is taken back, and the plain EM step, which cannot fall
     (Dempster, Laird and Rubin 1977, theorem 1), is taken in its place.
     """
-    anderson = Anderson(DEPTH if settings.accelerate else 0)
+    prior = settings.prior
+    anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
     model, plain, height = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
-        moments, log_likelihood = yield model  # E-step: one pass over the data
-        objective = log_likelihood - penalty(model, moments, frame, settings.reg_covar)
+        measured = yield model  # E-step: one pass over the data
+        objective = measured.log_likelihood + prior.log_density(model, measured.moments)
         fell = objective < height - _ROUNDING
-        last = state.n_iter + 1 == settings.max_iter
         if fell and model is not plain:
             state.n_rejected += 1
             anderson.take_back()
             model = plain
-        elif fell and settings.reg_covar == 0:  # rounding, not the likelihood, stops the climb
+        elif fell and prior.floor == 0:  # rounding, not the likelihood, stops the climb
             state.distance = height - objective
             state.converged = True
-        else:  # reg_covar may lead the plain step a little downhill: its fixed point is what counts
+        else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
             height = objective
-            state.model, state.moments, state.log_likelihood = model, moments, log_likelihood
-            if _starved(moments):
+            state.model, state.measured = model, measured
+            steps = _steps(state, measured.moments, anderson, settings)
+            if steps is None:
                 state.collapsed = True
             else:
-                try:
-                    plain = m_step(model.covariance_type, moments, frame, settings.reg_covar)
-                    proposal = _with_volume(anderson.extrapolate(model, plain), plain, frame)
-                    state.distance = distance(
-                        model, plain, proposal, moments, frame, math.inf if last else settings.tol
-                    )
-                    model = proposal
-                except np.linalg.LinAlgError:
-                    state.collapsed = True
+                plain, model = steps
         state.log_likelihoods.append(state.log_likelihood)
+        if state.measured is not None:
+            state.of_rows.append(state.measured.read.log_likelihood)
         state.converged |= state.distance <= settings.tol
 
 
+def _steps(
+    state: Trajectory, moments: Moments, anderson: Anderson, settings: Settings
+) -> tuple[Model, Model] | None:
+    """Return the plain EM step from the state's model and the one to try; None where none is.
+
+    The state's distance to the limit is set.
+    """
+    if (moments.counts < _STARVED).any():
+        return None
+    last = state.n_iter + 1 == settings.max_iter
+    enough = math.inf if last else settings.tol
+    here = state.model
+    try:
+        plain = m_step(here.family, moments, settings.prior, here.stack)
+        proposal = _with_volume(anderson.extrapolate(here, plain), plain)
+        state.distance = distance(here, plain, proposal, moments, enough, anderson.ahead)
+    except np.linalg.LinAlgError:
+        return None
+    return plain, proposal
+
+
 def distance(
-    model: Model, plain: Model, proposal: Model, moments: Moments, frame: Frame, enough: float
+    model: Model,
+    plain: Model,
+    proposal: Model,
+    moments: Moments,
+    enough: float,
+    times: float = 1.0,
 ) -> float:
     """Estimate by how much the mean log-likelihood at the limit exceeds that at `model`.
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
-    log-likelihood. If the proposal is the limit and the way there is a parabola, the height left
-    is half the slope along it (the Newton decrement). It is never below what the EM step gains, and
-    where that exceeds `enough` it is all that is computed: the run goes on in any case.
+    log-likelihood. If the limit is `times` as far as the proposal and the way there is a parabola,
+    the height left is half the slope along it (the Newton decrement). It is never below what the
+    EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
+    any case.
     """
 
     def height(m: Model) -> float:
-        return expected_log_likelihood(m, moments, frame)
+        return expected_log_likelihood(m, moments)
 
     gain = height(plain) - height(model)
     if gain > enough:
@@ -146,17 +169,13 @@ def distance(
     h = 0.1
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
     slope = (height(ahead) - height(behind)) / (2 * h)
-    return float(max(0.5 * abs(slope), gain, 0.0))
+    return float(max(0.5 * abs(slope) * times, gain, 0.0))
 
 
-def _with_volume(proposal: Model, plain: Model, frame: Frame) -> Model:
+def _with_volume(proposal: Model, plain: Model) -> Model:
     """Return the proposal, or the plain EM step where the proposal leaves what can be computed."""
     try:
-        check_volume(proposal, frame)
+        check_volume(proposal)
     except np.linalg.LinAlgError:
         return plain
     return proposal
-
-
-def _starved(moments: Moments) -> bool:
-    return bool((moments.counts < _STARVED).any())

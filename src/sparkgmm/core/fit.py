@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.em import Trajectory
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.history import History
-from sparkgmm.core.profile import LEAST_WEIGHT, Block, Frame, Profile
+from sparkgmm.core.judging import judge
+from sparkgmm.core.model import from_mixture
+from sparkgmm.core.pilot import pilot, reseed_from
+from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile
+from sparkgmm.core.race import Progress, Race, Winner
 from sparkgmm.core.rows import Rows, one_blas_thread
-from sparkgmm.core.search import (
-    Progress,
-    Race,
-    Search,
-    pilot,
-    reseed_from,
-)
-from sparkgmm.core.selection import Candidate, Winner, choose
+from sparkgmm.core.search import Search
+from sparkgmm.core.selection import Candidate, choose
 from sparkgmm.core.validation import held_out
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
@@ -80,8 +78,8 @@ def _fit(
     validate: bool,
     earlier: Mixture | None,
 ) -> Fit:
-    profile, settings = rows.profile, search.settings
-    frame = Frame.of(profile)
+    evidence, settings = OverRows.of(rows), search.settings
+    frame = evidence.frame
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
     else:
@@ -93,19 +91,29 @@ def _fit(
     else:
         states = [Trajectory(w.state.model, wanted=w.state.wanted) for w in winners]
     reseed = reseed_from(rows, search, frame)
-    race = Race(states, frame, profile, settings, rows.scan, progress, reseed)
-    race.run(profile.n_rows)
+    race = Race(states, evidence, settings, progress, reseed)
+    race.run(rows.profile.n_rows)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
     heights: list[float | None] = [None] * len(winners)
     if validate:
         heights = held_out([winner.state for winner in winners], rows, search, frame)
     candidates = tuple(
-        Candidate.of(winner, frame, profile, search.settings, features, height)
+        judge(
+            winner.state.model,
+            winner.state.measured,
+            evidence,
+            settings.prior,
+            winner.course(search.settings.tol),
+            features,
+            height,
+        )
         for winner, height in zip(winners, heights, strict=True)
     )
     chosen = choose(candidates, search.criterion, search.lenient)
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
-    history = None if search.lenient else History.of(state, frame, profile)
+    history = None
+    if not search.lenient and state.measured is not None:
+        history = History.of(state.model, state.measured, evidence)
     return Fit(chosen, candidates, race.n_passes, history)
 
 

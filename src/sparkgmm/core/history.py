@@ -14,23 +14,23 @@ bound of the log-likelihood of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.covariance import (
-    ESTIMATE,
-    Model,
-    Moments,
-    expected_log_likelihood,
-    m_step,
-)
-from sparkgmm.core.em import Trajectory
+from sparkgmm.core.evidence import Evidence, Measured, OverRows, of_part
+from sparkgmm.core.judging import entropy
+from sparkgmm.core.model import Model, expected_log_likelihood
+from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.rows import Rows
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import COVARIANCE_TYPES, Array
+from sparkgmm.products import Array
 
 _OF_PROFILE = ("mean", "scatter", "low", "high")
 _OF_COMPONENTS = ("counts", "offsets", "spreads")
@@ -42,10 +42,11 @@ class History:
 
     `counts` (k,) are effective weights and `offsets` (k, d) the components' means less the
     profile's mean, so that timestamps of 1.7e9 keep the digits in which components differ.
-    `spreads` are the rows' covariances about these means, without regularisation: (k, d, d) for
-    full, (d, d), pooled, for tied, (k, d), the variances, for diag and spherical. `profile` is that
-    of the rows, `entropy` that of their responsibilities in nats, and `n_rows` how many rows there
-    were. A decay lessens the weights (counts, profile, entropy) and not `n_rows`.
+    `spreads` are the rows' covariances about these means, without regularisation, as far as the
+    family needs them (`Statistics.spread`): (k, d, d), or (d, d), pooled, or variances (k, d).
+    `profile` is that of the rows, `entropy` that of their responsibilities in nats, and `n_rows`
+    how many rows there were. A decay lessens the weights (counts, profile, entropy) and not
+    `n_rows`.
     """
 
     covariance_type: str
@@ -57,35 +58,27 @@ class History:
     n_rows: int
 
     @classmethod
-    def of(cls, state: Trajectory, frame: Frame, profile: Profile) -> History:
-        """Take what a run of EM measured of these rows in its last pass, at its very model."""
-        assert state.moments is not None
-        kind, moments = state.model.covariance_type, state.moments
-        expected = expected_log_likelihood(state.model, moments, frame)
-        entropy = profile.weight * (state.log_likelihood - expected)
-        return cls.measured(kind, moments, entropy, frame, profile, profile.n_rows)
+    def of(cls, model: Model, measured: Measured, evidence: Evidence) -> History:
+        """Take what was measured of these rows at a model."""
+        profile = evidence.profile
+        h = entropy(model, measured, profile.weight)
+        return cls.measured(model.family, measured.moments, h, evidence, profile.n_rows)
 
     @classmethod
     def measured(
-        cls,
-        covariance_type: str,
-        moments: Moments,
-        entropy: float,
-        frame: Frame,
-        profile: Profile,
-        n_rows: int,
+        cls, family: Family, moments: Moments, entropy: float, evidence: Evidence, n_rows: int
     ) -> History:
-        """Bring moments from a frame's standardised coordinates to the data's units."""
-        offset = moments.first / moments.counts[:, None]
-        # round components need the variance of each feature too: features weigh by their scale
-        shape = "diag" if covariance_type == "spherical" else covariance_type
-        spreads = ESTIMATE[shape](moments, offset, frame, 0.0)
-        unit = frame.scale**2 if shape == "diag" else np.outer(frame.scale, frame.scale)
+        """Bring moments from the evidence's standardised coordinates to the data's units."""
+        frame, profile, statistics = evidence.frame, evidence.profile, family.statistics
+        spreads = statistics.spread(moments) * statistics.squared(frame.scale)
         shift = frame.shift - profile.mean
-        offsets = shift + (moments.origin + offset) * frame.scale
-        return cls(
-            covariance_type, profile, moments.counts, offsets, spreads * unit, entropy, n_rows
-        )
+        offsets = shift + (moments.origin + moments.offset) * frame.scale
+        return cls(family.name, profile, moments.counts, offsets, spreads, entropy, n_rows)
+
+    @property
+    def family(self) -> Family:
+        """The family of the covariances."""
+        return FAMILIES[self.covariance_type]
 
     @property
     def k(self) -> int:
@@ -106,18 +99,20 @@ class History:
 
     def moments(self, frame: Frame, origin: Array) -> Moments:
         """Return the statistics in a frame's standardised coordinates, about `origin` (k, d)."""
-        k, d = self.offsets.shape
         mean = (self.profile.mean - frame.shift + self.offsets) / frame.scale - origin
-        if self.covariance_type in ("diag", "spherical"):
-            spreads = (self.spreads / frame.scale**2)[:, :, None] * np.eye(d)
-        else:
-            spreads = np.broadcast_to(self.spreads, (k, d, d)) / np.outer(frame.scale, frame.scale)
-        second = spreads + mean[:, :, None] * mean[:, None, :]
+        statistics = self.family.statistics
+        second = statistics.second(self.spreads / statistics.squared(frame.scale), mean)
+        counts = self.counts.reshape(-1, *[1] * (second.ndim - 1))
         return Moments(
-            self.counts, self.counts[:, None] * mean, self.counts[:, None, None] * second, origin
+            self.counts,
+            self.counts[:, None] * mean,
+            counts * second,
+            origin,
+            frame.scale,
+            frame.correlation,
         )
 
-    def model(self, frame: Frame, reg_covar: float) -> Model:
+    def model(self, frame: Frame, prior: Prior) -> Model:
         """Return the model that these statistics alone lead to, by an M-step.
 
         Raises
@@ -127,7 +122,7 @@ class History:
 
         """
         moments = self.moments(frame, np.zeros_like(self.offsets))
-        return m_step(self.covariance_type, moments, frame, reg_covar)
+        return m_step(self.family, moments, prior)
 
     def bound(self, model: Model, frame: Frame) -> float:
         """Return the lower bound of the rows' log-likelihood at a model, in nats.
@@ -135,8 +130,8 @@ class History:
         In standardised coordinates, as the log-likelihoods of EM are. It is the log-likelihood
         itself at the model at which the statistics were measured.
         """
-        moments = self.moments(frame, model.parameters.means)
-        expected = expected_log_likelihood(model, moments, frame)
+        moments = self.moments(frame, model.means)
+        expected = expected_log_likelihood(model, moments)
         return float(moments.counts.sum() * expected + self.entropy)
 
     def to_dict(self) -> dict[str, Any]:
@@ -191,10 +186,10 @@ class History:
         return history
 
     def _check(self) -> None:
-        if self.covariance_type not in COVARIANCE_TYPES:
+        if self.covariance_type not in FAMILIES:
             raise ValueError(f"covariance_type is {self.covariance_type!r}")
         k, d = self.offsets.shape
-        spreads = {"full": (k, d, d), "tied": (d, d)}.get(self.covariance_type, (k, d))
+        spreads = self.family.statistics.shape(k, d)
         p = self.profile
         shapes = [(k,), spreads, (d,), (d, d), (d,), (d,)]
         arrays = [self.counts, self.spreads, p.mean, p.scatter, p.low, p.high]
@@ -206,3 +201,36 @@ class History:
             raise ValueError("a number is not finite")
         if not ((self.counts > 0).all() and p.weight > 0 and p.n_rows > 0 and self.n_rows > 0):
             raise ValueError("a count is not above 0")
+
+
+@dataclass(frozen=True)
+class WithHistory:
+    """New rows, and a history that stands for others: what an update climbs.
+
+    The objective is the log-likelihood of the new rows and the lower bound of the history's, as a
+    mean over all the weight.
+    """
+
+    rows: Rows
+    history: History
+    profile: Profile
+    frame: Frame
+
+    @classmethod
+    def of(cls, rows: Rows, history: History) -> WithHistory:
+        """Measure in coordinates in which all the rows have mean 0 and standard deviation 1."""
+        profile = history.profile + rows.profile
+        return cls(rows, history, profile, Frame.of(profile))
+
+    def measure(self, models: Sequence[Model], label: str) -> list[Measured]:
+        """Measure the new rows in one pass, and join the history to each model's statistics."""
+        new = OverRows(self.rows, of_part(self.frame, self.rows.profile))
+        pairs = zip(models, new.measure(models, f"{label}, over the new rows"), strict=True)
+        return [self._joined(model, of_new) for model, of_new in pairs]
+
+    def _joined(self, model: Model, new: Measured) -> Measured:
+        old = self.history.moments(self.frame, new.moments.origin)
+        both = old.added_to(new.moments)._replace(total=self.frame.correlation)
+        bound = self.history.bound(model, self.frame)
+        log_likelihood = new.log_likelihood * self.rows.profile.weight + bound
+        return Measured(both, log_likelihood / self.frame.weight, new)

@@ -8,19 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Moments, m_step
-from sparkgmm.core.profile import Frame, second_moment
-from sparkgmm.mixture import Array
+from sparkgmm.core.model import Model
+from sparkgmm.core.prior import Regularised, m_step
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.rows import Rows
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.products import Array, second_moment
 
 # k-means++ looks at this many rows at most.
 SEEDING_ROWS = 8192
 # k-means++ seeds move to the means of their rows so many times.
 SETTLING_ROUNDS = 10
 # A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
-_START_REG = 1e-3
+_START = Regularised(1e-3)
+
+
+class Seeds(NamedTuple):
+    """Rows that starts are drawn from, standardised (n, d), and their weights (n,).
+
+    `scale` (d,) are the features' standard deviations in the data's units, `total` (d, d) the
+    second moment of all the rows, standardised.
+    """
+
+    Z: Array
+    w: Array
+    scale: Array
+    total: Array
+
+    @classmethod
+    def of(cls, rows: Rows, frame: Frame) -> Seeds:
+        """Take evenly spaced rows of the sample."""
+        Z, w = frame.standardise(rows.sample)
+        thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
+        return cls(Z[thin], w[thin], frame.scale, frame.correlation)
 
 
 def _pick(cumulative: Array, u: Array) -> Array:
@@ -89,21 +114,21 @@ def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) ->
     return centres
 
 
-def model_around(centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame) -> Model:
-    """Turn centres (k, d) into a model: each takes the rows (n, d) that are nearest to it."""
+def model_around(centres: Array, seeds: Seeds, family: Family) -> Model:
+    """Turn centres (k, d) into a model: each takes the rows that are nearest to it."""
+    Z = seeds.Z
     labels = np.argmin(_squared_distances(Z, np.einsum("nd,nd->n", Z, Z), centres), axis=0)
     R = (labels == np.arange(len(centres))[:, None]).astype(np.float64)
-    return model_of(R, centres, Z, w, covariance_type, frame)
+    return model_of(R, centres, seeds, family)
 
 
-def model_of(
-    R: Array, centres: Array, Z: Array, w: Array, covariance_type: str, frame: Frame
-) -> Model:
-    """Turn responsibilities (k, n) for rows (n, d) into a model, by an M-step that is no spike.
+def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
+    """Turn responsibilities (k, n) for n rows into a model, by an M-step that is no spike.
 
     Each covariance is drawn towards the pooled one by d + 1 rows' worth, so that a component with
     few rows starts wide. One without rows stays at its centre (k, d).
     """
+    Z, w = seeds.Z, seeds.w
     k, d = centres.shape
     counts = np.maximum(R @ w, 1e-3 * w.sum() / len(w))
     offset = np.empty((k, d))
@@ -119,5 +144,6 @@ def model_of(
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled
     scatter *= (counts / (counts + prior))[:, None, None]
-    moments = Moments(counts, np.zeros((k, d)), scatter, centres + offset)
-    return m_step(covariance_type, moments, frame, _START_REG)
+    nothing = np.zeros((k, d))
+    moments = Moments(counts, nothing, scatter, centres + offset, seeds.scale, seeds.total)
+    return m_step(family, moments, _START)

@@ -17,11 +17,14 @@ from numpy.typing import ArrayLike
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.initialisation import INIT
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
+from sparkgmm.mixture import Mixture
+from sparkgmm.products import Array
 
 Number = TypeVar("Number", int, float)
 
@@ -59,7 +62,7 @@ def fit_array(
     ----------
     X : array-like of shape (n, d), finite
     k : the number of components
-    covariance_type : "full", "tied", "diag" or "spherical"
+    covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
     init : "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins
@@ -94,14 +97,14 @@ def fit_array(
     rows = _array_rows(X, sample_weight, _at_least("seed", seed, 0))
     search = Search(
         k=(_at_least("k", k, 1),),
-        covariance_type=(_one_of("covariance_type", covariance_type, COVARIANCE_TYPES),),
+        covariance_type=(_one_of("covariance_type", covariance_type, tuple(FAMILIES)),),
         init=_one_of("init", init, tuple(INIT)),
         n_init=_at_least("n_init", n_init, 1),
         seed=seed,
         settings=Settings(
             tol=_at_least("tol", tol, 0.0),
             max_iter=_at_least("max_iter", max_iter, 1),
-            reg_covar=_at_least("reg_covar", reg_covar, 0.0),
+            prior=Regularised(_at_least("reg_covar", reg_covar, 0.0)),
         ),
     )
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
@@ -119,18 +122,6 @@ def fit_array(
         chosen.log_likelihood,
         chosen.log_likelihoods,
     )
-
-
-def _of_type(covariances: Array, covariance_type: str) -> Array:
-    """Return the covariances (k, d, d) nearest to the given ones that are of the type."""
-    if covariance_type == "full":
-        return covariances
-    if covariance_type == "tied":
-        return np.broadcast_to(covariances.mean(axis=0), covariances.shape)
-    variances = np.einsum("kii->ki", covariances)
-    if covariance_type == "spherical":
-        variances = np.repeat(variances.mean(axis=1, keepdims=True), variances.shape[1], axis=1)
-    return np.asarray(variances[:, :, None] * np.eye(variances.shape[1]))
 
 
 def _start(
@@ -161,7 +152,7 @@ def _start(
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights,
         means,
-        _of_type(covariances, covariance_type),
+        FAMILIES[covariance_type].nearest(covariances, np.ones(d)).dense(k),
         covariance_type,
     )
     if (start.k, start.d) != (k, d):

@@ -11,27 +11,23 @@ from itertools import combinations
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, expand
-from sparkgmm.core.initialisation import k_means_plus_plus, model_of
-from sparkgmm.core.profile import Frame
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of
+from sparkgmm.core.model import Model
+from sparkgmm.mixture import Mixture
+from sparkgmm.products import Array
 
 
-def split_and_merge(
-    model: Model, Z: Array, w: Array, frame: Frame, rng: np.random.Generator, most: int
-) -> list[Model]:
+def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
     """Return models in which one component of k >= 3 is split and the two most alike are merged.
 
-    `Z` (n, d) are rows in standardised coordinates with weights `w` (n,). At most `most` moves, of
-    the components that are described worst.
+    At most `most` moves, of the components that describe the seeds worst.
     """
-    weights, means, _ = model.parameters
-    k = len(weights)
-    if k < 3:
+    if model.k < 3:
         return []
-    R = Mixture(weights, means, expand(model, frame)).responsibilities(Z).T
+    Z, w = seeds.Z, seeds.w
+    R = Mixture(model.weights, model.means, model.stack.dense(model.k)).responsibilities(Z).T
     proposals = []
-    for split in _worst_described(R, model, Z, w, frame)[:most]:
+    for split in _worst_described(R, model, Z, w)[:most]:
         kept, freed = _most_alike(R, w, without=split)
         halves = _halves(R[split], Z, w, rng)
         if halves is None:
@@ -41,7 +37,7 @@ def split_and_merge(
         moved[freed] = R[split] * halves
         moved[split] = R[split] * ~halves
         centres = moved * w @ Z / np.maximum(moved @ w, 1e-300)[:, None]
-        proposals.append(model_of(moved, centres, Z, w, model.covariance_type, frame))
+        proposals.append(model_of(moved, centres, seeds, model.family))
     return proposals
 
 
@@ -54,20 +50,17 @@ def _most_alike(R: Array, w: Array, without: int) -> tuple[int, int]:
     return max(pairs, key=lambda pair: alike[pair])
 
 
-def _worst_described(R: Array, model: Model, Z: Array, w: Array, frame: Frame) -> list[int]:
+def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:
     """Order the components by how little their rows look Gaussian, weighed by their share.
 
     The mean fourth power of a Gaussian's whitened length is d (d + 2) (Mardia 1970, eq. 3.12); two
     clusters under one component have less, heavy tails more.
     """
     d = Z.shape[1]
-    covariances = expand(model, frame)
-    means = model.parameters.means
     gains = []
     for j in range(len(R)):
         share = R[j] * w
-        L = np.linalg.cholesky(covariances[j])
-        Y = np.linalg.solve(L, (Z - means[j]).T)
+        Y = model.stack.whitened(j, (Z - model.means[j]).T)
         fourth = (share * (Y * Y).sum(axis=0) ** 2).sum() / max(share.sum(), 1e-300)
         gains.append(share.sum() * abs(fourth / (d * (d + 2)) - 1))
     return [int(j) for j in np.argsort(gains)[::-1]]

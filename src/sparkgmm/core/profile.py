@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.mixture import Array
+from sparkgmm.products import Array, second_moment
 
 _BLOCK_BYTES = 2**21
 # Below it the sum of the weights, or what it is multiplied by, would be subnormal: without digits.
@@ -58,16 +58,6 @@ def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
         np.ascontiguousarray(np.concatenate(values, axis=1)),
         np.concatenate(weighted) if weighted else None,
     )
-
-
-def second_moment(X: Array, w: Array | None) -> Array:
-    """Return the sum of w x x^T over the columns of X (d, n): symmetric to the last bit.
-
-    A product with its own transpose is; (X w) X^T is not on every processor, and where components
-    are narrow the likelihood multiplies that difference by the square of their precision.
-    """
-    Y = X if w is None else X * np.sqrt(w)
-    return np.asarray(Y @ Y.T)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sparkgmm.core.covariance import Model, Parameters, expand
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import Frame, Profile
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model
+from sparkgmm.core.profile import Profile
+from sparkgmm.mixture import Mixture
 
 # Components nearer than this, in standard deviations and in relative covariance, are one.
 _ALIKE = 1e-3
@@ -19,61 +20,52 @@ _BADLY_EXPLAINED = 0.05
 Reseed = Callable[[Model, int], Model]
 
 
-def rows_needed(covariance_type: str, d: int) -> int:
-    """Return the effective rows below which a component is no more than a spike on them."""
-    return {"full": d + 1, "tied": 1}.get(covariance_type, 2)
-
-
-def weakest(state: Trajectory, frame: Frame, profile: Profile) -> int | None:
+def weakest(state: Trajectory, profile: Profile) -> int | None:
     """Return a component that starves or doubles another, or None."""
-    if state.moments is None or len(state.moments.counts) == 1:
+    if state.measured is None or state.model.k == 1:
         return None
-    counts = state.moments.counts * profile.rows_per_weight
-    if counts.min() < rows_needed(state.model.covariance_type, len(frame.shift)):
+    counts = state.measured.moments.counts * profile.rows_per_weight
+    if counts.min() < state.model.family.least_rows(state.model.d):
         return int(np.argmin(counts))
-    return _double(state.model, frame)
+    return _double(state.model)
 
 
-def _double(model: Model, frame: Frame) -> int | None:
-    covariances = expand(model, frame)
-    sd = np.sqrt(np.einsum("kii->ki", covariances))
-    for j in range(1, len(sd)):
-        near = (np.abs(model.parameters.means[:j] - model.parameters.means[j]) / sd[j]).max(axis=1)
-        for i in np.flatnonzero(near < _ALIKE):
-            scale = np.outer(sd[j], sd[j])
-            if (np.abs(covariances[i] - covariances[j]) <= _ALIKE * scale).all():
-                return j
+def _double(model: Model) -> int | None:
+    means, stack = model.means, model.stack
+    sd = np.broadcast_to(np.sqrt(stack.variances), means.shape)
+    for j in range(1, model.k):
+        near = (np.abs(means[:j] - means[j]) / sd[j]).max(axis=1)
+        if any(stack.alike(int(i), j, _ALIKE) for i in np.flatnonzero(near < _ALIKE)):
+            return j
     return None
 
 
-def reseeder(Z: Array, w: Array, frame: Frame, rng: np.random.Generator) -> Reseed:
-    """Return a function that moves component j to a row of Z (n, d) that the others explain badly.
+def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
+    """Return a function that moves component j to a row of the seeds that others explain badly.
 
     It starts there with an equal share and the others' mean covariance.
     """
 
     def reseed(model: Model, j: int) -> Model:
-        weights, means, covariances = (a.copy() for a in model.parameters)
-        others = np.arange(len(weights)) != j
-        dense = expand(model, frame)[others]
+        weights, means = model.weights.copy(), model.means.copy()
+        others = np.arange(model.k) != j
+        dense = model.stack.dense(model.k)[others]
         rest = Mixture(weights[others] / weights[others].sum(), means[others], dense)
-        order = np.argsort(rest.log_density(Z))
+        order = np.argsort(rest.log_density(seeds.Z))
         worst = order[: max(1, int(_BADLY_EXPLAINED * len(order)))]
-        means[j] = Z[rng.choice(worst, p=w[worst] / w[worst].sum())]
-        if model.covariance_type != "tied":
-            covariances[j] = covariances[others].mean(axis=0)
+        means[j] = seeds.Z[rng.choice(worst, p=seeds.w[worst] / seeds.w[worst].sum())]
+        stack = model.stack.with_mean_at(j, others)
+        if not model.family.closed:
+            stack = model.family.nearest(stack.dense(model.k), np.ones(model.d))
         weights[j] = weights[others].sum() / others.sum()
-        return Model(model.covariance_type, Parameters(weights / weights.sum(), means, covariances))
+        return Model(model.family, weights / weights.sum(), means, stack)
 
     return reseed
 
 
 def without(model: Model, j: int) -> Model:
     """Leave component j out; the others keep their proportions."""
-    weights, means, covariances = model.parameters
-    others = np.arange(len(weights)) != j
-    kept = covariances if model.covariance_type == "tied" else covariances[others]
-    return Model(
-        model.covariance_type,
-        Parameters(weights[others] / weights[others].sum(), means[others], kept),
-    )
+    others = np.arange(model.k) != j
+    weights = model.weights[others]
+    stack = model.stack.take(others)
+    return Model(model.family, weights / weights.sum(), model.means[others], stack)

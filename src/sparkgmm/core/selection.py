@@ -1,4 +1,4 @@
-"""What a fitted candidate is worth, whether it may win, and which one does."""
+"""What a fitted candidate is worth, and which one is chosen."""
 
 from __future__ import annotations
 
@@ -6,41 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from sparkgmm.core.covariance import (
-    Model,
-    expand,
-    expected_log_likelihood,
-    to_mixture,
-    variances,
-)
-from sparkgmm.core.em import Settings, Trajectory
-from sparkgmm.core.profile import Frame, Profile
-from sparkgmm.core.repair import rows_needed
 from sparkgmm.errors import FitError
-from sparkgmm.mixture import Array, Mixture, n_parameters
+from sparkgmm.mixture import Mixture
 
 CRITERIA = ("bic", "aic", "icl")
-# A variance below this share of the feature's own is none, nor is one that regularisation exceeds
-# a thousandfold.
-_SPIKE = 1e-10
-_NO_WIDTH = 1e-3
-# A component of few rows (so many times the least) is suspect where regularisation makes up a third
-# of its variance ...
-_FEW = 5
-_AT_FLOOR = 3.0
-# ... in a direction in which the data as a whole are this many times wider.
-_WIDER = 100.0
-
-
-@dataclass(frozen=True)
-class Winner:
-    """The best run of its kind, and how many of the kind's starts ended in the same optimum."""
-
-    state: Trajectory
-    n_starts: int = 1
-    n_agreeing: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,105 +67,6 @@ class Candidate:
     def icl(self) -> float:
         """Bic plus twice the entropy of the responsibilities, lower is better."""
         return self.bic + 2 * self.entropy
-
-    @classmethod
-    def of(
-        cls,
-        winner: Winner,
-        frame: Frame,
-        profile: Profile,
-        settings: Settings,
-        features: tuple[str, ...] | None,
-        held_out: float | None = None,
-    ) -> Candidate:
-        """Bring the end of a run of EM into the data's units."""
-        state = winner.state
-        covariance_type = state.model.covariance_type
-        k = len(state.model.parameters.weights)
-        weight = profile.weight
-        entropy = 0.0
-        if state.moments is not None:
-            expected = expected_log_likelihood(state.model, state.moments, frame)
-            entropy = max(0.0, weight * (state.log_likelihood - expected))
-        reason = flaw(state, frame, profile, settings.reg_covar)
-        return cls(
-            k=k,
-            covariance_type=covariance_type,
-            n_parameters=n_parameters(k, len(profile.mean), covariance_type),
-            mixture=to_mixture(state.model, frame, features),
-            log_likelihood=weight * (state.log_likelihood - frame.log_volume),
-            log_likelihoods=tuple(
-                weight * (value - frame.log_volume) for value in state.log_likelihoods
-            ),
-            entropy=entropy,
-            weight=weight,
-            converged=state.converged or state.distance <= settings.tol,
-            distance=state.distance,
-            n_rejected=state.n_rejected,
-            n_dropped=state.n_dropped,
-            n_starts=winner.n_starts,
-            n_agreeing=winner.n_agreeing,
-            held_out=held_out,
-            regularised=regularised(state.model, frame, settings.reg_covar),
-            degenerate=reason,
-        )
-
-
-def flaw(state: Trajectory, frame: Frame, profile: Profile, reg_covar: float) -> str | None:
-    """Say why a solution is degenerate, or return None.
-
-    The likelihood of a mixture is unbounded: a component on equal rows, or on no more than d of
-    them, can be made as narrow and as likely as one wants. Such a spike is no cluster.
-    """
-    if state.collapsed:
-        return "a component lost its rows or its volume"
-    needed = rows_needed(state.model.covariance_type, len(profile.mean))
-    counts = np.full(len(state.model.parameters.weights), np.inf)
-    if state.moments is not None:
-        counts = state.moments.counts * profile.rows_per_weight
-    if (counts < needed).any():
-        return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
-    covariances = _distinct_covariances(state.model, frame)
-    owners = counts if len(covariances) == len(counts) else [counts.sum()]
-    for j, (covariance, count) in enumerate(zip(covariances, owners, strict=True)):
-        if _is_spike(covariance, frame, reg_covar, few_rows=count < _FEW * needed):
-            return (
-                f"component {j} is a spike: {count:.3g} rows without width in some direction in "
-                "which the data are wide"
-            )
-    return None
-
-
-def _is_spike(covariance: Array, frame: Frame, reg_covar: float, few_rows: bool) -> bool:
-    """Tell rows that are equal in some direction, or few and nearly so."""
-    values, vectors = np.linalg.eigh(covariance)
-    if few_rows:
-        narrow = values <= _AT_FLOOR * max(reg_covar, _SPIKE)
-    else:
-        narrow = values - reg_covar <= max(_NO_WIDTH * reg_covar, _SPIKE)
-    if not narrow.any():
-        return False
-    V = vectors[:, narrow]
-    return bool(np.linalg.eigvalsh(V.T @ frame.correlation @ V)[-1] > _WIDER * values[narrow].max())
-
-
-def regularised(model: Model, frame: Frame, reg_covar: float) -> float:
-    """Return how much of the narrowest variance of any component is regularisation, 0 to 1."""
-    widths = np.linalg.eigvalsh(_distinct_covariances(model, frame))
-    return float(min(1.0, reg_covar / max(widths.min(), 1e-300)))
-
-
-def _distinct_covariances(model: Model, frame: Frame) -> Array:
-    """Return what must not be a spike, in standardised coordinates."""
-    if model.covariance_type == "tied":
-        return model.parameters.covariances[None]
-    if model.covariance_type == "spherical":
-        # round in the data's units: its width counts against the data's mean variance
-        round_ = model.parameters.covariances / (frame.scale**2).mean()
-        return round_[:, None, None] * np.eye(len(frame.scale))
-    if model.covariance_type == "diag":
-        return variances(model, frame)[:, :, None] * np.eye(len(frame.scale))
-    return expand(model, frame)
 
 
 def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = False) -> Candidate:

@@ -29,32 +29,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.covariance import (
-    LOG_2PI,
-    Model,
-    Moments,
-    diagonal_order,
-    expand,
-    n_features,
-    variances,
-)
+from sparkgmm.core.model import LOG_2PI, Model
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.mixture import Array
-from sparkgmm.products import add_product, fill_monomials, multiply, room
+from sparkgmm.covariances.moments import diagonal_order
+from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
 # numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
 _NATURAL_VALUES, _NATURAL_ROWS = 5 * 2**15, (400, 5000)
 _WHITENED_VALUES, _WHITENED_ROWS = 2**18, (400, 1040)
-# The natural kernel takes candidates of full covariance up to so many features.
-_MOST_FEATURES = 128
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
 # Responsibilities are exp of this at least: nothing beside any that counts, but neither they nor
 # products with them are subnormal numbers, which cost a hundred times as much.
 _LEAST = -600.0
-# Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
-_CANCELLATION_LIMIT = 1e6
 
 
 class Sums(NamedTuple):
@@ -158,20 +146,20 @@ class NaturalKernel:
         """Stack the candidates; those that need the same features of T must stand together.
 
         `narrow` tells for each which of its components (k,) are to be measured about their means:
-        none of a tied one, whose products lack a term that all its components share.
+        none of one whose components share a covariance: its products lack a term.
         """
         etas: list[list[Array]] = []
         apart: list[_Narrow] = []
         for i, model in enumerate(models):
-            eta = natural_parameters(model, frame)
+            eta = natural_parameters(model)
             if not (etas and etas[-1][0].shape[1] == eta.shape[1]):
                 etas.append([])
             first = sum(map(len, etas[-1]))
             etas[-1].append(eta)
             if narrow is not None and narrow[i].any():
                 which = np.flatnonzero(narrow[i])
-                log_norms, whiteners = _whitened(model, frame, centred=True, which=which)
-                means = model.parameters.means[which]
+                log_norms, whiteners = _whitened(model, True, which)
+                means = model.means[which]
                 apart += [
                     _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
                     for j, log_norm, mean, V in zip(
@@ -229,25 +217,17 @@ class NaturalKernel:
         ]
 
 
-def natural_parameters(model: Model, frame: Frame) -> Array:
-    """Return eta (k, F_type): log(weight_j N(x)) = eta_j . T(x), but for tied's common term."""
-    w, means, _ = model.parameters
-    k, d = means.shape
-    eta = np.empty((k, n_features(model.covariance_type, d)))
-    if model.covariance_type in ("diag", "spherical"):
-        v = variances(model, frame)
-        eta[:, 1 : 1 + d] = means / v
-        eta[:, 1 + d :] = -0.5 / v
-        log_det = np.log(v).sum(axis=1)
-    else:
-        P, log_det = model.precisions, model.log_dets
-        eta[:, 1 : 1 + d] = np.matmul(P, means[:, :, None])[:, :, 0]
-        if model.covariance_type == "full":
-            rows, columns = diagonal_order(d)
-            eta[:, 1 + d :] = -P[:, rows, columns]
-            eta[:, 1 + d : 1 + 2 * d] *= 0.5  # the squares come first
-    eta[:, 0] = np.log(w) - 0.5 * (
-        d * LOG_2PI + log_det + np.einsum("kd,kd->k", eta[:, 1 : 1 + d], means)
+def natural_parameters(model: Model) -> Array:
+    """Return eta (k, F): log(weight_j N(x)) = eta_j . T(x), but for a term that all share.
+
+    F is what the family needs of a pass: where all components share a covariance, its quadratic
+    term is left out.
+    """
+    eta = np.empty((model.k, model.n_features))
+    model.stack.fill_natural(model.means, eta[:, 1:])
+    linear = eta[:, 1 : 1 + model.d]
+    eta[:, 0] = np.log(model.weights) - 0.5 * (
+        model.d * LOG_2PI + model.stack.log_dets + np.einsum("kd,kd->k", linear, model.means)
     )
     return eta
 
@@ -275,9 +255,8 @@ class WhitenedKernel:
     @classmethod
     def of(cls, model: Model, frame: Frame, centred: bool) -> WhitenedKernel:
         """Prepare one candidate of any covariance type."""
-        means = model.parameters.means
-        origins = means if centred else np.zeros_like(means)
-        return cls(frame, *_whitened(model, frame, centred), origins, centred)
+        origins = model.means if centred else np.zeros_like(model.means)
+        return cls(frame, *_whitened(model, centred, np.arange(model.k)), origins, centred)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
@@ -333,15 +312,11 @@ class WhitenedKernel:
         return _about(self.origins[j], X[1:], out) if self.centred else X
 
 
-def _whitened(
-    model: Model, frame: Frame, centred: bool, which: Array | slice = slice(None)
-) -> tuple[Array, Array]:
-    """Return log_norm (k,) and V (k, d, 1 + d) of some components, about their means or zero."""
-    w, means = model.parameters.weights[which], model.parameters.means[which]
-    L = np.linalg.cholesky(expand(model, frame)[which])
-    W = np.linalg.inv(L)
-    half_log_det = np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_det
+def _whitened(model: Model, centred: bool, which: Array) -> tuple[Array, Array]:
+    """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero."""
+    w, means = model.weights[which], model.means[which]
+    half_log_dets, W = model.stack.whiteners(which)
+    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
     bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
     return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
 
@@ -375,90 +350,6 @@ def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
 Kernel = NaturalKernel | WhitenedKernel
 
 
-@dataclass(frozen=True)
-class Scan:
-    """One pass over the data for several candidates: what to run, and how to read the sums."""
-
-    models: tuple[Model, ...]
-    frame: Frame
-    kernels: tuple[Kernel, ...]
-    # The candidate that each of the kernels' results belongs to, and which of its components (k,)
-    # were measured about their means.
-    order: tuple[tuple[int, Array], ...]
-
-    @classmethod
-    def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
-        """Choose each candidate's kernel, by what would cancel and by what is faster."""
-        d = len(frame.shift)
-        narrow = [_cancellation(m, frame) > _CANCELLATION_LIMIT for m in models]
-        # where more than half of the components are, the products are not worth their while; and
-        # what the natural kernel leaves out for tied ones is common to all
-        mostly = {
-            i
-            for i, m in enumerate(models)
-            if narrow[i].any() and (m.covariance_type == "tied" or narrow[i].mean() > 0.5)
-        }
-        full = {i for i, m in enumerate(models) if m.covariance_type == "full"} - mostly
-        n_components = sum(len(models[i].parameters.weights) for i in full)
-        whitened = full if n_components < _whitened_pays_below(d) else set()
-        alone = sorted(mostly | whitened)
-        natural = sorted(
-            set(range(len(models))) - mostly - whitened,
-            key=lambda i: (n_features(models[i].covariance_type, d), i),
-        )
-        for i in alone:
-            narrow[i][:] = narrow[i].any()
-        kernels: list[Kernel] = [
-            WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in alone
-        ]
-        if natural:
-            kernels.insert(
-                0,
-                NaturalKernel.of([models[i] for i in natural], frame, [narrow[i] for i in natural]),
-            )
-        order = tuple((i, narrow[i]) for i in [*natural, *alone])
-        return cls(tuple(models), frame, tuple(kernels), order)
-
-    def read(self, sums: Sequence[Sums]) -> list[tuple[Moments, float]]:
-        """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
-        results: dict[int, tuple[Moments, float]] = {}
-        for (i, narrow), (packed, log_likelihood) in zip(self.order, sums, strict=True):
-            model = self.models[i]
-            means = model.parameters.means
-            mean = log_likelihood / self.frame.weight
-            left_out = packed.shape[1] < n_features("full", means.shape[1])
-            if left_out and model.covariance_type == "tied":
-                # the quadratic term that was left out of eta: the same for all components
-                mean -= 0.5 * float((model.precisions * self.frame.correlation).sum())
-            origin = np.where(narrow[:, None], means, 0.0)
-            results[i] = Moments.unpack(packed, origin), mean
-        return [results[i] for i in range(len(self.models))]
-
-
-def _whitened_pays_below(d: int) -> float:
-    """Return how many components of full covariance, in all, the whitened kernel is faster for.
-
-    Filling T costs the natural kernel the same for one component as for fifty. Measured crossings
-    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100, 45 at
-    150, more than 80 at 200. From 129 on T would take more memory than the rest of a worker.
-    """
-    return min(d**2 / 200, 0.28 * d) if d <= _MOST_FEATURES else math.inf
-
-
 def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:
     """Return the statistics of all candidates over one block."""
     return [sums for kernel in kernels for sums in kernel(block)]
-
-
-def _cancellation(model: Model, frame: Frame) -> Array:
-    """Bound the terms that cancel in eta . T(x) for rows of each component (3 sd about its mean).
-
-    Return (k,).
-    """
-    means = np.abs(model.parameters.means)
-    if model.covariance_type in ("diag", "spherical"):
-        v = variances(model, frame)
-        return np.asarray(((means + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1))
-    reach = means + 3 * np.sqrt(np.einsum("...ii->...i", model.parameters.covariances))
-    along = np.matmul(np.abs(model.precisions), reach[:, :, None])
-    return np.asarray(np.einsum("ki,ki->k", reach, along[:, :, 0]))

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from sparkgmm.core.em import Trajectory
-from sparkgmm.core.profile import Block, Frame, count_rows, take_rows
-from sparkgmm.core.rows import Rows, cut, scan_blocks
-from sparkgmm.core.search import Race, Search, flops_a_row
-from sparkgmm.core.statistics import Kernel, Scan, Sums
+from sparkgmm.core.evidence import Evidence, OverBlocks
+from sparkgmm.core.profile import Frame, count_rows, take_rows
+from sparkgmm.core.race import Race, flops_a_row
+from sparkgmm.core.rows import Rows, cut
+from sparkgmm.core.search import Search
 
 _FOLDS = 5
 _REFIT_PASSES = 10
@@ -38,12 +39,11 @@ def held_out(
         hidden = np.arange(len(numbers)) % _FOLDS == fold
         seen = cut(take_rows(rows.sample, numbers[~hidden]))
         unseen = cut(take_rows(rows.sample, numbers[hidden]))
-        refitted = _refit(states, seen, rows, search, frame)
-        measured_in = frame.over(unseen)
-        scan = Scan.of([state.model for state in refitted], measured_in)
-        results = scan.read(scan_blocks([unseen], scan.kernels))
-        heights += measured_in.weight * np.array([height for _, height in results])
-        weight += measured_in.weight
+        refitted = _refit(states, OverBlocks.of(seen, frame, rows.profile), search)
+        hidden_rows = OverBlocks.of(unseen, frame, rows.profile)
+        results = hidden_rows.measure([state.model for state in refitted], "rows held out")
+        heights += hidden_rows.frame.weight * np.array([m.log_likelihood for m in results])
+        weight += hidden_rows.frame.weight
     return [float(height / weight - frame.log_volume) for height in heights]
 
 
@@ -52,14 +52,8 @@ def _affordable(states: Sequence[Trajectory], n: int) -> int:
     return min(n, max(_LEAST_ROWS, int(_FLOPS / cost)))
 
 
-def _refit(
-    states: Sequence[Trajectory], seen: Sequence[Block], rows: Rows, search: Search, frame: Frame
-) -> list[Trajectory]:
-    def scan(kernels: Sequence[Kernel], label: str) -> list[Sums]:
-        return scan_blocks([seen], kernels)
-
+def _refit(states: Sequence[Trajectory], evidence: Evidence, search: Search) -> list[Trajectory]:
     settings = replace(search.settings, max_iter=_REFIT_PASSES)
-    starts = [Trajectory(state.model) for state in states]
-    race = Race(starts, frame.over(seen), rows.profile, settings, scan)
+    race = Race([Trajectory(state.model) for state in states], evidence, settings)
     race.run(n_rows=0)  # none leaves early
     return race.states

@@ -192,8 +192,7 @@ def reordered(theirs: Mixture, order: Sequence[int]) -> Mixture:
         theirs.weights[index],
         theirs.means[index],
         theirs.covariances[index],
-        "full",
-        theirs.features,
+        features=theirs.features,
     )
 
 

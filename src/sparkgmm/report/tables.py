@@ -9,13 +9,13 @@ import numpy as np
 
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.selection import Candidate
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.views import Membership, correlation, names_of
 
 # Correlation matrices are shown whole up to here; beyond, the strongest correlations.
 _WHOLE = 8
 _STRONGEST = 6
-UNCORRELATED = ("diag", "spherical")
 
 
 class Table(NamedTuple):
@@ -67,7 +67,7 @@ def mean_table(mixture: Mixture) -> Table:
 def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
     """The correlations within each component: all of them, or the strongest of many."""
     names = names_of(mixture)
-    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
+    if mixture.d == 1 or FAMILIES[mixture.covariance_type].diagonal:
         return []
     if mixture.d > _WHOLE:
         rows = [[str(j), _strongest(mixture, j, _STRONGEST)] for j in range(mixture.k)]
@@ -189,7 +189,7 @@ def near(value: float, sd: float) -> str:
 
 
 def _strongest(mixture: Mixture, j: int, most: int) -> str:
-    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
+    if mixture.d == 1 or FAMILIES[mixture.covariance_type].diagonal:
         return ""
     names = names_of(mixture)
     r = np.triu(correlation(mixture.covariances[j]), 1)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.core.covariance import from_mixture
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import check, fit
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
-from sparkgmm.core.statistics import Scan
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import Sample
@@ -190,7 +190,7 @@ def _sklearn(problem: Problem) -> Solved:
     model = problem.model
     estimator = GaussianMixture(
         problem.ours.k,
-        covariance_type=problem.ours.covariance_type,
+        covariance_type=FAMILIES[problem.ours.covariance_type].known_as,
         tol=model.tol,
         max_iter=model.max_iter,
         n_init=model.n_init,
@@ -221,8 +221,10 @@ def _mllib(problem: Problem) -> Solved:
         model.seed,
     )
     note = "one random start; it has no choice of starts"
-    if ours.covariance_type != "full":
-        note += f"; full covariances, for it has no {ours.covariance_type} ones"
+    if ours.covariance_type != mixture.covariance_type:
+        note += (
+            f"; {mixture.covariance_type} covariances, for it has no {ours.covariance_type} ones"
+        )
     converged = n_iter < model.max_iter
     return Solved("mllib", mixture, 0.0, n_iter, converged, problem.n_rows, note=note)
 
@@ -246,7 +248,7 @@ def _kmeans(problem: Problem) -> Solved:
         mine, w = sample.X[labels == j], sample.weights[labels == j]
         means.append(mine[0] + np.average(mine - mine[0], axis=0, weights=w))
         covariances.append(np.cov(mine.T, aweights=w, ddof=0).reshape(ours.d, ours.d))
-    mixture = Mixture(mass / mass.sum(), means, covariances, "full", problem.features.names)
+    mixture = Mixture(mass / mass.sum(), means, covariances, features=problem.features.names)
     return Solved(
         "kmeans",
         mixture,
@@ -270,12 +272,13 @@ PEERS: dict[str, Callable[[Problem], Solved]] = {
 
 def _measured(solved: list[Solved], rows: Rows) -> list[Solved]:
     """Give each mixture its mean log-likelihood over all the rows, by one scan for all."""
-    frame = Frame.of(rows.profile)
-    found = [s for s in solved if s.mixture is not None]
-    scan = Scan.of([from_mixture(s.mixture, frame) for s in found if s.mixture], frame)
-    results = scan.read(rows.scan(scan.kernels, "log-likelihoods of the mixtures compared"))
+    evidence = OverRows.of(rows)
+    frame = evidence.frame
+    found = {s.name: from_mixture(s.mixture, frame) for s in solved if s.mixture is not None}
+    results = evidence.measure(list(found.values()), "log-likelihoods of the mixtures compared")
     heights = {
-        s.name: height - frame.log_volume for s, (_, height) in zip(found, results, strict=True)
+        name: measured.log_likelihood - frame.log_volume
+        for name, measured in zip(found, results, strict=True)
     }
     return [
         replace(s, mean_log_likelihood=heights[s.name]) if s.name in heights else s for s in solved

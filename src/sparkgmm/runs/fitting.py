@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.core.covariance import from_mixture
-from sparkgmm.core.em import Settings, Trajectory
+from sparkgmm.core.em import Settings
+from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import Fit, check, fit
 from sparkgmm.core.history import History
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.judging import Course, judge
+from sparkgmm.core.model import from_mixture
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate, Winner, choose
-from sparkgmm.core.statistics import Scan
+from sparkgmm.core.selection import choose
 from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
@@ -85,7 +85,9 @@ def as_search(model: ModelConfig) -> Search:
         init=model.init,
         n_init=model.n_init,
         seed=model.seed,
-        settings=Settings(tol=model.tol, max_iter=model.max_iter, reg_covar=model.reg_covar),
+        settings=Settings(
+            tol=model.tol, max_iter=model.max_iter, prior=Regularised(model.reg_covar)
+        ),
     )
 
 
@@ -162,33 +164,25 @@ def _update(
 
 
 def _fit_by_mllib(
-    df: DataFrame, rows: Any, features: Features, model: ModelConfig, terminal: Terminal
+    df: DataFrame, rows: Rows, features: Features, model: ModelConfig, terminal: Terminal
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
-    frame = Frame.of(rows.profile)
+    evidence, prior = OverRows.of(rows), Regularised(0.0)
     vectors = assemble(df, features).cache()
-    candidates, states = [], []
+    found = []
     try:
         for seed in range(model.seed, model.seed + model.n_init):
             terminal.say(f"MLlib fits k = {model.k[0]} from seed {seed}")
             mixture, n_iter = fit_mllib(
                 vectors, features.names, model.k[0], model.tol, model.max_iter, seed
             )
-            state = Trajectory(from_mixture(mixture, frame))
-            scan = Scan.of([state.model], frame)
-            [(state.moments, state.log_likelihood)] = scan.read(
-                rows.scan(scan.kernels, "log-likelihood of MLlib's mixture")
-            )
-            state.log_likelihoods = [state.log_likelihood] * n_iter
-            state.converged = n_iter < model.max_iter
-            states.append(state)
-            candidates.append(
-                Candidate.of(
-                    Winner(state), frame, rows.profile, Settings(tol=0, reg_covar=0), features.names
-                )
-            )
+            fitted = from_mixture(mixture, evidence.frame)
+            [measured] = evidence.measure([fitted], "log-likelihood of MLlib's mixture")
+            course = Course((measured.log_likelihood,) * n_iter, n_iter < model.max_iter)
+            candidate = judge(fitted, measured, evidence, prior, course, features.names)
+            found.append((candidate, History.of(fitted, measured, evidence)))
     finally:
         vectors.unpersist()
-    best = choose(candidates, "bic")
-    [state] = [s for s, c in zip(states, candidates, strict=True) if c is best]
-    return Fit(best, (best,), best.n_iter, History.of(state, frame, rows.profile))
+    best = choose([candidate for candidate, _ in found], "bic")
+    [history] = [history for candidate, history in found if candidate is best]
+    return Fit(best, (best,), best.n_iter, history)

@@ -65,7 +65,7 @@ def fit_mllib(
     covariances = np.array([g.cov.toArray() for g in model.gaussians])
     order = np.lexsort((*means.T[::-1], -weights))
     try:
-        mixture = Mixture(weights[order], means[order], covariances[order], "full", names)
+        mixture = Mixture(weights[order], means[order], covariances[order], features=names)
     except InputError as error:
         raise FitError(
             f"MLlib returned what is no mixture ({error}): use engine em, or rescale the data"

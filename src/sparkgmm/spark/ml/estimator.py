@@ -12,6 +12,7 @@ from pyspark.ml.base import Estimator
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.em import Settings
+from sparkgmm.core.prior import Regularised
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.spark.ml.columns import check_new
@@ -42,7 +43,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     maxIter : passes over the data at most
     seed : of the starts
     weightCol : a column of row weights >= 0, or None
-    covarianceType : "full", "tied", "diag" or "spherical"
+    covarianceType : "full", "tied", "diag", "spherical" or "VEV"
     nInit : starts; the best sound one wins
     initMode : "k-means++" or "random_from_data"
     regCovar : added to the covariance diagonal, relative to each feature's variance
@@ -137,7 +138,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         return self._set(weightCol=value)
 
     def setCovarianceType(self, value: str) -> GaussianMixture:
-        """Set `covarianceType`: full, tied, diag or spherical."""
+        """Set `covarianceType`: full, tied, diag, spherical or VEV."""
         return self._set(covarianceType=value)
 
     def setNInit(self, value: int) -> GaussianMixture:
@@ -173,7 +174,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
             init=self.getInitMode(),
             n_init=self.getNInit(),
             seed=self.getSeed() % _SEEDS,
-            settings=Settings(self.getTol(), self.getMaxIter(), self.getRegCovar()),
+            settings=Settings(self.getTol(), self.getMaxIter(), Regularised(self.getRegCovar())),
         )
         features, weight = self.getFeaturesCol(), self._weight()
         return Plan(features, weight, self.getK(), self.getCovarianceType(), search)

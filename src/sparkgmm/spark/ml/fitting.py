@@ -10,10 +10,10 @@ from typing import TypeVar
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.fit import check, fit
-from sparkgmm.core.repair import rows_needed
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.ml.columns import find_features, judge
 from sparkgmm.spark.rows import Blocks
@@ -123,7 +123,7 @@ def _is_poor(outcome: Outcome) -> bool:
 
 def _too_few_rows(rows: Rows, k: int, covariance_type: str) -> bool:
     """Tell whether there are not enough rows to know a cluster from a few rows near each other."""
-    needed = rows_needed(covariance_type, len(rows.profile.mean))
+    needed = FAMILIES[covariance_type].least_rows(len(rows.profile.mean))
     return rows.profile.n_rows < _ROWS_TO_TELL * k * needed
 
 

@@ -1,0 +1,86 @@
+"""A mixture inside a fit: in standardised coordinates, and what EM compares by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkgmm.core.profile import Frame
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.covariances.stacks import Stack
+from sparkgmm.mixture import Mixture
+from sparkgmm.products import Array
+
+LOG_2PI = math.log(2 * math.pi)
+# A variance below this share of the feature's own is no volume: a spike on equal rows.
+VOLUME_FLOOR = 1e-14
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Weights (k,), means (k, d) and a stack of covariances of a family."""
+
+    family: Family
+    weights: Array
+    means: Array
+    stack: Stack
+
+    @property
+    def k(self) -> int:
+        """The number of components."""
+        return len(self.weights)
+
+    @property
+    def d(self) -> int:
+        """The number of features."""
+        return int(self.means.shape[1])
+
+    @property
+    def covariance_type(self) -> str:
+        """The name of the family."""
+        return self.family.name
+
+    @property
+    def n_features(self) -> int:
+        """How many leading entries of T(x) = (1, x, x^2, x_i x_j) a pass has to add up for it."""
+        return self.family.statistics.n_features(self.d)
+
+
+def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = None) -> Mixture:
+    """Go back to the data's units, heaviest component first, ties by mean."""
+    w = model.weights
+    means = frame.shift + model.means * frame.scale
+    covariances = model.stack.dense(model.k) * np.outer(frame.scale, frame.scale)
+    order = np.lexsort((*means.T[::-1], -w))
+    return Mixture(w[order], means[order], covariances[order], model.family.name, features)
+
+
+def from_mixture(mixture: Mixture, frame: Frame) -> Model:
+    """Bring a mixture in the data's units into standardised coordinates."""
+    family = FAMILIES[mixture.covariance_type]
+    means = (mixture.means - frame.shift) / frame.scale
+    return Model(family, mixture.weights, means, family.read(mixture.covariances, frame.scale))
+
+
+def check_volume(model: Model) -> None:
+    """Raise LinAlgError where a component has no volume, or far more than all the data.
+
+    Rows have variance 1 in standardised coordinates: no step of EM leads above one over the
+    smallest weight, but an extrapolation may, to where matrices cannot be inverted any more.
+    """
+    pivots = model.stack.pivots
+    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < 1 / VOLUME_FLOOR):
+        met = f"{pivots.min():.3g} to {pivots.max():.3g}"
+        raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
+
+
+def expected_log_likelihood(model: Model, moments: Moments) -> float:
+    """Return the mean over the rows of the expected complete-data log-likelihood, Q of EM."""
+    total = moments.counts.sum()
+    quadratic = model.stack.quadratic(moments, model.means) / total
+    log_joint = np.log(model.weights) - 0.5 * model.stack.log_dets
+    return float(moments.counts @ log_joint) / total - 0.5 * (quadratic + model.d * LOG_2PI)

@@ -1,0 +1,154 @@
+"""Runs of EM that share every pass over the evidence: the only driver of the coroutine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sparkgmm.core.em import Settings, Trajectory, em
+from sparkgmm.core.evidence import Evidence, Measured
+from sparkgmm.core.judging import Course, flaw
+from sparkgmm.core.model import Model
+from sparkgmm.core.repair import Reseed, weakest, without
+
+# Runs whose mean log-likelihoods differ by less ended in the same optimum.
+_SAME = 1e-5
+# Below this many floating-point operations a pass every start runs to its end, and nothing has to
+# be guessed. Above it the worse half of the starts leaves every few passes.
+CHEAP_PASS = 2e8
+HALVING_PASSES = 12
+
+Progress = Callable[[int, int, float, float], None]
+"""Called after a pass: its number, live candidates, best mean log-likelihood, its distance."""
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best run of its kind, and how many of the kind's starts ended in the same optimum."""
+
+    state: Trajectory
+    n_starts: int = 1
+    n_agreeing: int = 1
+
+    def course(self, tol: float) -> Course:
+        """Return how it came to where it is; a distance within `tol` has converged."""
+        state = self.state
+        return Course(
+            tuple(state.log_likelihoods),
+            state.converged or state.distance <= tol,
+            state.distance,
+            state.n_rejected,
+            state.n_dropped,
+            self.n_starts,
+            self.n_agreeing,
+            state.collapsed,
+        )
+
+
+class Race:
+    """Runs of EM that share every pass over the evidence."""
+
+    def __init__(
+        self,
+        states: Sequence[Trajectory],
+        evidence: Evidence,
+        settings: Settings,
+        progress: Progress | None = None,
+        reseed: Reseed | None = None,
+    ) -> None:
+        self.states = list(states)
+        self.evidence = evidence
+        self.settings = settings
+        self.n_passes = 0
+        self._progress = progress
+        self._reseed = reseed
+
+    def again(self, states: Sequence[Trajectory], settings: Settings) -> Race:
+        """Return a race of other states over the same evidence."""
+        return Race(states, self.evidence, settings)
+
+    def run(self, n_rows: int) -> None:
+        """Advance all, a pass at a time, until each has ended or left.
+
+        `n_rows` are those that a pass reads, by which it is cheap or dear.
+        """
+        climbs = [em(state, self.settings) for state in self.states]
+        models = {i: model for i, climb in enumerate(climbs) if (model := next(climb, None))}
+        halve = n_rows * flops_a_row(self.states) > CHEAP_PASS
+        while models:
+            self.n_passes += 1
+            for i, measured in zip(list(models), self._measure(models), strict=True):
+                try:
+                    models[i] = climbs[i].send(measured)
+                except StopIteration:
+                    del models[i]
+                    repaired = self._repaired(self.states[i])
+                    if repaired is not None:
+                        self.states[i] = repaired
+                        climbs[i] = em(repaired, self.settings)
+                        models[i] = next(climbs[i])
+            if halve and self.n_passes % HALVING_PASSES == 0:
+                for i in self._worse_half(models):
+                    del models[i]
+            self._report(len(models))
+
+    def _measure(self, models: Mapping[int, Model]) -> list[Measured]:
+        label = f"EM pass {self.n_passes}, {len(models)} candidate{'s' * (len(models) > 1)}"
+        return self.evidence.measure(list(models.values()), label)
+
+    def _repaired(self, ended: Trajectory) -> Trajectory | None:
+        """Return a new run without a component that starved or doubled another, if one did.
+
+        The first time it is put elsewhere, after that it is left out.
+        """
+        j = weakest(ended, self.evidence.profile)
+        if j is None or self._reseed is None:
+            return None
+        repair = without if ended.reseeded else self._reseed
+        return Trajectory(repair(ended.model, j), reseeded=True, wanted=ended.wanted)
+
+    def _report(self, live: int) -> None:
+        if self._progress:
+            leader = max(self.states, key=lambda state: state.log_likelihood)
+            height = leader.log_likelihood - self.evidence.frame.log_volume
+            self._progress(self.n_passes, live, height, leader.distance)
+
+    def by_kind(self) -> dict[tuple[str, int], list[Trajectory]]:
+        """Return the runs of each kind, the best first."""
+        kinds: dict[tuple[str, int], list[Trajectory]] = {}
+        for state in self.states:
+            kinds.setdefault(state.kind, []).append(state)
+        return {kind: sorted(states, key=self.rank) for kind, states in kinds.items()}
+
+    def best(self) -> dict[tuple[str, int], Trajectory]:
+        """Return the best sound run of each kind, or the best at all where none is sound."""
+        return {kind: states[0] for kind, states in self.by_kind().items()}
+
+    def winner(self, state: Trajectory) -> Winner:
+        """Count the starts of the state's kind that ended where it is."""
+        rivals = [s for s in self.states if s.kind == state.kind]
+        agreeing = [s for s in rivals if abs(s.log_likelihood - state.log_likelihood) < _SAME]
+        return Winner(state, len(rivals), len(agreeing))
+
+    def rank(self, state: Trajectory) -> tuple[int, int, float]:
+        """Order runs: sound ones first, then those with all components, then by likelihood."""
+        fault = 2
+        if not state.collapsed:
+            found = flaw(state.model, state.measured, self.evidence.profile, self.settings.prior)
+            fault = 0 if found is None else 1
+        return fault, state.n_dropped, -state.log_likelihood
+
+    def _worse_half(self, live: Iterable[int]) -> list[int]:
+        kinds: dict[tuple[str, int], list[int]] = {}
+        for i in live:
+            kinds.setdefault(self.states[i].kind, []).append(i)
+        leaving = []
+        for runs in kinds.values():
+            runs.sort(key=lambda i: self.rank(self.states[i]))
+            leaving += runs[(len(runs) + 1) // 2 :]
+        return leaving
+
+
+def flops_a_row(states: Sequence[Trajectory]) -> int:
+    """Return what a row costs in a pass for all of them: 4 k F."""
+    return sum(4 * state.model.k * state.model.n_features for state in states)

@@ -1,0 +1,403 @@
+"""Covariance matrices as they are kept, and all the linear algebra that a fit does with them.
+
+A stack holds m matrices: one for each of k components, or one (m = 1) that all of them share.
+Nothing outside this file asks how they are kept. `Diagonal` and `Round` are kept as variances, and
+make no d x d array but where a dense one is asked for by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Protocol, Self
+
+import numpy as np
+
+from sparkgmm.covariances.moments import Moments, diagonal_order
+from sparkgmm.products import Array
+
+
+@cache
+def _lower(d: int) -> tuple[Array, Array]:
+    """Return row and column of each entry of a lower triangle; asked for at every step."""
+    return np.tril_indices(d)
+
+
+class Stack(Protocol):
+    """Matrices of some components, in standardised coordinates."""
+
+    @property
+    def values(self) -> Array:
+        """The numbers that are kept, (m, ...)."""
+        ...
+
+    @property
+    def log_dets(self) -> Array:
+        """The logs of the determinants, (m,)."""
+        ...
+
+    @property
+    def variances(self) -> Array:
+        """The diagonals, (m, d)."""
+        ...
+
+    @property
+    def precisions(self) -> Array:
+        """The inverses, in the shape of `values`."""
+        ...
+
+    @property
+    def precision_factors(self) -> Array:
+        """Upper triangular U, or roots, in the shape of `values`: U U^T is the inverse."""
+        ...
+
+    @property
+    def precision_traces(self) -> Array:
+        """The traces of the inverses, (m,)."""
+        ...
+
+    @property
+    def pivots(self) -> Array:
+        """Numbers of which all are above 0 if, and only if, the matrices have volume: variances."""
+        ...
+
+    @property
+    def widths(self) -> Array:
+        """The variances along the principal axes, (m, d)."""
+        ...
+
+    @property
+    def narrowest(self) -> float:
+        """The least variance of any matrix in any direction."""
+        ...
+
+    def dense(self, k: int) -> Array:
+        """Return one matrix a component, (k, d, d)."""
+        ...
+
+    def quadratic(self, moments: Moments, means: Array) -> float:
+        """Return the sum, over rows and components, of the squared whitened distances to means."""
+        ...
+
+    def quadratic_of(self, second: Array) -> float:
+        """Return tr(precision second) of the first matrix; `second` is (d, d)."""
+        ...
+
+    def fill_natural(self, means: Array, out: Array) -> None:
+        """Set out (k, F - 1) to the linear and, as far as it has columns, the quadratic terms."""
+        ...
+
+    def cancellation(self, means: Array) -> Array:
+        """Bound the terms that cancel in those products for rows within 3 sd of the means, (k,)."""
+        ...
+
+    def whiteners(self, which: Array) -> tuple[Array, Array]:
+        """Return half the log determinants (n,) and the inverse Cholesky factors (n, d, d)."""
+        ...
+
+    def whitened(self, j: int, X: Array) -> Array:
+        """Return residuals X (d, n) from component j, scaled to variance 1 in all directions."""
+        ...
+
+    def width_of(self, second: Array, j: int, axes: Array) -> float:
+        """Return the largest variance of `second` (d, d) in the span of some principal axes of j.
+
+        `axes` (d,) marks them, in the order of `widths`.
+        """
+        ...
+
+    def alike(self, i: int, j: int, tolerance: float) -> bool:
+        """Say whether the matrices of two components are equal, relative to the variances of j."""
+        ...
+
+    def take(self, which: Array) -> Self:
+        """Return the matrices of some components."""
+        ...
+
+    def with_mean_at(self, j: int, which: Array) -> Self:
+        """Give component j the mean of the matrices of some others."""
+        ...
+
+    def pack(self) -> Array:
+        """Return coordinates without bounds: any vector of as many numbers is a stack."""
+        ...
+
+    def unpacked(self, vector: Array) -> Self:
+        """Undo `pack`, to a stack of this shape."""
+        ...
+
+    def metric(self, root: Array) -> tuple[Array, Array]:
+        """Return standard deviations (m, d), and what the coordinates of `pack` are weighed by.
+
+        That is about the root of the information of complete data; `root` (k, 1) are the roots of
+        the components' weights.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Symmetric matrices (m, d, d); coordinates are their log-Cholesky factors.
+
+    The factors are computed once, since a step of EM asks for them at several places. Whatever
+    multiplies a precision has to take it from here: terms of 1e6 cancel between them.
+    """
+
+    values: Array
+
+    @cached_property
+    def factors(self) -> Array:
+        """The Cholesky factors, (m, d, d)."""
+        return np.linalg.cholesky(self.values)
+
+    @cached_property
+    def precisions(self) -> Array:
+        """The inverses, (m, d, d)."""
+        W = np.linalg.inv(self.factors)
+        return np.swapaxes(W, -1, -2) @ W
+
+    @property
+    def precision_factors(self) -> Array:
+        return np.ascontiguousarray(np.swapaxes(np.linalg.inv(self.factors), -1, -2))
+
+    @cached_property
+    def log_dets(self) -> Array:
+        return np.asarray(2 * np.log(np.diagonal(self.factors, axis1=-2, axis2=-1)).sum(axis=-1))
+
+    @property
+    def variances(self) -> Array:
+        return np.einsum("mii->mi", self.values)
+
+    @property
+    def precision_traces(self) -> Array:
+        return np.asarray(np.trace(self.precisions, axis1=-2, axis2=-1))
+
+    @property
+    def pivots(self) -> Array:
+        return np.asarray(np.diagonal(self.factors, axis1=-2, axis2=-1) ** 2)
+
+    @cached_property
+    def _principal(self) -> tuple[Array, Array]:
+        values, vectors = np.linalg.eigh(self.values)
+        return values, vectors
+
+    @property
+    def widths(self) -> Array:
+        return self._principal[0]
+
+    @property
+    def narrowest(self) -> float:
+        return float(np.linalg.eigvalsh(self.values).min())
+
+    def dense(self, k: int) -> Array:
+        return np.broadcast_to(self.values, (k, *self.values.shape[1:]))
+
+    def quadratic(self, moments: Moments, means: Array) -> float:
+        offset = means - moments.origin
+        # second + offset cross^T, made symmetric, is the second moment about the means; beside a
+        # precision, which is symmetric, it need not be made so
+        cross = moments.counts[:, None] * offset - 2 * moments.first
+        second = moments.second
+        if second is None:  # what all components share a pass does not measure
+            second = moments.total * (moments.counts.sum() / len(means))
+        about = second + offset[:, :, None] * cross[:, None, :]
+        return float((self.precisions * about).sum())
+
+    def quadratic_of(self, second: Array) -> float:
+        return float((self.precisions[0] * second).sum())
+
+    def fill_natural(self, means: Array, out: Array) -> None:
+        d = means.shape[1]
+        P = self.precisions
+        out[:, :d] = np.matmul(P, means[:, :, None])[:, :, 0]
+        if out.shape[1] > d:
+            rows, columns = diagonal_order(d)
+            out[:, d:] = -P[:, rows, columns]
+            out[:, d : 2 * d] *= 0.5  # the squares come first
+
+    def cancellation(self, means: Array) -> Array:
+        reach = np.abs(means) + 3 * np.sqrt(self.variances)
+        along = np.matmul(np.abs(self.precisions), reach[:, :, None])
+        return np.asarray(np.einsum("ki,ki->k", reach, along[:, :, 0]))
+
+    def whiteners(self, which: Array) -> tuple[Array, Array]:
+        L = self.factors[which if len(self.values) > 1 else np.zeros_like(which)]
+        return np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1), np.linalg.inv(L)
+
+    def whitened(self, j: int, X: Array) -> Array:
+        return np.linalg.solve(self.factors[_at(j, self.values)], X)
+
+    def width_of(self, second: Array, j: int, axes: Array) -> float:
+        V = self._principal[1][j][:, axes]
+        return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
+
+    def alike(self, i: int, j: int, tolerance: float) -> bool:
+        one, other = self.values[_at(i, self.values)], self.values[_at(j, self.values)]
+        sd = np.sqrt(np.diagonal(other))
+        return bool((np.abs(one - other) <= tolerance * np.outer(sd, sd)).all())
+
+    def take(self, which: Array) -> Dense:
+        return self if len(self.values) == 1 else Dense(self.values[which])
+
+    def with_mean_at(self, j: int, which: Array) -> Dense:
+        return self if len(self.values) == 1 else Dense(_with_mean_at(self.values, j, which))
+
+    def pack(self) -> Array:
+        L = self.factors.copy()
+        diagonal = np.einsum("mii->mi", L)
+        diagonal[...] = np.log(diagonal)
+        return L[..., *_lower(L.shape[-1])].ravel()
+
+    def unpacked(self, vector: Array) -> Dense:
+        L = np.zeros_like(self.values)
+        L[..., *_lower(L.shape[-1])] = vector.reshape(len(L), -1)
+        diagonal = np.einsum("mii->mi", L)
+        with np.errstate(over="ignore", invalid="ignore"):  # `pivots` show what overflowed
+            diagonal[...] = np.exp(diagonal)
+            return Dense(L @ np.swapaxes(L, -1, -2))
+
+    def metric(self, root: Array) -> tuple[Array, Array]:
+        rows, columns = _lower(self.values.shape[-1])
+        shape = 1 / np.einsum("mii->mi", self.factors)[..., rows]
+        shape[..., rows == columns] = np.sqrt(2.0)
+        return np.sqrt(self.variances), root * shape if len(shape) == len(root) else shape
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal:
+    """Diagonal matrices, kept as their variances (m, d); coordinates are the logs of the sds."""
+
+    values: Array
+
+    @property
+    def variances(self) -> Array:
+        return self.values
+
+    @property
+    def log_dets(self) -> Array:
+        return np.asarray(np.log(self.variances).sum(axis=1))
+
+    @property
+    def precisions(self) -> Array:
+        return np.asarray(1 / self.values)
+
+    @property
+    def precision_factors(self) -> Array:
+        return np.asarray(1 / np.sqrt(self.values))
+
+    @property
+    def precision_traces(self) -> Array:
+        return np.asarray((1 / self.variances).sum(axis=1))
+
+    @property
+    def pivots(self) -> Array:
+        return self.variances
+
+    @property
+    def widths(self) -> Array:
+        return self.variances
+
+    @property
+    def narrowest(self) -> float:
+        return float(self.widths.min())
+
+    def dense(self, k: int) -> Array:
+        d = self.variances.shape[1]
+        return np.broadcast_to(self.variances[:, :, None] * np.eye(d), (k, d, d))
+
+    def quadratic(self, moments: Moments, means: Array) -> float:
+        offset = means - moments.origin
+        cross = moments.counts[:, None] * offset - 2 * moments.first
+        return float(((moments.squares() + offset * cross) / self.variances).sum())
+
+    def quadratic_of(self, second: Array) -> float:
+        return float((np.diagonal(second) / self.variances[0]).sum())
+
+    def fill_natural(self, means: Array, out: Array) -> None:
+        d = means.shape[1]
+        out[:, :d] = means / self.variances
+        if out.shape[1] > d:
+            out[:, d:] = -0.5 / self.variances
+
+    def cancellation(self, means: Array) -> Array:
+        v = self.variances
+        return np.asarray(((np.abs(means) + 3 * np.sqrt(v)) ** 2 / v).sum(axis=1))
+
+    def whiteners(self, which: Array) -> tuple[Array, Array]:
+        sd = np.sqrt(self.variances[which if len(self.values) > 1 else np.zeros_like(which)])
+        return np.log(sd).sum(axis=1), (1 / sd)[:, :, None] * np.eye(sd.shape[1])
+
+    def whitened(self, j: int, X: Array) -> Array:
+        return np.asarray(X / np.sqrt(self.variances[_at(j, self.values)])[:, None])
+
+    def width_of(self, second: Array, j: int, axes: Array) -> float:
+        return float(np.linalg.eigvalsh(second[np.ix_(axes, axes)])[-1])
+
+    def alike(self, i: int, j: int, tolerance: float) -> bool:
+        one, other = (self.variances[_at(at, self.values)] for at in (i, j))
+        return bool((np.abs(one - other) <= tolerance * other).all())
+
+    def take(self, which: Array) -> Self:
+        return self if len(self.values) == 1 else self._of(self.values[which])
+
+    def with_mean_at(self, j: int, which: Array) -> Self:
+        return self if len(self.values) == 1 else self._of(_with_mean_at(self.values, j, which))
+
+    def pack(self) -> Array:
+        return np.asarray(0.5 * np.log(self.values)).ravel()
+
+    def unpacked(self, vector: Array) -> Self:
+        with np.errstate(over="ignore"):  # `pivots` show what overflowed
+            return self._of(np.exp(2 * vector).reshape(self.values.shape))
+
+    def metric(self, root: Array) -> tuple[Array, Array]:
+        shape = np.sqrt(2.0) * np.ones_like(self.values)
+        return np.sqrt(self.values), root * shape if len(shape) == len(root) else shape
+
+    def _of(self, values: Array) -> Self:
+        """Return other matrices of the same kind."""
+        return type(self)(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Round(Diagonal):
+    """Matrices that are round in the data's own units: one variance each, (m,), there.
+
+    `unit` (d,) is the variance of each feature in the data's units, so that in standardised
+    coordinates the matrices are diagonal, variance / unit. What is narrow is judged by the data's
+    mean variance.
+    """
+
+    unit: Array
+
+    @cached_property
+    def variances(self) -> Array:
+        return np.asarray(self.values[:, None] / self.unit)
+
+    @property
+    def pivots(self) -> Array:
+        return np.asarray(self.values / self.unit.mean())
+
+    @property
+    def widths(self) -> Array:
+        return np.broadcast_to(self.pivots[:, None], self.variances.shape)
+
+    def metric(self, root: Array) -> tuple[Array, Array]:
+        d = len(self.unit)
+        sd = np.repeat(np.sqrt(self.values)[:, None], d, axis=1)
+        shape = np.full((len(self.values), 1), np.sqrt(2 * d))
+        return sd, root * shape if len(shape) == len(root) else shape
+
+    def _of(self, values: Array) -> Self:
+        return type(self)(values, self.unit)
+
+
+def _at(j: int, values: Array) -> int:
+    """Return where the matrix of component j is."""
+    return j if len(values) > 1 else 0
+
+
+def _with_mean_at(values: Array, j: int, which: Array) -> Array:
+    changed = values.copy()
+    changed[j] = values[which].mean(axis=0)
+    return changed

@@ -1,0 +1,33 @@
+"""One matrix for all components."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import POOLED, Moments
+from sparkgmm.covariances.stacks import Dense, Stack
+from sparkgmm.products import Array
+
+
+class Tied(Family):
+    """One matrix (1, d, d): the scatter of all rows about the means of their components."""
+
+    name = known_as = "tied"
+    shared = True
+    statistics = POOLED
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return d * (d + 1) // 2
+
+    def least_rows(self, d: int) -> int:
+        return 1
+
+    def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
+        return Dense(self.statistics.spread(moments)[None])
+
+    def read(self, covariances: Array, scale: Array) -> Dense:
+        return Dense(covariances[:1] / np.outer(scale, scale))
+
+    def nearest(self, covariances: Array, scale: Array) -> Dense:
+        return self.read(covariances.mean(axis=0)[None], scale)
