@@ -34,14 +34,14 @@ def session(hadoop: MiniCluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def local_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six files of 50,000 rows by 6 that overlap, so that EM takes many passes."""
+    """Six files of 60,000 rows by 10 that overlap, so that EM takes many passes."""
     folder = tmp_path_factory.mktemp("rows.parquet")
     rng = np.random.default_rng(0)
     for i in range(6):
-        X = rng.standard_normal((50_000, 6))
+        X = rng.standard_normal((60_000, 10))
         X[::3] += 0.8
         X[1::3] *= 1.3
-        table = pa.table({f"x{j}": X[:, j] for j in range(6)})
+        table = pa.table({f"x{j}": X[:, j] for j in range(10)})
         pq.write_table(table, folder / f"{i}.parquet")
     return folder
 
@@ -55,8 +55,8 @@ def rows(hadoop: MiniCluster, local_rows: Path) -> str:
 
 @pytest.fixture(scope="session")
 def many_passes() -> dict[str, Any]:
-    """A model that takes some thirty passes over those rows."""
-    return {"k": 3, "tol": 1e-13, "max_iter": 30, "n_init": 2}
+    """A model that takes sixty passes over those rows, of some tenths of a second each."""
+    return {"k": 16, "tol": 1e-13, "max_iter": 60, "n_init": 1}
 
 
 @pytest.fixture(scope="session")
