@@ -12,7 +12,7 @@ MASTER ?= local[*]
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: java
 java:
@@ -46,6 +46,13 @@ test-fast: $(READY)  ## the tests that need no Spark
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
 	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py
+
+.venv-spark-4.1/ready: requirements-spark-4.1.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
+	@scripts/setup.sh .venv-spark-4.1 requirements-spark-4.1.lock
+
+.PHONY: test-spark-4.1
+test-spark-4.1: java .venv-spark-4.1/ready  ## the test suite on Spark 4.1, for which Delta and Iceberg can be had
+	@.venv-spark-4.1/bin/python -m pytest tests/spark tests/runs/test_fit.py
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -93,9 +100,9 @@ build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums
 	@.venv-storage/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-JARS := build/jars/aws/ready
+JARS := build/jars/aws/ready build/jars/delta/ready build/jars/iceberg/ready
 .PHONY: test-storage
-test-storage: java $(DIST) $(JARS) .venv-storage/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
+test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
 	@$(BIN)/python -m pytest -m storage tests/storage
 
 .PHONY: test-long
@@ -156,4 +163,4 @@ lock:  ## pin the dependencies anew (needs uv)
 
 .PHONY: clean
 clean:  ## remove the environment, runs and caches
-	rm -rf .venv .venv-min-spark .venv-airflow .venv-storage runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf .venv .venv-min-spark .venv-spark-4.1 .venv-airflow .venv-storage runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

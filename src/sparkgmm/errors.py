@@ -2,9 +2,14 @@
 
 
 class SparkGmmError(Exception):
-    """Base of the errors that a user can cause and mend; `exit_code` is what a job returns."""
+    """Base of the errors that a user can cause and correct; `exit_code` is what a job returns.
+
+    `may_pass` is True where the same job may go well later with nothing changed: a store that did
+    not answer.
+    """
 
     exit_code = 1
+    may_pass = False
 
 
 class ConfigurationError(SparkGmmError, ValueError):

@@ -54,6 +54,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
         "input": {
             "path": "a.csv",
             "format": None,
+            "table": None,
             "options": {},
             "features": None,
             "weight": None,

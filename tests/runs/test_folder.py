@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs.claim import this_process
 from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
-    claim,
     components_parquet,
     load_mixture,
     load_model,
@@ -51,6 +52,12 @@ def published(root: Folder) -> Folder:
     """An output root with one whole run, `before`."""
     RunFolder(root, "before").publish({**FILES, "model.json": MIXTURE.to_json().encode()}, None, {})
     return root
+
+
+def of_a_dead_process() -> bytes:
+    program = "from sparkgmm.runs.claim import this_process; print(this_process().decode())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    return done.stdout.strip()
 
 
 def test_the_manifest_is_written_last_and_latest_after_it(
@@ -169,29 +176,110 @@ def test_an_old_run_comes_back_when_the_new_one_cannot_take_its_place(
     assert {info.path: published.read_bytes(info.path) for info in published.files()} == before
 
 
-def test_a_claim_is_held_by_one_at_a_time(root: Folder) -> None:
-    inside, most = 0, 0
-
-    def publish(_: int) -> None:
-        nonlocal inside, most
-        with claim(root, ".a.publishing"):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(0.05)
-            inside -= 1
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(publish, range(4)))
-    assert most == 1
-    assert not root.exists(".a.publishing")
+@pytest.fixture(params=["renaming", "object store"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Publish as on file systems that rename, and as on object stores."""
+    if request.param == "object store":
+        monkeypatch.setattr(Folder, "renames", property(lambda self: False))
+    return str(request.param)
 
 
-def test_a_claim_that_a_dead_process_left_is_taken_over(root: Folder) -> None:
-    assert root.create(".a.publishing")
+def test_a_run_appears_with_its_manifest_last_on_every_kind_of_store(
+    kind: str, spark: SparkSession, root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    write = Folder.write
+
+    def spy(self: Folder, name: str, content: bytes) -> None:
+        seen.append(root.exists("a/manifest.json"))
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", spy)
+    rows = spark.createDataFrame([(1.0, "x is null")], "x double, reason string")
+    assert RunFolder(root, "a").publish(FILES, rows, {})
+    assert not any(seen[: len(FILES) + 1])
+    found = [i.path for i in root.child("a").files() if not i.path.endswith(".crc")]
+    listed = [entry["path"] for entry in json.loads(root.read_text("a/manifest.json"))["files"]]
+    assert sorted([*listed, "manifest.json"]) == found
+    assert set(FILES) < set(listed)
+    assert any(path.startswith("rejected/part-") for path in listed)
+    assert sorted(root.entries()) == ["LATEST", "a"]
+
+
+@pytest.mark.parametrize("failing", [*FILES, "manifest.json", "LATEST"])
+def test_a_run_that_cannot_be_finished_on_an_object_store_leaves_no_trace(
+    published: Folder, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr(Folder, "renames", property(lambda self: False))
+    write = Folder.write
+
+    def broken(self: Folder, name: str, content: bytes) -> None:
+        if name == failing:
+            raise OSError("the disk is full")
+        write(self, name, content)
+
+    monkeypatch.setattr(Folder, "write", broken)
+    with pytest.raises(OSError, match="full"):
+        RunFolder(published, "after").publish(FILES, None, {})
+    assert [i.path for i in published.files() if not i.path.startswith("before/")] == ["LATEST"]
+    assert published.read_text("LATEST") == "before\n"
+
+
+def test_the_next_attempt_removes_what_a_killed_one_left(kind: str, published: Folder) -> None:
+    draft = ".after.0123456789abcdef0123456789abcdef"
+    published.write(f"{draft}/model.json", b"half")
+    published.write("after/model.json", b"half")
+    published.write("after/plots/left.png", b"over")
+    published.write("before/kept.json", b"{}")
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    assert sorted(published.entries()) == ["LATEST", "after", "before"]
+    found = [info.path for info in published.child("after").files()]
+    assert found == sorted([*FILES, "manifest.json"])
+    assert published.exists("before/kept.json")
+
+
+def test_another_run_removes_what_a_dead_process_left_but_not_what_a_living_one_has(
+    kind: str, published: Folder
+) -> None:
+    draft = "0123456789abcdef0123456789abcdef"
+    for name, owner in (("dead", of_a_dead_process()), ("living", this_process())):
+        published.write(f".{name}.publishing", owner)
+        published.write(f".{name}.{draft}/model.json", b"half")
+        published.write(f"{name}/model.json", b"half")
+        published.write(f"{name}/state/begun.json", b"{}")
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    left = sorted(published.entries())
+    assert left == sorted(
+        [".living.publishing", f".living.{draft}", "LATEST", "after", "before", "dead", "living"]
+    )
+    assert [info.path for info in published.child("dead").files()] == ["state/begun.json"]
+
+
+def test_a_claim_from_another_machine_counts_as_left_only_after_an_hour(
+    published: Folder, tmp_path: Path
+) -> None:
+    elsewhere = json.dumps({**json.loads(this_process()), "machine": "another"}).encode()
+    for name, age in (("old", 3700), ("new", 600)):
+        published.write(f".{name}.publishing", elsewhere)
+        then = time.time() - age
+        os.utime(tmp_path / "runs" / f".{name}.publishing", (then, then))
     begun = time.monotonic()
-    with claim(root, ".a.publishing", patience=0.5):
-        assert time.monotonic() - begun >= 0.5
-    assert not root.exists(".a.publishing")
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    assert time.monotonic() - begun < 30
+    assert sorted(published.entries()) == [".new.publishing", "LATEST", "after", "before"]
+
+
+def test_an_old_run_comes_back_that_was_out_of_the_way_when_its_successor_was_killed(
+    kind: str, published: Folder
+) -> None:
+    before = rows_in(published.child("before"))
+    aside = published.child(".before.0123456789abcdef0123456789abcdef.before")
+    published.child("before").move(aside)
+    published.write("before/model.json", b"half of the new one")
+    published.write(".before.publishing", of_a_dead_process())
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    assert sorted(published.entries()) == ["LATEST", "after", "before"]
+    assert rows_in(published.child("before")) == before
 
 
 def test_the_oldest_whole_runs_go_and_nothing_else(root: Folder, tmp_path: Path) -> None:
@@ -416,3 +504,19 @@ def test_an_overwrite_that_fails_leaves_the_old_run_as_it_was(
     with pytest.raises(OSError, match="No space"):
         RunFolder(published, "before").publish({"model.json": b"{}"}, None, {})
     assert {info.path: published.read_bytes(info.path) for info in published.files()} == before
+
+
+def test_the_next_score_removes_the_draft_of_a_killed_one_but_not_that_of_a_living_one(
+    output: Folder,
+) -> None:
+    dead, living = (RowsFolder(output, "append") for _ in range(2))
+    for rows, owner in ((dead, of_a_dead_process()), (living, this_process())):
+        write_draft(rows, "a")
+        output.parent.write(f"{rows.draft.name}.owner", owner)
+    rows = RowsFolder(output, "append")
+    rows.begin()
+    write_draft(rows, "b")
+    rows.publish()
+    left = sorted(output.parent.entries())
+    assert left == sorted([living.draft.name, f"{living.draft.name}.owner", "rows"])
+    assert sorted(rows_in(output)) == ["_SUCCESS", "b"]

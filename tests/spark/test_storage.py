@@ -134,3 +134,25 @@ def test_files_that_cannot_all_move_all_stay(folder: Folder) -> None:
     with pytest.raises(OSError, match="b could not be moved"):
         draft.move_files(folder)
     assert {f.path: folder.read_bytes(f.path) for f in folder.files()} == {"b": b"old"}
+
+
+def test_a_file_is_created_once_and_its_content_is_the_first_ones(folder: Folder) -> None:
+    assert folder.create("deep/claim", b"one")
+    assert not folder.create("deep/claim", b"two")
+    assert folder.read_bytes("deep/claim") == b"one"
+    assert folder.read_if_there("deep/other") is None
+
+
+def test_the_root_of_a_file_system_is_an_address(spark: SparkSession) -> None:
+    root = Folder(spark, "file:///")
+    assert root.uri == "file:/"
+    assert root.child("tmp").parent.uri == root.uri
+    assert root.exists("tmp")
+
+
+def test_entries_tell_folders_from_files_and_a_missing_folder_has_none(folder: Folder) -> None:
+    assert folder.entries() == {}
+    folder.write("a/b", b"")
+    folder.write("c", b"")
+    assert folder.entries() == {"a": True, "c": False}
+    assert folder.folders() == ["a"]

@@ -120,8 +120,6 @@ def candidate_table(candidates: Sequence[Candidate], chosen: Candidate, criterio
 def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table:
     """What was read, how the fit ended and where it ran."""
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
-    inputs = manifest["input"]
-    size = sum(info["bytes"] for info in inputs)
     seconds = ", ".join(
         f"{step} {value:.1f} s" for step, value in metrics["seconds_by_step"].items()
     )
@@ -140,12 +138,28 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
         ["free parameters", str(metrics["n_parameters"])],
         ["end", f"{ended} after {metrics['n_iter']} passes of {metrics['n_passes']} in all"],
         ["seconds", seconds],
-        ["input", f"{len(inputs)} file(s), {size:,} bytes"],
+        ["input", _input(manifest["input"])],
         ["started", str(manifest["started"])],
         ["Spark", f"{manifest['spark']['master']}, {manifest['spark']['application_id']}"],
         ["versions", versions],
     ]
     return Table(["", ""], rows)
+
+
+def _input(read: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """Say which files, or which table in which state, were read."""
+    if isinstance(read, Mapping):
+        name = f"table {read['table']}" if "table" in read else str(read["path"])
+        state = [
+            f"{key.replace('_', ' ')} {value}"
+            for key, value in read.items()
+            if key not in ("table", "path", "files", "format")
+        ]
+        kind = [str(read["format"])] if "format" in read else []
+        files = [_input(read["files"])] if "files" in read else []
+        return ", ".join([name, *kind, *state, *files])
+    size = sum(info["bytes"] for info in read)
+    return f"{len(read)} file(s), {size:,} bytes"
 
 
 def _history(metrics: Mapping[str, Any]) -> list[list[str]]:

@@ -161,13 +161,14 @@ def _export_parser() -> _Parser:
 
 def _export(options: argparse.Namespace) -> None:
     from sparkgmm.runs.folder import load_mixture
+    from sparkgmm.spark.file_systems import Use
     from sparkgmm.spark.ml.export import export
     from sparkgmm.spark.session import start_session, stopping
     from sparkgmm.spark.storage import Folder
 
     spark = start_session("sparkgmm export", options.verbose)
     with stopping(spark):
-        mixture = load_mixture(Folder(spark, options.run))
+        mixture = load_mixture(Folder(spark, options.run, Use("the run", ConfigurationError)))
         export(mixture, options.to, options.path, spark, options.overwrite)
         print(f"wrote {options.path}")
 
@@ -197,7 +198,7 @@ def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
             if verbose and isinstance(error, SparkGmmError):
                 print(masked(traceback.format_exc()), file=sys.stderr)
             print(message, file=sys.stderr, flush=True)
-        if code in _WOULD_COME_AGAIN:
+        if code in _WOULD_COME_AGAIN and not getattr(error, "may_pass", False):
             give_up(f"{message} (exit code {code})")
         return code or 1
     return 0

@@ -26,11 +26,11 @@ from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.reading import judge, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
+from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.trouble import first_line
 
 if TYPE_CHECKING:
     from sparkgmm.report.comparison import Comparison, Solved
@@ -98,9 +98,10 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     root.check_writable()
     for note in _without_effect(config):
         terminal.say(note)
-    df, features = open_input(spark, config)
+    opened, features = open_input(spark, config)
+    df = opened.df
     with ExitStack() as held:
-        blocks = held.enter_context(Blocks(df, features, config.input.path))
+        blocks = held.enter_context(Blocks(df, features, config.input.place))
         judge(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)

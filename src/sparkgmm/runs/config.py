@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
+from sparkgmm.spark.names import TableName, is_table_name
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 # What a run_id may hold for the moment in which the job starts.
@@ -59,7 +60,17 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _named_as_a_table(value: str) -> str:
+    if not is_table_name(value):
+        raise ValueError(
+            "it is no name of a table: write table, db.table or catalog.db.table, and parts with "
+            "blanks or dots in backticks"
+        )
+    return value
+
+
 Location = Annotated[StrictStr, AfterValidator(_not_blank)]
+Table = Annotated[StrictStr, AfterValidator(_named_as_a_table)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Count = Annotated[StrictInt, Field(ge=1, lt=2**31)]  # what Spark and MLlib take for an int
 
@@ -93,7 +104,13 @@ class _Source(_Section):
 
     path: Location | Annotated[list[Location], Field(min_length=1)] | None = None
     format: StrictStr | None = None
+    table: Table | None = None
     options: dict[StrictStr, Any] = {}
+
+    @property
+    def place(self) -> str | list[str] | TableName | None:
+        """The path or paths, or the table's name: what messages call the input by."""
+        return self.path if self.table is None else TableName(self.table)
 
     @field_validator("options")
     @classmethod
@@ -105,9 +122,27 @@ class _Source(_Section):
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
-        if self.path is None and self.format is None:
-            raise ValueError("path is missing: give the file or folder to read")
+        if self.table is not None:
+            self._check_table()
+        elif self.path is None and self.format is None:
+            raise ValueError("path is missing: give the file or folder to read, or a table")
         return self
+
+    def _check_table(self) -> None:
+        if self.path is not None:
+            raise ValueError(
+                f"path {_SHORT.repr(self.path)} and table {self.table!r} are both set: leave one "
+                "of them out"
+            )
+        if self.format is not None:
+            raise ValueError(
+                f"format is {self.format!r}, but table {self.table!r} has a format of its own: "
+                "leave format out"
+            )
+        if any(key.lower() == "schema" for key in self.options):
+            raise ValueError(
+                f"options name a schema, but table {self.table!r} has one of its own: leave it out"
+            )
 
 
 class InputConfig(_Source):
@@ -242,8 +277,9 @@ ScoreColumn = Literal["component", "probability", "log_density", "label"]
 class ScoreOutputConfig(_Section):
     """Where the scored rows go, and with which columns."""
 
-    path: Location
-    format: Literal["parquet", "orc", "json", "csv"] = "parquet"
+    path: Location | None = None
+    table: Table | None = None
+    format: Literal["parquet", "orc", "json", "csv", "delta", "iceberg"] = "parquet"
     mode: Literal["error", "overwrite", "append"] = "error"
     columns: Annotated[list[ScoreColumn], Field(min_length=1)] = [
         "component",
@@ -254,6 +290,31 @@ class ScoreOutputConfig(_Section):
     outlier_quantile: Annotated[Number, Field(gt=0, lt=1)] | None = None
 
     _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+
+    @property
+    def place(self) -> str | TableName:
+        """The path, or the table's name: what messages call the output by."""
+        return str(self.path) if self.table is None else TableName(self.table)
+
+    @property
+    def table_format(self) -> str | None:
+        """The format that the user asked for, or None: that of the table or of its catalog."""
+        return self.format if "format" in self.model_fields_set else None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.table is None and self.path is None:
+            raise ValueError("path is missing: set it, or table")
+        if self.table is not None and self.path is not None:
+            raise ValueError(
+                f"path {self.path!r} and table {self.table!r} are both set: leave one of them out"
+            )
+        if self.table is not None and self.format in ("json", "csv"):
+            raise ValueError(
+                f"format is {self.format!r}, which is not for tables: use parquet, orc, delta or "
+                "iceberg"
+            )
+        return self
 
 
 class PeersConfig(_Section):
@@ -307,6 +368,8 @@ class FitConfig(_Job):
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""
         values = self.model_dump(exclude=_JUDGED_AFTER)
+        if values["input"]["table"] is None:  # a key that came later: digests stay as they were
+            del values["input"]["table"]
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -37,6 +37,7 @@ from sparkgmm.runs.folder import (
     to_json,
 )
 from sparkgmm.runs.state import Say
+from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import Folder
 
@@ -121,7 +122,7 @@ def open_earlier(
     if config.drift is None:
         return None
     path = config.drift.against
-    folder = None if path is None else Folder(spark, path)
+    folder = None if path is None else Folder(spark, path, Use("drift.against", ConfigurationError))
     if folder is None or folder.uri == run.root.uri:
         folder = previous_of(run)
         if folder is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
-from sparkgmm.errors import SparkGmmError
+from sparkgmm.errors import InputError, SparkGmmError
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import (
@@ -48,12 +48,14 @@ from sparkgmm.runs.record import (
 from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.runs.update import STATISTICS, find_base, statistics_of
+from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import rejected
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
-from sparkgmm.spark.trouble import translate, unwritable
+from sparkgmm.spark.tables import Snapshot, reading_files_of
+from sparkgmm.spark.trouble import translate_writing
 
 
 def plan(spark: SparkSession, config: FitConfig) -> str:
@@ -87,12 +89,31 @@ def _plan_drift(spark: SparkSession, config: FitConfig, run_id: str) -> list[str
 
 
 @dataclass(frozen=True)
+class Source:
+    """What was read: the files, or the state of a table, or both where its state is its files."""
+
+    df: DataFrame
+    files: Sequence[FileInfo]
+    snapshot: Snapshot | None
+    table: str | None
+
+    def record(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return what the manifest says of the input."""
+        if self.snapshot is not None:
+            return self.snapshot.record()
+        files = [
+            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
+            for info in self.files
+        ]
+        return files if self.table is None else {"table": self.table, "files": files}
+
+
+@dataclass(frozen=True)
 class _Fitted:
     """What was read and what was found."""
 
-    df: DataFrame
+    source: Source
     features: Features
-    files: Sequence[FileInfo]
     read: Read
     dropped: Sequence[str]
     rows: Rows
@@ -157,11 +178,14 @@ def _read_and_fit(
     before = Before.open(spark, config, run, state.begun, overwrite, terminal.say)
     terminal.about(step="read")
     with described(spark, "opening the input"):
-        df, features = open_input(spark, config)
-    files = files_of(df, config.input.path)
+        begun_with = state.begun_with(versions(spark), overwrite)
+        with _going_on_with(run.run_id, begun_with):
+            opened, features = open_input(spark, config, begun_with)
+    df, snapshot = opened.df, opened.snapshot
+    files = files_of(df, config.input.place) if snapshot is None else []
     with ExitStack() as held:
-        with terminal.reading(tasks_done(spark)):
-            blocks = held.enter_context(Blocks(df, features, config.input.path))
+        with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
+            blocks = held.enter_context(Blocks(df, features, config.input.place))
         judge(blocks.read, features, config.input.invalid_rows)
         known = () if before.base is None else before.base.features
         blocks, features, dropped = without_constants(
@@ -170,10 +194,11 @@ def _read_and_fit(
         before.check_features(features.names)
         seconds = watch.lap("read")
         terminal.say(what_was_read(blocks, features, dropped, seconds))
+        table = None if snapshot is None else snapshot.record()
         begun = Begun.of(
-            config.deciding(), versions(spark), files, blocks.profile, before.updated_from
+            config.deciding(), versions(spark), files, blocks.profile, before.updated_from, table
         )
-        state.begin(begun, config.input.path, anew=overwrite)
+        state.begin(begun, config.input.place, anew=overwrite)
         terminal.about(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
@@ -184,7 +209,24 @@ def _read_and_fit(
         watch.lap("fit")
         judged = judge_drift(config.drift, run, before.compared, result.chosen, rows)
         watch.lap("drift")
-        return _Fitted(df, features, files, blocks.read, dropped, rows, result, judged, before)
+        read = Source(df, files, snapshot, config.input.table)
+        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, before)
+
+
+@contextmanager
+def _going_on_with(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+    """Say of which attempt a state of a table is that is no longer there."""
+    try:
+        yield
+    except InputError as error:
+        if state is None:
+            raise
+        raise InputError(
+            f"run {run_id!r} was begun and goes on with "
+            f"{'version ' if 'version' in state else 'snapshot '}"
+            f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
+            f"({error}): begin it anew with --overwrite, or name another output.run_id"
+        ) from error
 
 
 def _left_alone(run: RunFolder, config: FitConfig) -> str:
@@ -221,7 +263,7 @@ def _documents(
     result, judged, before = fitted.fit, fitted.judged, fitted.before
     mixture = result.chosen.mixture
     membership = Membership(mixture, Sample.of(fitted.rows))
-    manifest = manifest_of(spark, config, run.run_id, started, fitted.files)
+    manifest = manifest_of(spark, config, run.run_id, started, fitted.source.record())
     manifest |= {**in_manifest(judged), "updated_from": before.updated_from}
 
     def metrics() -> dict[str, Any]:
@@ -254,13 +296,14 @@ def _publish(
 ) -> bool:
     """Let the run take its place; False if another job's run of that name did first."""
     quarantined = config.input.invalid_rows == "quarantine"
-    invalid = rejected(fitted.df, fitted.features) if quarantined else None
+    invalid = rejected(fitted.source.df, fitted.features) if quarantined else None
     accepted = fitted.judged is None or fitted.judged.accepted
     try:
         with described(spark, "writing the run"):
             return run.publish(made.files, invalid, made.manifest, overwrite, accepted)
     except Exception as error:
-        known = unwritable(error, config.output.path) or translate(error, config.input.path)
+        draft = f".{run.run_id}."
+        known = translate_writing(error, config.input.place, config.output.path, draft)
         raise known or error from error
 
 

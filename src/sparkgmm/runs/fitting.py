@@ -26,6 +26,7 @@ from sparkgmm.runs.folder import RunFolder, load_mixture
 from sparkgmm.runs.state import Begun
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.runs.update import Base, find_base
+from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.storage import Folder
@@ -93,7 +94,7 @@ def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
     path, model = config.model.warm_start, config.model
     if path is None:
         return None
-    folder: Folder | None = Folder(spark, path)
+    folder: Folder | None = Folder(spark, path, Use("model.warm_start", ConfigurationError))
     if folder is not None and folder.uri == run.root.uri:
         folder = previous_of(run)
     if folder is None:

@@ -11,9 +11,8 @@ import io
 import json
 import math
 import re
-import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.runs.claim import Claim, claimed, is_dead, this_process
 from sparkgmm.runs.config import RUN_ID
 from sparkgmm.runs.termination import undisturbed
 from sparkgmm.spark.storage import Folder
@@ -33,7 +33,6 @@ MANIFEST = "manifest.json"
 MODEL = "model.json"
 LATEST = "LATEST"
 STATE = "state"
-CLAIM_SECONDS = 120.0
 
 
 class RunFolder:
@@ -41,18 +40,19 @@ class RunFolder:
 
     def __init__(self, root: Folder, run_id: str) -> None:
         self._root = root
-        self._root_was_there = root.exists()
+        # an object store has no folders of its own
+        self._root_was_there = not root.renames or root.exists()
         self._folder = root.child(run_id)
         self.run_id = run_id
 
     @property
     def path(self) -> str:
-        """Where the run lies."""
+        """The address of the run."""
         return self._folder.path
 
     @property
     def root_path(self) -> str:
-        """Where the runs beside it lie."""
+        """The address of its output root."""
         return self._root.path
 
     @property
@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def root(self) -> Folder:
-        """The output root that it lies in."""
+        """The output root."""
         return self._root
 
     def is_latest(self) -> bool:
@@ -97,13 +97,38 @@ class RunFolder:
         overwrite: bool = True,
         accepted: bool = True,
     ) -> bool:
-        """Write everything beside the run's place, move it there, manifest last, and LATEST here.
+        """Write everything, manifest last, and then have LATEST name this run.
 
         Who publishes holds a claim, so that two jobs with one run_id do it one after the other: the
         second finds a whole run, and leaves it alone unless `overwrite`. A run that is not
         `accepted` leaves LATEST as it is, and does not replace the run that LATEST names. Returns
         whether this run was published. If anything fails, what was written goes, and an old run
-        and LATEST stay as they were.
+        and LATEST stay as they were. What earlier jobs left that were killed here goes as well.
+        """
+        with claimed(self._root, f".{self.run_id}{_CLAIM}") as claim:
+            remove_leftovers(self._root, self.run_id)
+            whole = self.is_whole()
+            published = overwrite or not whole
+            published = published and (accepted or not self.is_latest())
+            if published and (whole or self._root.renames):
+                self._publish_by_moving(files, rejected, manifest, accepted, claim)
+            elif published:
+                self._publish_in_place(files, rejected, manifest, accepted, claim)
+        self.state.delete()
+        return published
+
+    def _publish_by_moving(
+        self,
+        files: Mapping[str, bytes],
+        rejected: DataFrame | None,
+        manifest: Mapping[str, Any],
+        accepted: bool,
+        claim: Claim,
+    ) -> None:
+        """Write a draft beside the run's place and move it there, where moving costs little.
+
+        Also where it costs more, on object stores, if an old run is to be replaced: it stays until
+        the new one is written.
         """
         draft = self._beside()
         try:
@@ -113,18 +138,47 @@ class RunFolder:
                 rejected.write.parquet(draft.child("rejected").uri)
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
-            with claim(self._root, f".{self.run_id}.publishing"), undisturbed():
-                published = overwrite or not self.is_whole()
-                published &= accepted or not self.is_latest()
-                if published:
-                    self._take_place(draft, accepted)
+            with undisturbed():
+                claim.check()
+                self._take_place(draft, accepted)
         finally:
             draft.delete()
-        self.state.delete()
-        return published
 
-    def _beside(self) -> Folder:
-        return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}")
+    def _publish_in_place(
+        self,
+        files: Mapping[str, bytes],
+        rejected: DataFrame | None,
+        manifest: Mapping[str, Any],
+        accepted: bool,
+        claim: Claim,
+    ) -> None:
+        """Put each file to its place at once, where moving it would be a copy: on object stores."""
+        draft = self._beside()
+        try:
+            if rejected is not None:
+                rejected.write.parquet(draft.child("rejected").uri)
+                listed = _checksums(draft, {})
+            else:
+                listed = []
+            with undisturbed():
+                try:
+                    for name, content in files.items():
+                        self._folder.write(name, content)
+                    if rejected is not None:
+                        draft.move_files(self._folder)
+                    listed = sorted(listed + _listed(files), key=lambda entry: entry["path"])
+                    claim.check()
+                    self._folder.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
+                    self._name_latest(accepted)
+                except BaseException:
+                    self._make_way()
+                    raise
+        finally:
+            if rejected is not None:
+                draft.delete()
+
+    def _beside(self, kind: str = "") -> Folder:
+        return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}{kind}")
 
     def _take_place(self, draft: Folder, accepted: bool) -> None:
         """Move the draft's files here, and then LATEST; an old run makes way, or comes back.
@@ -133,13 +187,12 @@ class RunFolder:
         """
         before = None
         if self.is_whole():
-            before = self._beside()
+            before = self._beside(_BEFORE)
             self._folder.move(before)
         try:
             self._make_way()  # an attempt may have been killed right here
             draft.move_files(self._folder, last=MANIFEST)
-            if accepted:
-                self._root.replace(LATEST, f"{self.run_id}\n".encode())
+            self._name_latest(accepted)
         except BaseException:
             self._make_way()
             if before is not None:
@@ -150,12 +203,75 @@ class RunFolder:
             with contextlib.suppress(Exception):  # the new run is in its place
                 before.delete()
 
+    def _name_latest(self, accepted: bool) -> None:
+        if accepted:
+            self._root.replace(LATEST, f"{self.run_id}\n".encode())
+
     def _make_way(self) -> None:
         """Delete all that is in the folder but the state, the manifest first."""
-        self._folder.delete(MANIFEST)
-        for info in self._folder.files():
-            if not info.path.startswith(f"{STATE}/"):
-                self._folder.delete(info.path)
+        clear(self._folder)
+
+
+def clear(run: Folder) -> None:
+    """Delete all files of a run but its state, the manifest first."""
+    found = [info.path for info in run.files()]
+    for path in sorted(found, key=lambda path: path != MANIFEST):
+        if not path.startswith(f"{STATE}/"):
+            run.delete(path)
+
+
+# --- what killed jobs left
+
+
+# Beside the runs, jobs that publish keep claims, drafts, and old runs that make way.
+_CLAIM = ".publishing"
+_UNRENEWED_SECONDS = 3600.0
+_BEFORE = ".before"
+_HIDDEN = re.compile(
+    rf"\.({RUN_ID.pattern})(?:\.[0-9a-f]{{32}}({_BEFORE})?|{re.escape(_CLAIM)})", re.ASCII
+)
+
+
+def remove_leftovers(root: Folder, run_id: str) -> None:
+    """Remove what jobs left behind that were killed while they published.
+
+    The caller holds the claim of `run_id`, so that every draft of that run is left over. Those of
+    another run are where its claim is of a process that is known to be dead, or was not renewed for
+    an hour.
+    """
+    entries = root.entries()
+    hidden = [match[1] for match in map(_HIDDEN.fullmatch, entries) if match]
+    _restore(root, run_id, entries)
+    for other in sorted(set(hidden) - {run_id}):
+        name = f".{other}{_CLAIM}"
+        if name in entries and _is_left(root, name, f".{run_id}{_CLAIM}", _UNRENEWED_SECONDS):
+            with claimed(root, name, patience=0.0):
+                _restore(root, other, root.entries())
+
+
+def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
+    """Tell whether the process that a file names has ended, or wrote it long before ours."""
+    if is_dead(folder.read_if_there(name)):
+        return True
+    return folder.modified(ours) - folder.modified(name) > 1000 * seconds
+
+
+def _restore(root: Folder, run_id: str, entries: Iterable[str]) -> None:
+    """Leave of a run what there was before a job that published it was killed.
+
+    Drafts go, and the files of a run that is not whole, but for its state, by which it can go on.
+    An old run that was out of the way comes back, unless the new one is whole.
+    """
+    drafts = [match for match in map(_HIDDEN.fullmatch, entries) if match and match[1] == run_id]
+    run = root.child(run_id)
+    if run_id in entries and not run.exists(MANIFEST):
+        clear(run)
+    for match in drafts:
+        draft = root.child(match[0])
+        if match[2] and not run.exists(MANIFEST) and draft.exists(MANIFEST):
+            draft.move_files(run, last=MANIFEST)
+        elif not match[0].endswith(_CLAIM):
+            draft.delete()
 
 
 def latest_of(root: Folder) -> str | None:
@@ -166,9 +282,10 @@ def latest_of(root: Folder) -> str | None:
     InputError
         If it holds something else.
     """
-    if not root.exists(LATEST):
+    content = root.read_if_there(LATEST)
+    if content is None:
         return None
-    run_id = root.read_bytes(LATEST)[:300].decode("utf-8", errors="replace").strip()
+    run_id = content[:300].decode("utf-8", errors="replace").strip()
     if not RUN_ID.fullmatch(run_id):  # it must not lead elsewhere
         raise InputError(
             f"{root.path + '/' + LATEST!r} holds {run_id!r}, which is no run_id: write the "
@@ -192,35 +309,23 @@ def retain(root: Folder, keep: int) -> list[str]:
     return leaving
 
 
-@contextlib.contextmanager
-def claim(root: Folder, name: str, patience: float = CLAIM_SECONDS) -> Iterator[None]:
-    """Hold a file that one process at a time can make, and wait while another holds it.
-
-    A claim is held for the moment in which a run takes its place. One that stays for longer than
-    `patience`, in seconds, was left by a process that died.
-    """
-    begun = time.monotonic()
-    while not root.create(name):
-        if time.monotonic() - begun > patience:
-            root.delete(name)
-            begun = time.monotonic()
-        time.sleep(0.2)
-    try:
-        yield
-    finally:
-        root.delete(name)
+def _listed(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """List files for the manifest: path, size and checksum."""
+    return [
+        {"path": path, "bytes": len(content), "sha256": _sha256(content)}
+        for path, content in files.items()
+    ]
 
 
 def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    listed = []
+    """List all that is in a folder, of which `files` need not be read again."""
+    there: dict[str, bytes] = {}
     for info in folder.files():
         if info.path.endswith(".crc"):
             continue
         content = files.get(info.path)
-        if content is None:
-            content = folder.read_bytes(info.path)
-        listed.append({"path": info.path, "bytes": len(content), "sha256": _sha256(content)})
-    return listed
+        there[info.path] = folder.read_bytes(info.path) if content is None else content
+    return _listed(there)
 
 
 @dataclass(frozen=True)
@@ -258,16 +363,17 @@ def load_model(folder: Folder) -> StoredModel:
     """
     run_id = latest_of(folder)
     run = folder if run_id is None else folder.child(run_id)
-    if not run.exists(MANIFEST):
+    manifest = run.read_if_there(MANIFEST)
+    if manifest is None:
         raise ConfigurationError(
             f"{folder.path!r} is neither a whole run (no {MANIFEST}) nor an output root (no "
             f"{LATEST}): give one"
         )
     path = f"{run.path}/{MODEL}"
-    if not run.exists(MODEL):
+    content = run.read_if_there(MODEL)
+    if content is None:
         raise InputError(f"{path!r} is missing: restore it, or fit the model again")
-    content = run.read_bytes(MODEL)
-    if _listed_sha256(run) not in (_sha256(content), None):
+    if _listed_sha256(run, manifest) not in (_sha256(content), None):
         raise InputError(
             f"{path!r} is not what the run wrote (its checksum is another than {MANIFEST}'s): "
             "restore it, or fit the model again"
@@ -299,10 +405,10 @@ def _labels_of(values: Mapping[str, Any], k: int, path: str) -> tuple[tuple[int,
     return tuple(numbers), following
 
 
-def _listed_sha256(run: Folder) -> str | None:
+def _listed_sha256(run: Folder, manifest: bytes) -> str | None:
     """Return the model's checksum in the manifest, or None where it lists none."""
     try:
-        files = json.loads(run.read_text(MANIFEST)).get("files", [])
+        files = json.loads(manifest.decode("utf-8")).get("files", [])
         return next((str(f["sha256"]) for f in files if f["path"] == MODEL), None)
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(
@@ -322,16 +428,22 @@ def _vector_of(names: Sequence[str] | None) -> str | None:
     return found[1]
 
 
+_OWNER = ".owner"
+_OWNED_SECONDS = 7 * 86400.0  # no job writes its rows for that long
+
+
 class RowsFolder:
     """A folder of files of rows, written as a draft beside it and moved when whole.
 
-    `mode` is error (refuse where there is one), overwrite or append.
+    `mode` is error (refuse where there is one), overwrite or append. Beside the draft is a file
+    that names the process, so that the next job can tell a draft that was left behind.
     """
 
     def __init__(self, folder: Folder, mode: Literal["error", "overwrite", "append"]) -> None:
         self._mode = mode
         self.folder = folder
         self.draft = self._beside()
+        self._mark = f"{self.draft.name}{_OWNER}"
 
     def _beside(self) -> Folder:
         return self.folder.sibling(f".{self.folder.name}.{uuid.uuid4().hex}")
@@ -363,9 +475,21 @@ class RowsFolder:
 
     def check_writable(self) -> None:
         """Refuse a place that this user may not write; see `Folder.check_writable`."""
-        self.draft.check_writable(self.folder.path)
-        if self._mode == "append":
-            self.folder.check_writable()
+        if self.folder.renames:
+            self.draft.check_writable(self.folder.path)
+            if self._mode == "append":
+                self.folder.check_writable()
+
+    def begin(self) -> None:
+        """Mark the draft as this process's, and remove those that killed jobs left."""
+        around = self.folder.parent
+        before = around.entries()
+        around.write(self._mark, this_process())
+        drafts = re.compile(rf"(\.{re.escape(self.folder.name)}\.[0-9a-f]{{32}}){_OWNER}")
+        for match in filter(None, map(drafts.fullmatch, before)):
+            if _is_left(around, match[0], self._mark, _OWNED_SECONDS):
+                around.delete(match[1])
+                around.delete(match[0])
 
     def publish(self) -> None:
         """Move the draft into its place; what was there stays until then.
@@ -378,6 +502,8 @@ class RowsFolder:
         """
         with undisturbed():
             self._take_place()
+            with contextlib.suppress(Exception):  # the rows are in their place
+                self.folder.parent.delete(self._mark)
 
     def _take_place(self) -> None:
         if not self.holds_rows:
@@ -404,6 +530,7 @@ class RowsFolder:
     def discard(self) -> None:
         """Remove the draft."""
         self.draft.delete()
+        self.folder.parent.delete(self._mark)
 
 
 def components_parquet(mixture: Mixture) -> bytes:

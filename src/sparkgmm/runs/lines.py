@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,12 +60,34 @@ def wanted(arguments: Sequence[str]) -> bool:
 
 @contextmanager
 def warnings_too(as_json: bool) -> Iterator[None]:
-    """Have Python's warnings come as lines as well."""
+    """Show what Python's warnings and the package's own log say: as JSON, or as plain lines."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
         tell("warning", f"{category.__name__}: {message}")
 
-    with warnings.catch_warnings():
-        if as_json:
-            warnings.showwarning = show
-        yield
+    handler = _Handler(as_json)
+    log = logging.getLogger("sparkgmm")
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if as_json:
+                warnings.showwarning = show
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    """Writes the package's log as a job writes all its lines."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._as_json = as_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        if self._as_json:
+            tell(record.levelname.lower(), record.getMessage())
+        else:
+            stamp = time.strftime("%H:%M:%S")
+            print(f"{stamp} {masked(record.getMessage())}", file=sys.stderr, flush=True)

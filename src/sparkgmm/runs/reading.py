@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
-from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig
+from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
 from sparkgmm.spark.quarantine import describe_invalid
 from sparkgmm.spark.rows import Blocks, Read
-from sparkgmm.spark.source import Features, files_of, find_features, read
+from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
 from sparkgmm.spark.trouble import telling
 
 
+def open_source(
+    spark: SparkSession,
+    source: InputConfig | ScoreInputConfig,
+    begun: Mapping[str, Any] | None = None,
+) -> Opened:
+    """Open what the configuration names; `begun` is the state with which a run was begun."""
+    place, options = source.place, source.options
+    return open_rows(spark, place, source.format, options, source.where, begun)
+
+
 def open_input(
-    spark: SparkSession, config: FitConfig | CompareConfig
-) -> tuple[DataFrame, Features]:
+    spark: SparkSession,
+    config: FitConfig | CompareConfig,
+    begun: Mapping[str, Any] | None = None,
+) -> tuple[Opened, Features]:
     """Open the input and resolve its features, without reading the rows."""
     source = config.input
-    with telling(source.path):
-        df = read(spark, source.path, source.format, source.options, source.where)
-        return df, find_features(df, source.features, source.weight)
+    with telling(source.place):
+        opened = open_source(spark, source, begun)
+        return opened, find_features(opened.df, source.features, source.weight)
+
+
+def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
+    """Say which table in which state, or how many files, would be read."""
+    if opened.snapshot is not None:
+        return opened.snapshot.described()
+    files = files_of(opened.df, source.place)
+    size = sum(info.n_bytes for info in files)
+    told = f"{len(files)} file(s), {size:,} bytes"
+    return told if source.table is None else f"table {source.table}: {told}"
 
 
 def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[str]:
     """Say in words what would be read and fitted, a line each."""
-    df, features = open_input(spark, config)
-    files = files_of(df, config.input.path)
-    size = sum(info.n_bytes for info in files)
+    opened, features = open_input(spark, config)
     candidates = len(config.model.k) * len(config.model.covariance_type)
     names = ", ".join(features.names[:12]) + (", ..." if len(features.names) > 12 else "")
     return [
-        f"reads    {len(files)} file(s), {size:,} bytes",
+        f"reads    {what_is_read(opened, config.input)}",
         f"features {len(features.names)} ({features.dtype}): {names}",
         f"weight   {features.weight or 'none: every row counts once'}",
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
@@ -80,7 +101,7 @@ def without_constants(
         )
     held.close()
     kept = features.without(constant)
-    return held.enter_context(Blocks(df, kept, source.path)), kept, constant
+    return held.enter_context(Blocks(df, kept, source.place)), kept, constant
 
 
 def what_was_read(

@@ -22,10 +22,8 @@ from sparkgmm.runs.drift import Judged, lines_of
 from sparkgmm.runs.provenance import source
 from sparkgmm.runs.terminal import candidate_table, component_table
 from sparkgmm.runs.update import Base
-from sparkgmm.spark.masking import masked
 from sparkgmm.spark.rows import Read
 from sparkgmm.spark.source import Features
-from sparkgmm.spark.storage import FileInfo
 from sparkgmm.version import __version__
 
 # Regularisation that makes up more of a component's narrowest variance is told.
@@ -146,7 +144,7 @@ def manifest_of(
     config: FitConfig,
     run_id: str,
     started: datetime,
-    files: Sequence[FileInfo],
+    rows_from: Mapping[str, Any] | Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return manifest.json but for the checksums: how the run was made, and from what."""
     context = spark.sparkContext
@@ -159,10 +157,7 @@ def manifest_of(
         "versions": versions(spark),
         "source": source(),
         "spark": {"master": context.master, "application_id": context.applicationId},
-        "input": [
-            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
-            for info in files
-        ],
+        "input": rows_from,
     }
 
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
+from sparkgmm.runs.reading import open_source, what_is_read
+from sparkgmm.runs.scored_table import ScoredTable, differing
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.spark.file_systems import MODEL, first_line
+from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
-from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
+from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected, valid
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
-from sparkgmm.spark.source import NO_ROWS, Features, files_of, find_model_features, read
+from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
+from sparkgmm.spark.tables import describe, reading_files_of
 from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import first_line, telling, translate, unwritable
+from sparkgmm.spark.trouble import telling, translate, translate_writing
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -36,7 +43,8 @@ class Task:
     features: Features
     model: StoredModel
     wanted: Wanted
-    output: RowsFolder
+    output: RowsFolder | ScoredTable
+    opened: Opened
 
 
 def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
@@ -48,9 +56,8 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         If the configuration, the model or the input's columns are at fault.
 
     """
-    output = RowsFolder(Folder(spark, config.output.path), config.output.mode)
-    output.check()
-    model = load_model(Folder(spark, config.model))
+    output = _open_output(spark, config)
+    model = load_model(Folder(spark, config.model, MODEL))
     source = config.input
     mixture = model.mixture
     if "label" in config.output.columns and model.labels is None:
@@ -58,8 +65,9 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
             f"output.columns names label, but {model.run.path!r} has no labels: fit the model with "
             "a drift section, or leave label out"
         )
-    with telling(source.path):
-        df = read(spark, source.path, source.format, source.options, source.where)
+    with telling(source.place):
+        opened = open_source(spark, source)
+        df = opened.df
         _check_apart(spark, config, output, model)
         features = find_model_features(df, mixture.features, mixture.d, model.vector)
     keep = config.output.keep
@@ -71,7 +79,17 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         model.labels,
     )
     check_columns(df, features, wanted)
-    return Task(df, features, model, wanted, output)
+    return Task(df, features, model, wanted, output, opened)
+
+
+def _open_output(spark: SparkSession, config: ScoreConfig) -> RowsFolder | ScoredTable:
+    table = ScoredTable.of(spark, config.output)
+    if table is not None:
+        table.check(config.input.invalid_rows == "quarantine")
+        return table
+    folder = RowsFolder(Folder(spark, str(config.output.path)), config.output.mode)
+    folder.check()
+    return folder
 
 
 def _threshold(config: ScoreConfig, model: StoredModel) -> float | None:
@@ -87,27 +105,36 @@ def _threshold(config: ScoreConfig, model: StoredModel) -> float | None:
 
 
 def _check_apart(
-    spark: SparkSession, config: ScoreConfig, output: RowsFolder, model: StoredModel
+    spark: SparkSession,
+    config: ScoreConfig,
+    output: RowsFolder | ScoredTable,
+    model: StoredModel,
 ) -> None:
     """Refuse an output that lies in what is read, or would take its place."""
-    here = output.folder.uri
+    at = output.folder.uri if isinstance(output, RowsFolder) else output.store.location()
+    if at is None:  # a table that is to be made: its catalog chooses where
+        return
+    here = Folder(spark, at).uri
+    told = place_named(config.output.place, "output")
     runs = [Folder(spark, config.model).uri, model.run.uri]
     if any(_is_within(run, here) for run in runs) or _is_within(here, runs[1]):
-        raise ConfigurationError(
-            f"output.path {output.folder.path!r} is where the model lies: choose another"
-        )
-    for path in _paths(config):
+        raise ConfigurationError(f"{told} is where the model lies: choose another")
+    for named, path in _read_from(spark, config):
         there = Folder(spark, path).uri
         if _is_within(here, there) or _is_within(there, here):
-            raise ConfigurationError(
-                f"output.path {output.folder.path!r} and input.path {path!r} lie in each other: "
-                "write elsewhere"
-            )
+            raise ConfigurationError(f"{told} and {named} lie in each other: write elsewhere")
 
 
-def _paths(config: ScoreConfig) -> list[str]:
-    path = config.input.path
-    return [] if path is None else [path] if isinstance(path, str) else list(path)
+def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]]:
+    """Return the addresses that are read, and how messages call each."""
+    place = config.input.place
+    if place is None:
+        return []
+    if isinstance(place, TableName):
+        location = describe(spark, place).location
+        return [] if location is None else [(place_named(place), location)]
+    paths = [place] if isinstance(place, str) else place
+    return [(place_named(path), path) for path in paths]
 
 
 def _is_within(inner: str, outer: str) -> bool:
@@ -121,8 +148,6 @@ def _is_within(inner: str, outer: str) -> bool:
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
-    files = files_of(task.df, config.input.path)
-    size = sum(info.n_bytes for info in files)
     mixture, names = task.model.mixture, task.features.names
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
@@ -134,15 +159,22 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     )
     return "\n".join(
         [
-            f"reads    {len(files)} file(s), {size:,} bytes",
+            f"reads    {what_is_read(task.opened, config.input)}",
             f"model    {task.model.run.path}: k = {mixture.k}, {mixture.covariance_type}",
             f"features {len(names)}{source}: {shown}",
             f"keeps    {', '.join(task.wanted.kept) or 'no column of the input'}",
             f"adds     {', '.join(task.wanted.columns)}",
             f"outliers {outliers}",
-            f"writes   {config.output.path} ({config.output.format}, {config.output.mode})",
+            f"writes   {_written_to(config, task)}",
         ]
     )
+
+
+def _written_to(config: ScoreConfig, task: Task) -> str:
+    kind = "table " if isinstance(config.output.place, TableName) else ""
+    output = task.output
+    format_name = output.format if isinstance(output, ScoredTable) else config.output.format
+    return f"{kind}{config.output.place} ({format_name}, {config.output.mode})"
 
 
 def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> None:
@@ -159,25 +191,11 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
     scored, totals = score_rows(task.df, task.features, task.model.mixture, task.wanted)
-    _check_same_columns(spark, config, task, scored)
-    started = time.monotonic()
-    try:
-        with (
-            described(spark, "scoring the rows"),
-            terminal.reading(tasks_done(spark), "scoring"),
-        ):
-            _write(scored, task, config)
-        seconds = time.monotonic() - started
-        _check_rows(totals)
-        terminal.about(step="publish")
-        if totals.invalid.value and config.input.invalid_rows == "quarantine":
-            rows = rejected(task.df, task.features)
-            with described(spark, "writing the rejected rows"):
-                rows.write.parquet(task.output.draft.child(REJECTED).uri)
-        task.output.publish()
-    except BaseException:
-        task.output.discard()
-        raise
+    with reading_files_of(task.opened.snapshot):
+        if isinstance(task.output, ScoredTable):
+            seconds = _into_table(spark, config, task.output, task, scored, terminal)
+        else:
+            seconds = _into_folder(spark, config, task.output, task, scored, totals, terminal)
     counts = {
         "rows_read": totals.read.value,
         "rows_invalid": totals.invalid.value,
@@ -187,42 +205,145 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     terminal.result(_summary(config, task, totals, seconds), **counts)
 
 
+def _into_folder(
+    spark: SparkSession,
+    config: ScoreConfig,
+    folder: RowsFolder,
+    task: Task,
+    scored: DataFrame,
+    totals: Totals,
+    terminal: Terminal,
+) -> float:
+    """Write a draft, judge it, and let it take its place; return the seconds of writing."""
+    folder.begin()
+    _check_same_columns(spark, config, folder, scored)
+    started = time.monotonic()
+    try:
+        with (
+            described(spark, "scoring the rows"),
+            terminal.reading(tasks_done(spark), "scoring"),
+        ):
+            _write(scored, folder, task, config)
+        seconds = time.monotonic() - started
+        _check_rows(totals.read.value, totals.invalid.value)
+        terminal.about(step="publish")
+        if totals.invalid.value and config.input.invalid_rows == "quarantine":
+            rows = rejected(task.df, task.features)
+            with described(spark, "writing the rejected rows"):
+                rows.write.parquet(folder.draft.child(REJECTED).uri)
+        folder.publish()
+    except BaseException as error:
+        with suppress(Exception):  # what is wrong is said already
+            folder.discard()
+        known = _translated(error, config, folder) if isinstance(error, Exception) else None
+        if known is None or known is error:
+            raise
+        raise known from error
+    return seconds
+
+
+def _into_table(
+    spark: SparkSession,
+    config: ScoreConfig,
+    table: ScoredTable,
+    task: Task,
+    scored: DataFrame,
+    terminal: Terminal,
+) -> float:
+    """Judge the rows, and write them in one commit; return the seconds of writing.
+
+    Rejected rows are written before, so that scored rows never appear without them.
+    """
+    table.check_columns(scored)
+    try:
+        quarantine = config.input.invalid_rows == "quarantine"
+        with described(spark, "looking at the rows"):
+            n_invalid = _judge(task, every_row=quarantine)
+        if quarantine:
+            rows = rejected(task.df, task.features)
+            with described(spark, "writing the rejected rows"):
+                table.write_rejected(rows, n_invalid > 0)
+        started = time.monotonic()
+        with (
+            described(spark, "scoring the rows"),
+            terminal.reading(tasks_done(spark), "scoring"),
+        ):
+            table.write(scored)
+        return time.monotonic() - started
+    except BaseException as error:
+        with suppress(Exception):  # what is wrong is said already
+            table.discard()
+        if not isinstance(error, Exception) or isinstance(error, SparkGmmError):
+            raise
+        known = _invalid(error, task) or table.refused(error)
+        known = known or _translated_at(error, config, table.store.location())
+        raise known or error from error
+
+
+def _judge(task: Task, every_row: bool) -> int:
+    """Stop where no row can be scored, before anything is written; return the invalid rows' number.
+
+    All rows are counted only if it is asked for, or if no valid one is found: the first valid one
+    ends the search.
+    """
+    found = valid(task.df, task.features).select(F.lit(1))
+    if not every_row and not found.isEmpty():
+        return 0
+    counts = count_invalid(task.df, task.features)
+    if counts.invalid and task.wanted.fail:
+        raise InputError(describe_invalid(counts, task.features))
+    _check_rows(counts.read, counts.invalid)
+    return int(counts.invalid)
+
+
 def _check_same_columns(
-    spark: SparkSession, config: ScoreConfig, task: Task, scored: DataFrame
+    spark: SparkSession, config: ScoreConfig, folder: RowsFolder, scored: DataFrame
 ) -> None:
     """Refuse to append rows to rows of other columns or types."""
     output = config.output
-    if output.mode != "append" or output.format not in _WITH_SCHEMA or not task.output.holds_rows:
+    if output.mode != "append" or output.format not in _WITH_SCHEMA or not folder.holds_rows:
         return
     try:
-        there = spark.read.format(output.format).load(task.output.folder.uri).schema
+        there = spark.read.format(output.format).load(folder.folder.uri).schema
     except Exception as error:
         raise ConfigurationError(
             f"output.path {output.path!r} holds no {output.format} to append to "
             f"({first_line(error)}): choose another, or output.mode overwrite"
         ) from error
-    held = {field.name: field.dataType.simpleString() for field in there}
-    new = {field.name: field.dataType.simpleString() for field in scored.schema}
-    for name in dict.fromkeys((*held, *new)):
-        if held.get(name) != new.get(name):
-            raise ConfigurationError(
-                f"output.path {output.path!r} holds rows whose column {name!r} is "
-                f"{held.get(name, 'missing')}, here it is {new.get(name, 'missing')}: choose "
-                "another, or output.mode overwrite"
-            )
+    found = differing(there, scored.schema, output.format)
+    if found is not None:
+        raise ConfigurationError(
+            f"output.path {output.path!r} {found}: choose another, or output.mode overwrite"
+        )
 
 
-def _write(scored: DataFrame, task: Task, config: ScoreConfig) -> None:
+def _write(scored: DataFrame, folder: RowsFolder, task: Task, config: ScoreConfig) -> None:
     """Write the draft; say in the job's words what went wrong."""
     writer = scored.write.format(config.output.format)
     if config.output.format == "csv":
         writer = writer.option("header", True)
+    if not folder.folder.renames:  # a task's files go to the draft in one copy, not two
+        writer = writer.option("mapreduce.fileoutputcommitter.algorithm.version", 2)
     try:
-        writer.save(task.output.draft.uri)
+        writer.save(folder.draft.uri)
     except Exception as error:
         known = _invalid(error, task) or _no_place_for(error, config)
-        known = known or translate(error, config.input.path)
-        raise known or unwritable(error, config.output.path) or error from error
+        known = known or _translated(error, config, folder)
+        raise known or error from error
+
+
+def _translated(error: Exception, config: ScoreConfig, folder: RowsFolder) -> SparkGmmError | None:
+    return _translated_at(error, config, folder.draft.name)
+
+
+def _translated_at(
+    error: Exception, config: ScoreConfig, draft: str | None
+) -> SparkGmmError | None:
+    """Translate an error of a write; `draft` is a part of the address that is written to."""
+    read_from, output = config.input.place, config.output.place
+    if draft is None:
+        return translate(error, read_from)
+    return translate_writing(error, read_from, output, draft)
 
 
 def _invalid(error: Exception, task: Task) -> SparkGmmError | None:
@@ -241,12 +362,12 @@ def _no_place_for(error: Exception, config: ScoreConfig) -> SparkGmmError | None
     )
 
 
-def _check_rows(totals: Totals) -> None:
-    if totals.read.value == 0:
+def _check_rows(n_read: int, n_invalid: int) -> None:
+    if n_read == 0:
         raise InputError(NO_ROWS)
-    if totals.invalid.value == totals.read.value:
+    if n_invalid == n_read:
         raise InputError(
-            f"all {totals.read.value:,} rows are invalid: check that the model's features are "
+            f"all {n_read:,} rows are invalid: check that the model's features are "
             "these columns, and input.options for how nulls and numbers are written"
         )
 
@@ -268,6 +389,10 @@ def _lines(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> I
             f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.wanted.threshold:.6g}, "
             f"the {config.output.outlier_quantile:g} quantile of the training data"
         )
+    table = task.output if isinstance(task.output, ScoredTable) else None
     if n_invalid and config.input.invalid_rows == "quarantine":
-        yield f"rejected {task.output.folder.path}/{REJECTED}"
-    yield f"scored   {task.output.folder.path}"
+        at = table.rejected_place if table else f"{config.output.path}/{REJECTED}"
+        yield f"rejected {at}"
+    version = table.version() if table else None
+    word = "snapshot" if table and table.format == "iceberg" else "version"
+    yield f"scored   {config.output.place}" + ("" if version is None else f", {word} {version}")

@@ -24,9 +24,10 @@ from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs import termination
 from sparkgmm.runs.folder import to_json
+from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.masking import masked
+from sparkgmm.spark.names import place_named
 from sparkgmm.spark.storage import FileInfo, Folder
-from sparkgmm.spark.trouble import first_line
 
 _FORMAT = 1
 _BEGUN = "begun.json"
@@ -44,7 +45,8 @@ class Begun:
 
     `configuration` holds the sections that decide the fit; `rows` is a digest of their profile,
     and `files`, path, bytes and time of each, say what changed where that digest did. `base` is the
-    run that an update goes on from.
+    run that an update goes on from. `table` is the state of a table that was read, or None where
+    the input has no states.
     """
 
     configuration: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Begun:
     files: Sequence[Sequence[Any]]
     rows: str
     base: Mapping[str, Any] | None = None
+    table: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -61,10 +64,11 @@ class Begun:
         files: Sequence[FileInfo],
         profile: Profile,
         base: Mapping[str, Any] | None = None,
+        table: Mapping[str, Any] | None = None,
     ) -> Begun:
         """Describe a run that has read its rows."""
         listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
-        return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base)
+        return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base, table)
 
     @classmethod
     def read(cls, text: str) -> Begun | None:
@@ -73,6 +77,7 @@ class Begun:
             values = json.loads(text)
             if values.pop("format_version") != _FORMAT:
                 return None
+            values.setdefault("table", None)  # a key that came later
             return cls(**{field.name: values[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -100,6 +105,17 @@ class State:
     def begun(self) -> Begun | None:
         """What an earlier attempt wrote, if it was read."""
         return self._begun
+
+    def begun_with(
+        self, versions: Mapping[str, str], anew: bool = False
+    ) -> Mapping[str, Any] | None:
+        """Return the state of a table that an earlier attempt read, if this one goes on with it.
+
+        By other versions, or `anew`, a run begins with the state that the table has now.
+        """
+        if self._begun is None or anew or dict(self._begun.versions) != dict(versions):
+            return None
+        return self._begun.table
 
     def check_configuration(self, configuration: Mapping[str, Any]) -> None:
         """Refuse to go on by another configuration than the run was begun with.
@@ -139,7 +155,7 @@ class State:
                 return
             if not anew:
                 raise InputError(
-                    f"input.path {path!r} changed since run {self._run_id!r} was begun "
+                    f"{place_named(path)} changed since run {self._run_id!r} was begun "
                     f"({_what_changed(before, begun)}): name another output.run_id, or begin it "
                     "anew with --overwrite"
                 )

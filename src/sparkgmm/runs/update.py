@@ -15,6 +15,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.folder import LATEST, MANIFEST, RunFolder, load_model
 from sparkgmm.runs.state import Begun
+from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import Folder
 
@@ -96,7 +97,7 @@ def find_base(
     """
     if config.model.update is None:
         return None
-    folder = Folder(spark, config.model.update)
+    folder = Folder(spark, config.model.update, Use("model.update", ConfigurationError))
     own = folder.uri == Folder(spark, run.root_path).uri
     if begun is not None and not overwrite:
         base = _begun_with(folder, begun, run)

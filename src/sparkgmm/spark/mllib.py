@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.mixture import Array, Mixture
+from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.source import Features
-from sparkgmm.spark.trouble import first_line
 
 
 def assemble(df: DataFrame, features: Features) -> DataFrame:

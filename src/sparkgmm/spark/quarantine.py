@@ -24,6 +24,11 @@ def rejected(df: DataFrame, features: Features) -> DataFrame:
     return df.withColumn(name, reasons).where(F.col(name) != "")
 
 
+def valid(df: DataFrame, features: Features) -> DataFrame:
+    """Return the rows that are not invalid."""
+    return df.where(F.concat_ws("", *_reasons(df, features)) == "")
+
+
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
     names = [*features.names, *([features.weight] if features.weight else [])]

@@ -32,6 +32,7 @@ from sparkgmm.spark.blocks import (
     pick,
     statistics,
 )
+from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
 from sparkgmm.spark.trouble import telling
@@ -160,7 +161,7 @@ class Blocks:
         same = [s.fingerprint for s in before] == [s.fingerprint for s in self._summaries]
         if not same:
             raise InputError(
-                f"input.path {self._path!r} changed while it was being fitted: run the job again"
+                f"{place_named(self._path)} changed while it was being fitted: run the job again"
             )
 
     @property

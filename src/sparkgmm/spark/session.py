@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -32,6 +33,28 @@ DEFAULTS = {
     "spark.executorEnv.MALLOC_MMAP_THRESHOLD_": "33554432",
     "spark.executorEnv.MALLOC_TRIM_THRESHOLD_": "268435456",
 }
+
+# Hadoop's clients try for minutes, without a word, where nothing answers: 160 s on S3A without a
+# server, longer than 330 s on one that takes connections and never answers, 15 min on a namenode
+# whose machine drops packets. By these it is 20 to 70 s, and requests of which a fifth is answered
+# 503 go through. What the user set, here or in a core-site.xml, stays as it is.
+HADOOP_DEFAULTS = {
+    "fs.s3a.attempts.maximum": "1",  # of the SDK: retries, so two attempts
+    "fs.s3a.retry.limit": "2",  # of S3A around them
+    "fs.s3a.retry.interval": "1s",
+    "fs.s3a.retry.throttle.limit": "5",  # where the answer is 503
+    "fs.s3a.retry.throttle.interval": "500ms",
+    "fs.s3a.connection.establish.timeout": "15000",  # milliseconds; Hadoop 3.3 takes no unit
+    "fs.s3a.connection.timeout": "15000",
+    "fs.s3a.connection.request.timeout": "15s",
+    # no look before each put whether it hides a folder, no marker where a folder became empty
+    "fs.s3a.performance.flags": "create,delete,mkdir",
+    "ipc.client.connect.max.retries.on.timeouts": "2",
+    "ipc.client.rpc-timeout.ms": "60000",
+}
+# Before, it bounded uploads too, of which a part may take longer.
+_REQUEST_TIMEOUT = "fs.s3a.connection.request.timeout"
+_REQUEST_TIMEOUT_SINCE = (3, 4, 1)
 
 # Rows reach the Python workers faster through a Unix socket (Spark 4.1 and later).
 SOCKETS = "spark.python.unix.domain.socket.enabled"
@@ -75,6 +98,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)
+    _bound_waits(conf)
     if sockets_fit(conf.get("spark.master") or "local", _temporary_folder(conf)):
         conf.setIfMissing(SOCKETS, "true")
     conf.setIfMissing("spark.app.name", name)
@@ -90,6 +114,21 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
     if not str(spark.sparkContext.master).startswith("local["):
         ship_package(spark)
     return spark
+
+
+def _bound_waits(conf: SparkConf) -> None:
+    """Set Hadoop's own settings that nobody else has set."""
+    jvm = SparkContext._jvm
+    assert jvm is not None
+    version = str(jvm.org.apache.hadoop.util.VersionInfo.getVersion())
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    hadoop = jvm.org.apache.hadoop.conf.Configuration()
+    for key, value in HADOOP_DEFAULTS.items():
+        if key == _REQUEST_TIMEOUT and numbers < _REQUEST_TIMEOUT_SINCE:
+            continue
+        sources = hadoop.getPropertySources(key) or ()
+        if all(str(source).endswith("-default.xml") for source in sources):
+            conf.setIfMissing(f"spark.hadoop.{key}", value)
 
 
 def sockets_fit(master: str, folder: str) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -25,8 +25,12 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.file_systems import INPUT, announcing, first_line, system_of
+from sparkgmm.spark.names import TableName
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.trouble import first_line, input_at, telling, translate
+from sparkgmm.spark.table_errors import FORMATS, no_source
+from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
+from sparkgmm.spark.trouble import input_at, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -114,14 +118,20 @@ def format_of(path: object) -> str:
 
 
 def _format_inside(spark: SparkSession, path: object) -> str | None:
-    """Tell the format of a folder by the first file in it whose extension is known."""
+    """Tell the format of a folder: a table's, or by the first file whose extension is known."""
     first = path[0] if isinstance(path, list | tuple) and path else path
     if not isinstance(first, str) or PurePosixPath(first).suffix.lower() in EXTENSIONS:
         return None
     try:
-        names = (info.path for info in Folder(spark, first).files(most=_PEEK))
-    except Exception:  # a glob or a file system that is not there: the reader will say what it is
+        names = _names_below(spark, first)
+        if any(name.startswith(("_delta_log/", "metadata/")) for name in names):
+            return table_format(Folder(spark, first, INPUT)) or _format_of_any(names)
+    except Py4JJavaError:  # a glob that is none: the reader will say what is wrong
         return None
+    return _format_of_any(names)
+
+
+def _format_of_any(names: Sequence[str]) -> str | None:
     for name in names:
         if not PurePosixPath(name).name.startswith(("_", ".")):
             with contextlib.suppress(ConfigurationError):
@@ -129,9 +139,77 @@ def _format_inside(spark: SparkSession, path: object) -> str | None:
     return None
 
 
+def _names_below(spark: SparkSession, path: str) -> list[str]:
+    """Return the names of the first files below a folder, or below what matches a glob."""
+    folder = Folder(spark, path, INPUT)
+    if not re.search(r"[*?\[{]", path):
+        return [info.path for info in folder.files(most=_PEEK)]
+    first = folder.matches(most=1)
+    return [path for match in first for path in (match.name, *_below(match))]
+
+
+def _below(folder: Folder) -> list[str]:
+    return [] if folder.is_file() else [info.path for info in folder.files(most=_PEEK)]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An input that was opened: its rows, and which state of a table they are, if it has states."""
+
+    df: DataFrame
+    snapshot: Snapshot | None
+
+
+def open_rows(
+    spark: SparkSession,
+    place: str | Sequence[str] | TableName | None,
+    format: str | None = None,  # noqa: A002
+    options: Mapping[str, object] | None = None,
+    where: str | None = None,
+    begun: Mapping[str, object] | None = None,
+) -> Opened:
+    """Open the input, as `read` does; of a Delta or Iceberg table one state is read from then on.
+
+    `begun` is the record of the state with which an unfinished run was begun.
+
+    Raises
+    ------
+    InputError
+        If the input is missing, empty or unreadable, or has no such version.
+    ConfigurationError
+        If the format is unknown or the predicate is not SQL over the columns.
+
+    """
+    if not isinstance(place, TableName):
+        format = format or _format_inside(spark, place) or format_of(place)  # noqa: A001
+        _check_no_table(spark, place, format)
+    snapshot = None
+    if isinstance(place, TableName) or format in FORMATS:
+        with _reading(place, format):
+            snapshot = pin(spark, place, format, options or {}, begun)
+    if snapshot is None:
+        return Opened(read(spark, place, format, options, where), None)
+    df = snapshot.rows(read(spark, place, format, snapshot.options), where)
+    return Opened(without_feed_columns(_where(df, where), snapshot), snapshot)
+
+
+def _check_no_table(spark: SparkSession, path: object, source: str) -> None:
+    """Refuse the Parquet files of a table: they hold rows that the table has no longer."""
+    if source != "parquet" or not isinstance(path, str) or PurePosixPath(path).suffix:
+        return
+    if re.search(r"[*?\[{]", path):
+        return
+    found = table_format(Folder(spark, path, INPUT))
+    if found is not None:
+        raise ConfigurationError(
+            f"input.path {path!r} is a table of format {found}, whose files also hold rows that "
+            f"the table has no longer, and input.format is 'parquet': set it to {found}"
+        )
+
+
 def read(
     spark: SparkSession,
-    path: str | Sequence[str] | None,
+    path: str | Sequence[str] | TableName | None,
     format: str | None = None,  # noqa: A002
     options: Mapping[str, object] | None = None,
     where: str | None = None,
@@ -146,20 +224,44 @@ def read(
         If the format is unknown or the predicate is not SQL over the columns.
 
     """
-    source = format or _format_inside(spark, path) or format_of(path)
+    _check_reachable(spark, path)
+    table = isinstance(path, TableName)
+    source = None if table else format or _format_inside(spark, path) or format_of(path)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
-    reader = spark.read.format(source)
-    try:
+    reader = spark.read if source is None else spark.read.format(source)
+    with _reading(path, source), announcing(path):
         for key, value in options.items():
             if key.lower() == "schema":
                 reader = reader.schema(str(value))
             elif value is not None:
                 reader = reader.option(key, value if isinstance(value, bool) else str(value))
-        df = reader.load(path if path is None or isinstance(path, str) else list(path))
+        if isinstance(path, TableName):
+            df = reader.table(path.quoted)
+        else:
+            df = reader.load(path if path is None or isinstance(path, str) else list(path))
+    return _where(df, where)
+
+
+def _check_reachable(spark: SparkSession, path: object) -> None:
+    """Ask each far store once, before Spark does: it looks twice, and swallows the first error."""
+    listed = path if isinstance(path, list | tuple) else [path]
+    by_store = {system_of(p): p for p in listed if isinstance(p, str)}
+    for store, first in by_store.items():
+        if store is not None:
+            Folder(spark, first, INPUT).exists()
+
+
+@contextlib.contextmanager
+def _reading(path: object, source: str | None) -> Iterator[None]:
+    """Raise what Spark raises while an input is opened as the error to show."""
+    try:
+        yield
     except Exception as error:
         if "DATA_SOURCE_NOT_FOUND" in str(error) or "Failed to find data source" in str(error):
+            if source in FORMATS:
+                raise no_source(source) from error
             raise ConfigurationError(
                 f"input.format {source!r} is no data source of this Spark: use csv, parquet, json, "
                 "orc, or add its package with --packages"
@@ -168,12 +270,13 @@ def read(
         if known:
             raise known from error
         if isinstance(error, PySparkException | Py4JJavaError):  # or the JVM is gone
+            what = "as a table" if source is None else f"as {source}"
+            key = "" if source is None else "input.format and "
             raise InputError(
-                f"{input_at(path)} cannot be read as {source} ({first_line(error)}): check "
-                "input.format and input.options"
+                f"{input_at(path)} cannot be read {what} ({first_line(error)}): check "
+                f"{key}input.options"
             ) from error
         raise
-    return _where(df, where)
 
 
 def _where(df: DataFrame, where: str | None) -> DataFrame:
@@ -190,7 +293,7 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
 
 def files_of(df: DataFrame, path: object) -> list[FileInfo]:
     """List the files of the input; Spark evaluates what is constant in a predicate for it."""
-    with telling(path):
+    with telling(path), announcing(path):
         return input_files(df.sparkSession, df.inputFiles())
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from sparkgmm.errors import ConfigurationError
-from sparkgmm.spark.trouble import first_line
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, asking
 
-# File systems whose rename replaces a file in one step; elsewhere a put does.
-_ATOMIC_RENAME = {"file", "hdfs", "viewfs"}
+# File systems whose rename is cheap and replaces a file in one step. Elsewhere, on object stores, a
+# put does that, a rename is a copy and a delete for each file, and folders need not be made.
+_RENAMING = {"file", "hdfs", "viewfs", "ofs"}
+# Ask an object store to put a file without looking first whether it would hide a folder.
+_PUT_AT_ONCE = "fs.s3a.create.performance"
+_CONDITIONAL = "fs.option.create.conditional.overwrite"
+# How long a store without conditional puts is given to show which of several writers came last.
+_SETTLING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -26,35 +35,46 @@ class FileInfo:
 
 
 class Folder:
-    """A folder on any file system that this Spark can reach."""
+    """A folder on any file system that this Spark can reach.
 
-    def __init__(self, spark: SparkSession, path: str) -> None:
+    What a file system throws is raised as `use.error`, which names the path as the user gave it.
+    """
+
+    def __init__(self, spark: SparkSession, path: str, use: Use = OUTPUT) -> None:
         self._spark = spark
         self.path = path.rstrip("/") or "/"
+        self._use = use
         jvm: Any = spark.sparkContext._jvm
         self._jvm = jvm
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
         try:
-            base = jvm.org.apache.hadoop.fs.Path(self.path)
-            fs = base.getFileSystem(self._conf)
-        except Exception as error:
-            raise ConfigurationError(
-                f"{path!r} cannot be reached ({first_line(error)}): check the address, or add its "
-                "file system with --packages"
+            with asking(path, use):
+                base = jvm.org.apache.hadoop.fs.Path(_rooted(self.path))
+                fs = base.getFileSystem(self._conf)
+        except Py4JJavaError as error:
+            raise use.error(
+                f"{use.key} {path!r} cannot be reached (it is no address of a file system): check "
+                "the address"
             ) from error
         self._scheme = str(fs.getScheme()) if hasattr(fs, "getScheme") else ""
         # a local file needs no checksum file beside it
         self._fs = fs.getRawFileSystem() if self._scheme == "file" else fs
         self._base = self._fs.makeQualified(base)
+        self._uri = str(self._base.toString())
 
     @property
     def uri(self) -> str:
         """The folder's address with its scheme."""
-        return str(self._base.toString())
+        return self._uri
+
+    @property
+    def renames(self) -> bool:
+        """Whether a rename is one cheap step here, as it is not on object stores."""
+        return self._scheme in _RENAMING
 
     def child(self, name: str) -> Folder:
         """Return a folder below this one."""
-        return Folder(self._spark, f"{self.path}/{name}")
+        return Folder(self._spark, f"{self.path.rstrip('/')}/{name}", self._use)
 
     @property
     def name(self) -> str:
@@ -63,21 +83,57 @@ class Folder:
 
     def sibling(self, name: str) -> Folder:
         """Return a folder beside this one."""
-        return Folder(self._spark, f"{self.uri.rpartition('/')[0]}/{name}")
+        return Folder(self._spark, f"{self.uri.rpartition('/')[0]}/{name}", self._use)
+
+    @property
+    def parent(self) -> Folder:
+        """The folder that this one is in."""
+        return Folder(self._spark, str(self._base.getParent().toString()), self._use)
 
     def _at(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(self._base, name) if name else self._base
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with asking(self.path, self._use, address=self.uri):
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with asking(self.path, self._use, writing=True, address=self.uri):
+            yield
+
     def exists(self, name: str = "") -> bool:
         """Tell whether a file or folder is there."""
-        return bool(self._fs.exists(self._at(name)))
+        with self._reading():
+            return bool(self._fs.exists(self._at(name)))
 
     def is_file(self) -> bool:
         """Tell whether this is no folder but a file."""
-        return self.exists() and bool(self._fs.getFileStatus(self._base).isFile())
+        with self._reading():
+            try:
+                return bool(self._fs.getFileStatus(self._base).isFile())
+            except Py4JJavaError as error:
+                if _is_missing(error):
+                    return False
+                raise
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file's content."""
+        with self._reading():
+            return self._content(name)
+
+    def read_if_there(self, name: str) -> bytes | None:
+        """Return a file's content, or None where there is no such file."""
+        with self._reading():
+            try:
+                return self._content(name)
+            except Py4JJavaError as error:
+                if _is_missing(error):
+                    return None
+                raise
+
+    def _content(self, name: str) -> bytes:
         stream = self._fs.open(self._at(name))
         try:
             return bytes(self._jvm.org.apache.commons.io.IOUtils.toByteArray(stream))
@@ -90,32 +146,95 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file; on most file systems a reader may see a part of it before it is whole."""
-        stream = self._fs.create(self._at(name), True)
+        with self._writing():
+            self._write(name, content)
+
+    def _write(
+        self, name: str, content: bytes, overwrite: bool = True, conditional: bool = False
+    ) -> None:
+        builder = self._fs.createFile(self._at(name)).create().recursive().overwrite(overwrite)
+        builder = builder.opt(_PUT_AT_ONCE, "true" if overwrite else "false")
+        if conditional:
+            builder = builder.opt(_CONDITIONAL, "true")
+        stream = builder.build()
         try:
             stream.write(bytearray(content))
         finally:
             stream.close()
 
-    def create(self, name: str) -> bool:
-        """Make an empty file; return False if there is one.
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a small file that is not there yet; return False if there is one.
 
-        Of several processes one succeeds on file and hdfs. Object stores look first and write then,
-        so that two within that moment may both.
+        Of several processes one succeeds on file:, hdfs: and stores with conditional puts.
+        `content` must be the caller's alone: where the answer to a put was lost, it tells whose
+        file it is. On other stores the file is looked at, written, and looked at again after a
+        second, so that two processes that write within that second may both succeed.
         """
-        self._fs.mkdirs(self._base)
-        if self._scheme == "file":
-            return bool(self._jvm.java.io.File(self._at(name).toUri().getPath()).createNewFile())
+        with self._writing():
+            if self._scheme == "file":
+                return self._create_local(name, content)
+            if self._has(_CONDITIONAL):
+                return self._create_if_absent(name, content)
+            try:
+                self._write(name, content, overwrite=False)
+            except Py4JJavaError as error:
+                if "AlreadyExists" in str(error):
+                    return self._content_or_none(name) == content
+                raise
+            if self.renames:
+                return True
+            time.sleep(_SETTLING_SECONDS)
+            return self._content_or_none(name) == content
+
+    def _create_local(self, name: str, content: bytes) -> bool:
+        files = self._jvm.java.nio.file.Files
+        path = self._jvm.java.io.File(self._at(name).toUri().getPath()).toPath()
+        options = self._array(
+            self._jvm.java.nio.file.OpenOption,
+            self._jvm.java.nio.file.StandardOpenOption.CREATE_NEW,
+            self._jvm.java.nio.file.StandardOpenOption.WRITE,
+        )
+        no_attributes = self._array(self._jvm.java.nio.file.attribute.FileAttribute)
+        files.createDirectories(path.getParent(), no_attributes)
         try:
-            self._fs.create(self._at(name), False).close()
-        except Exception as error:
-            if "AlreadyExists" in str(error):
+            files.write(path, bytearray(content), options)
+        except Py4JJavaError as error:
+            if "FileAlreadyExists" in str(error):
                 return False
             raise
         return True
 
+    def _create_if_absent(self, name: str, content: bytes) -> bool:
+        try:
+            self._write(name, content, conditional=True)
+        except Py4JJavaError as error:
+            # 412: there is one, perhaps ours, if the store's answer to it was lost
+            if re.search("RemoteFileChanged|PreconditionFailed|AlreadyExists|: 412", str(error)):
+                return self._content_or_none(name) == content
+            raise
+        return True
+
+    def _content_or_none(self, name: str) -> bytes | None:
+        try:
+            return self._content(name)
+        except Py4JJavaError as error:
+            if _is_missing(error):
+                return None
+            raise
+
+    def _has(self, capability: str) -> bool:
+        return bool(self._fs.hasPathCapability(self._base, capability))
+
+    def _array(self, kind: Any, *values: Any) -> Any:
+        gateway: Any = self._spark.sparkContext._gateway
+        array = gateway.new_array(kind, len(values))
+        for i, value in enumerate(values):
+            array[i] = value
+        return array
+
     def replace(self, name: str, content: bytes) -> None:
         """Write a small file in one step: a reader sees the old content or the new."""
-        if self._scheme not in _ATOMIC_RENAME:
+        if not self.renames:
             self.write(name, content)
             return
         draft = f".{name}.{uuid.uuid4().hex}"
@@ -127,16 +246,15 @@ class Folder:
             raise
 
     def _rename_over(self, draft: str, name: str) -> None:
-        if self._scheme == "file":
-            if not self._fs.rename(self._at(draft), self._at(name)):
-                raise OSError(f"{name} in {self.path} could not be replaced")
-            return
-        hadoop = self._jvm.org.apache.hadoop.fs
-        gateway: Any = self._spark.sparkContext._gateway
-        options = gateway.new_array(hadoop.Options.Rename, 1)
-        options[0] = hadoop.Options.Rename.OVERWRITE
-        context = hadoop.FileContext.getFileContext(self._base.toUri(), self._conf)
-        context.rename(self._at(draft), self._at(name), options)
+        with self._writing():
+            if self._scheme == "file":
+                if not self._fs.rename(self._at(draft), self._at(name)):
+                    raise OSError(f"{name} in {self.path} could not be replaced")
+                return
+            hadoop = self._jvm.org.apache.hadoop.fs
+            options = self._array(hadoop.Options.Rename, hadoop.Options.Rename.OVERWRITE)
+            context = hadoop.FileContext.getFileContext(self._base.toUri(), self._conf)
+            context.rename(self._at(draft), self._at(name), options)
 
     def move(self, target: Folder) -> None:
         """Rename this folder, which takes the place of none: in one step on file and hdfs.
@@ -146,8 +264,9 @@ class Folder:
         OSError
             If the file system refuses.
         """
-        if not self._fs.rename(self._base, target._base):
-            raise OSError(f"{self.path} could not be renamed to {target.path}")
+        with self._writing():
+            if not self._fs.rename(self._base, target._base):
+                raise OSError(f"{self.path} could not be renamed to {target.path}")
 
     def move_files(self, target: Folder, last: str = "") -> None:
         """Rename all files below this folder into another, to the same places below it.
@@ -162,10 +281,7 @@ class Folder:
         moved: list[str] = []
         try:
             for info in sorted(self.files(), key=lambda info: info.path == last):
-                there = target._at(info.path)
-                target._fs.mkdirs(there.getParent())
-                if target._fs.exists(there) or not self._fs.rename(self._at(info.path), there):
-                    raise OSError(f"{info.path} could not be moved to {target.path}")
+                self._move_file(info.path, target)
                 moved.append(info.path)
         except BaseException:
             for name in moved:
@@ -173,65 +289,102 @@ class Folder:
             raise
         self.delete()
 
+    def _move_file(self, name: str, target: Folder) -> None:
+        there = target._at(name)
+        with self._writing():
+            target._fs.mkdirs(there.getParent())
+            if target._fs.exists(there) or not self._fs.rename(self._at(name), there):
+                raise OSError(f"{name} could not be moved to {target.path}")
+
     def delete(self, name: str = "") -> None:
         """Delete a file or folder with all below it, if it is there."""
-        self._fs.delete(self._at(name), True)
+        with self._writing():
+            self._fs.delete(self._at(name), True)
 
     def folders(self) -> list[str]:
         """Return the names of the folders here, sorted."""
-        if not self.exists():
-            return []
-        found = (status for status in self._fs.listStatus(self._base) if status.isDirectory())
-        return sorted(str(status.getPath().getName()) for status in found)
+        return sorted(name for name, is_folder in self.entries().items() if is_folder)
+
+    def entries(self) -> dict[str, bool]:
+        """Return the names that are here, and whether each is a folder; none if this is missing."""
+        with self._reading():
+            try:
+                listed = self._fs.listStatus(self._base)
+            except Py4JJavaError as error:
+                if _is_missing(error):
+                    return {}
+                raise
+            return {str(s.getPath().getName()): bool(s.isDirectory()) for s in listed}
+
+    def matches(self, most: int) -> list[Folder]:
+        """Return the first files or folders that match this address as a glob, in their order."""
+        with self._reading():
+            found = self._fs.globStatus(self._base) or []
+        paths = [str(status.getPath().toString()) for status in list(found)[:most]]
+        return [Folder(self._spark, path, self._use) for path in paths]
 
     def modified(self, name: str) -> int:
         """Return when a file was written last, in milliseconds."""
-        return int(self._fs.getFileStatus(self._at(name)).getModificationTime())
+        with self._reading():
+            return int(self._fs.getFileStatus(self._at(name)).getModificationTime())
 
     def files(self, name: str = "", most: int | None = None) -> list[FileInfo]:
         """List all files below, or the first that are found, by paths relative to this folder."""
-        if not self.exists(name):
-            return []
         found: list[FileInfo] = []
-        listing = self._fs.listFiles(self._at(name), True)
         root = str(self._base.toUri().getPath()).rstrip("/") + "/"
-        while listing.hasNext() and (most is None or len(found) < most):
-            status = listing.next()
-            path = str(status.getPath().toUri().getPath()).removeprefix(root)
-            found.append(FileInfo(path, status.getLen(), status.getModificationTime()))
+        with self._reading():
+            try:
+                listing = self._fs.listFiles(self._at(name), True)
+                while (most is None or len(found) < most) and listing.hasNext():
+                    status = listing.next()
+                    path = str(status.getPath().toUri().getPath()).removeprefix(root)
+                    found.append(FileInfo(path, status.getLen(), status.getModificationTime()))
+            except Py4JJavaError as error:
+                if not _is_missing(error):
+                    raise
         return sorted(found, key=lambda f: f.path)
 
-    def check_writable(self, told: str | None = None) -> None:
+    def check_writable(self, shown: str | None = None) -> None:
         """Write and delete a file here, and leave no folder behind that was not there.
 
-        `told` is the path that an error names, if not this one.
+        `shown` is the path that an error names, if not this one.
 
         Raises
         ------
-        ConfigurationError
-            If that fails.
+        SparkGmmError
+            `use.error`, if that fails.
 
         """
+        probe = f".sparkgmm-{uuid.uuid4().hex}"
+        with asking(shown or self.path, self._use, writing=True, address=self.uri):
+            missing = self._missing_parents() if self.renames else []
+            try:
+                self._write(probe, b"")
+                self._fs.delete(self._at(probe), False)
+            finally:
+                for folder in missing:
+                    if self._fs.exists(folder) and not self._fs.listStatus(folder):
+                        self._fs.delete(folder, False)
+
+    def _missing_parents(self) -> list[Any]:
         missing = []
         here = self._base
         while here is not None and not self._fs.exists(here):
             missing.append(here)
             here = here.getParent()
-        probe = f".sparkgmm-{uuid.uuid4().hex}"
-        try:
-            if not self._fs.mkdirs(self._base):
-                raise OSError("the folder cannot be made")
-            self.write(probe, b"")
-            self.delete(probe)
-        except Exception as error:
-            raise ConfigurationError(
-                f"output.path {(told or self.path)!r} cannot be written ({first_line(error)}): "
-                "choose a folder that this user may write"
-            ) from error
-        finally:
-            for folder in missing:
-                if self._fs.exists(folder) and not self._fs.listStatus(folder):
-                    self._fs.delete(folder, False)
+        return missing
+
+
+def _rooted(path: str) -> str:
+    """Return a path of which a whole bucket is the root folder, and no relative path."""
+    return f"{path}/" if re.fullmatch(r"[a-zA-Z][\w+.-]*:(?://[^/]*)?", path) else path
+
+
+def _is_missing(error: Py4JJavaError) -> bool:
+    return str(error.java_exception.getClass().getSimpleName()) in (
+        "FileNotFoundException",
+        "NoSuchFileException",
+    )
 
 
 def input_files(spark: SparkSession, uris: Sequence[str]) -> list[FileInfo]:
@@ -240,7 +393,8 @@ def input_files(spark: SparkSession, uris: Sequence[str]) -> list[FileInfo]:
     conf = spark.sparkContext._jsc.hadoopConfiguration()
     infos = []
     for uri in sorted(uris):
-        path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
-        status = path.getFileSystem(conf).getFileStatus(path)
+        with asking(uri, INPUT):
+            path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
+            status = path.getFileSystem(conf).getFileStatus(path)
         infos.append(FileInfo(uri, status.getLen(), status.getModificationTime()))
     return infos

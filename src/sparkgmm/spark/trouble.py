@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.spark.executors import executor_fault
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, fault_in, first_line
+from sparkgmm.spark.names import place_named
+from sparkgmm.spark.table_errors import table_error
 
 # What a reader throws at rows or files that it cannot read, as it appears in Spark's messages.
 _UNREADABLE = (
@@ -25,10 +28,7 @@ _UNREADABLE = (
     "EOFException",
     "FileFormatException",
     "MalformedInputException",
-    "FileNotFoundException",
     "Encountered error while reading file",
-    "AccessControlException",
-    "Permission denied",
 )
 # What Spark throws where an expression has no value for a row.
 _NOT_COMPUTED = re.compile(
@@ -37,62 +37,25 @@ _NOT_COMPUTED = re.compile(
     r"|INVALID_ARRAY_INDEX|INVALID_PARAMETER_VALUE|CANNOT_PARSE_TIMESTAMP|DATETIME_"
     r"|FAILED_EXECUTE_UDF)"
 )
-# What Hadoop throws at an address that it cannot make a file system of.
-_UNREACHABLE = (
-    "No FileSystem for scheme",
-    "FileSystem not found",
-    "URISyntaxException",
-    "UnknownHostException",
-)
-
-
-# What a file system throws when it takes no more, or not from us.
-_UNWRITABLE = (
-    "No space left on device",
-    "Disk quota exceeded",
-    "QuotaExceeded",
-    "Read-only file system",
-    "AccessControlException",
-    "Permission denied",
-    "java.io.IOException",
-    "java.nio.file.",
-)
-
-
-def unwritable(error: BaseException, path: str) -> ConfigurationError | None:
-    """Return the error to show where an output could not be written, or None for another cause."""
-    if not isinstance(error, OSError) and not any(mark in str(error) for mark in _UNWRITABLE):
-        return None
-    return ConfigurationError(
-        f"output.path {path!r} cannot be written ({first_line(error)}): make room there or choose "
-        "another, and start the same job again"
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the one line of an exception's text that says most, without Java's frames."""
-    text = str(error)
-    causes = re.findall(r"^Caused by: (.+)$", text, flags=re.MULTILINE)
-    # py4j says first which call failed, and on the next line why
-    text = re.sub(r"^An error occurred while calling .*\n(?:: )?", "", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = causes[-1] if causes else (lines[0] if lines else type(error).__name__)
-    line = re.sub(r"^(?:[\w$]+\.)+[\w$]+(?:Exception|Error): ", "", line)
-    return re.sub(r"\s+SQLSTATE: \w+.*$", "", line)[:300].rstrip(".; ")
+# Faults of a file system that, while rows are read, are those of an executor's own disk.
+_OF_A_DISK = ("full", "read-only")
 
 
 def input_at(path: object) -> str:
-    """Return how a message calls the input, which has a path or none."""
-    return "the input" if path is None else f"input.path {path!r}"
+    """Return how a message calls the input, which has a path, a table's name, or neither."""
+    return place_named(path)
 
 
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
     """Return the error to show instead of Spark's, or None where it is not a known one."""
     text = str(error)
     told = input_at(path)
-    executor = executor_fault(text)
+    executor = _executor_error(text)
     if executor:
-        return ConfigurationError(executor)
+        return executor
+    of_table = table_error(error, told)
+    if of_table:
+        return of_table
     if "PATH_NOT_FOUND" in text or "Path does not exist" in text:
         return InputError(f"{told} does not exist: give an existing file or folder")
     if "UNABLE_TO_INFER_SCHEMA" in text or "Unable to infer schema" in text:
@@ -105,11 +68,9 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
             f"{told} has a column twice, or again in another case ({first_line(error)}): rename "
             "one, or tell them apart by --conf spark.sql.caseSensitive=true"
         )
-    if any(mark in text for mark in _UNREACHABLE):
-        return InputError(
-            f"{told} cannot be reached ({first_line(error)}): check the address, or "
-            "add its file system with --packages"
-        )
+    fault = fault_in(text)
+    if fault is not None and fault.name not in _OF_A_DISK:
+        return error_of(error, INPUT, path)
     if any(mark in text for mark in _UNREADABLE):
         return InputError(
             f"{told} cannot be read ({first_line(error)}): check that the files are "
@@ -121,6 +82,22 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
             "expression, as in input.where (try_divide and try_cast give null)"
         )
     return None
+
+
+def translate_writing(
+    error: Exception, read_from: object, written_to: str, draft: str
+) -> SparkGmmError | None:
+    """Return the error to show where rows are read and written in one go, or None.
+
+    `read_from` and `written_to` are the paths as the user gave them. `draft` is a part of the name
+    of the folder that Spark wrote to, by which it is known whose fault an exception is.
+    """
+    if isinstance(error, SparkGmmError):
+        return error
+    output = error_of(error, OUTPUT, written_to, writing=True)
+    if output is not None and (isinstance(error, OSError) or draft in str(error)):
+        return _executor_error(str(error)) or output
+    return translate(error, read_from) or output
 
 
 @contextlib.contextmanager
@@ -135,3 +112,8 @@ def telling(path: object = None) -> Iterator[None]:
         if known:
             raise known from error
         raise
+
+
+def _executor_error(text: str) -> ConfigurationError | None:
+    found = executor_fault(text)
+    return None if found is None else ConfigurationError(found)

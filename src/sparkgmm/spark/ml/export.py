@@ -17,6 +17,7 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.scikit import mixture_to_sklearn
+from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, asking, error_of
 from sparkgmm.spark.ml.persistence import SPARK_CLASS, load_metadata, save_metadata
 
 _SCHEMA = StructType(
@@ -55,6 +56,8 @@ def write_spark_model(
     ------
     InputError
         If there is such a folder and it is not to be overwritten.
+    ConfigurationError
+        If the path cannot be written.
 
     """
     folder, mode = path.rstrip("/"), "overwrite" if overwrite else "error"
@@ -79,8 +82,9 @@ def write_spark_model(
     )
     try:
         data = spark.createDataFrame([row], _SCHEMA).coalesce(1)
-        data.write.mode(mode).parquet(f"{folder}/data")
-        save_metadata(metadata, folder, spark, mode)
+        with asking(path, PATH_WRITTEN, writing=True):
+            data.write.mode(mode).parquet(f"{folder}/data")
+            save_metadata(metadata, folder, spark, mode)
     except AnalysisException as error:
         if "ALREADY_EXISTS" not in str(error):
             raise
@@ -105,7 +109,8 @@ def read_spark_model(source: Any, spark: SparkSession) -> tuple[Mixture, dict[st
             f"{source!r} holds a {metadata.get('class')}, not a {SPARK_CLASS}: give the folder of "
             "one"
         )
-    row = spark.read.parquet(f"{folder}/data").select("weights", "mus", "sigmas").first()
+    with asking(source, PATH_READ):
+        row = spark.read.parquet(f"{folder}/data").select("weights", "mus", "sigmas").first()
     if row is None:
         raise InputError(f"{source!r} has no row in its folder data: save the model again")
     means = [mean.toArray() for mean in row["mus"]]
@@ -145,6 +150,8 @@ def export(
     ------
     InputError
         If `to` is none of these, or the path is taken.
+    ConfigurationError
+        If the path cannot be written.
 
     """
     if to in ("spark", "sparkgmm"):
@@ -172,9 +179,13 @@ def _export_folder(
 def _export_file(mixture: Mixture, to: str, path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise InputError(f"{str(path)!r} already exists: give another path, or overwrite it")
-    if to == "json":
-        path.write_text(mixture.to_json() + "\n", encoding="utf-8")
-        return
-    import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
+    try:
+        if to == "json":
+            path.write_text(mixture.to_json() + "\n", encoding="utf-8")
+            return
+        import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    joblib.dump(mixture_to_sklearn(mixture), path)
+        joblib.dump(mixture_to_sklearn(mixture), path)
+    except OSError as error:
+        known = error_of(error, PATH_WRITTEN, str(path), writing=True)
+        raise known or error from error

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import FORMAT_VERSION, Mixture
+from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, asking
 from sparkgmm.version import __version__
 
 S = TypeVar("S", bound="Saved")
@@ -63,15 +64,18 @@ class Writer(MLWriter):
         ------
         InputError
             If there is such a folder and it is not to be overwritten.
+        ConfigurationError
+            If the path cannot be written.
 
         """
         if not isinstance(path, str):
             raise TypeError(f"path is {path!r}: give a string")
         folder, mode = path.rstrip("/"), "overwrite" if self.shouldOverwrite else "error"
         try:
-            self._instance._save_data(folder, self.sparkSession, mode)
-            metadata = describe(self._instance, public_name(type(self._instance)))
-            save_metadata(metadata | self._instance._noted(), folder, self.sparkSession, mode)
+            with asking(path, PATH_WRITTEN, writing=True):
+                self._instance._save_data(folder, self.sparkSession, mode)
+                metadata = describe(self._instance, public_name(type(self._instance)))
+                save_metadata(metadata | self._instance._noted(), folder, self.sparkSession, mode)
         except AnalysisException as error:
             if "ALREADY_EXISTS" not in str(error):
                 raise
@@ -106,7 +110,8 @@ class Reader(MLReader[S], Generic[S]):
                 f"{path!r} holds a {metadata.get('class')}, not a {wanted}: "
                 f"{hint if metadata.get('class') == SPARK_CLASS else other}"
             )
-        instance = self._cls._load_data(folder, self.sparkSession, metadata)
+        with asking(path, PATH_READ):
+            instance = self._cls._load_data(folder, self.sparkSession, metadata)
         instance._resetUid(metadata["uid"])
         _set_params(instance, metadata, path)
         return instance
@@ -146,7 +151,8 @@ def load_metadata(folder: str, spark: SparkSession) -> dict[str, Any]:
 
     """
     try:
-        row = spark.read.text(f"{folder}/metadata").first()
+        with asking(folder, PATH_READ):
+            row = spark.read.text(f"{folder}/metadata").first()
     except AnalysisException as error:
         if "PATH_NOT_FOUND" not in str(error):
             raise
