@@ -100,14 +100,18 @@ build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums
 	@.venv-storage/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-JARS := build/jars/aws/ready build/jars/delta/ready build/jars/iceberg/ready
+JARS := build/jars/aws/ready build/jars/hadoop/ready build/jars/delta/ready build/jars/iceberg/ready
 .PHONY: test-storage
 test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
-	@$(BIN)/python -m pytest -m storage tests/storage
+	@$(BIN)/python -m pytest -m "storage and not long" tests/storage
+
+.PHONY: test-hadoop
+test-hadoop: java $(DIST) build/jars/hadoop/ready  ## all tests of HDFS and YARN, with 2,000,000 rows and servers that hang (half an hour)
+	@$(BIN)/python -m pytest -m storage tests/storage/hadoop
 
 .PHONY: test-long
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
-	@$(BIN)/python -m pytest -m "long and not cluster"
+	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
 
 .PHONY: test-nights
 test-nights: java $(DIST)  ## thirty nights, updates, the commands of the guide, the notebook and the crontab, many fits in one application

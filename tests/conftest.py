@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # The folders whose tests all need Java.
 _SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
+_BY_THEMSELVES = {ROOT / "tests" / "cluster", ROOT / "tests" / "storage"}
 # Files all of whose tests take long.
 _LONG = {
     "test_state.py",
@@ -45,7 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.airflow)
         if ROOT / "tests" / "storage" in item.path.parents:
             item.add_marker(pytest.mark.storage)
-        named = item.path.name in _LONG and ROOT / "tests" / "cluster" not in item.path.parents
+        # tests of clusters and of storage say one by one which of them take long
+        named = item.path.name in _LONG and not _BY_THEMSELVES.intersection(item.path.parents)
         if named or ROOT / "tests" / "hostile" in item.path.parents:
             item.add_marker(pytest.mark.long)
         if item.path.name in _NIGHTS:

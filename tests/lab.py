@@ -43,10 +43,11 @@ class Submitted:
 
     process: subprocess.Popen[str]
     folder: Path
+    timeout: float = TIMEOUT
     watchdog: threading.Timer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watchdog = threading.Timer(TIMEOUT, self.kill)
+        self.watchdog = threading.Timer(self.timeout, self.kill)
         self.watchdog.start()
 
     def kill(self, sign: int = signal.SIGKILL) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import tempfile
+import uuid
 import zipfile
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkgmm.spark.session import DEFAULTS, ship_package, start_session
+from sparkgmm.spark.session import DEFAULTS, SOCKETS, ship_package, sockets_fit, start_session
 
 OVERRIDDEN = "spark.executorEnv.MKL_NUM_THREADS"
 
@@ -53,3 +56,47 @@ def test_executors_get_the_whole_package(
     source = Path(__file__).resolve().parents[2] / "src"
     for module in (source / "sparkgmm").rglob("*.py"):
         assert str(module.relative_to(source)) in names
+
+
+# A temporary folder whose sockets have just enough place, and those of YARN's containers.
+LONGEST = "/" + "t" * 59
+CONTAINER = (
+    "/mnt/yarn/usercache/hadoop/appcache/application_1795688164024_0001/"
+    "container_1795688164024_0001_01_000001/tmp"
+)
+
+
+@pytest.mark.parametrize(
+    ("master", "folder", "fits"),
+    [
+        ("local", "/tmp", True),
+        ("local[*]", "/tmp", True),
+        ("local[2,4]", LONGEST, True),
+        ("local[2]", LONGEST + "t", False),
+        ("local[2]", "/" + "ü" * 40, False),  # bytes count
+        ("local[2]", CONTAINER, False),
+        # executors have folders of their own
+        ("local-cluster[2,1,1024]", "/tmp", False),
+        ("spark://host:7077", "/tmp", False),
+        ("yarn", "/tmp", False),
+        ("k8s://https://host:6443", "/tmp", False),
+    ],
+)
+def test_unix_sockets_are_used_only_where_their_paths_fit(
+    master: str, folder: str, fits: bool
+) -> None:
+    assert sockets_fit(master, folder) is fits
+
+
+def test_a_session_in_local_mode_uses_unix_sockets(spark: SparkSession) -> None:
+    assert spark.sparkContext.getConf().get(SOCKETS) == "true"
+
+
+def test_the_longest_path_that_fits_is_one_that_the_system_takes() -> None:
+    with tempfile.TemporaryDirectory(prefix="s") as short:
+        folder = Path(short) / ("f" * (60 - len(short) - 1))
+        folder.mkdir()
+        assert len(str(folder)) == 60
+        assert sockets_fit("local[2]", str(folder))
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(folder / f".{uuid.uuid4()}.sock"))

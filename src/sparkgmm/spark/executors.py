@@ -12,7 +12,7 @@ _INSTALL = (
 # Spark's words for what YARN did, and YARN's own.
 _OVER_LIMIT = re.compile(
     r"killed by YARN for exceeding (\w+) memory limits\. ((?:[^.\n]|\.\d)* used)"
-    r"|running beyond (?:the )?'?(\w+)'? memory limit[^:\n]*: ([^;\n]* used)"
+    r"|beyond (?:the )?'?(\w+)'? memory limit[^:\n]*: ([^;\n]* used)"
 )
 _MEMORY = "give executors more with spark.executor.memoryOverhead, or fewer cores each"
 
@@ -103,12 +103,21 @@ def _out_of_memory(text: str) -> str | None:
     limit = _OVER_LIMIT.search(text)
     if limit:
         kind, used = (part for part in limit.groups() if part)
+        kind = kind.lower()
         return f"an executor was killed for its {kind} memory ({used}): {_MEMORY}"
     if "OOMKilled" in text or re.search(r"[Ee]xit (?:code|status)(?: is)?:? ?137", text):
         return f"an executor was killed (137), most often for its memory: {_MEMORY}"
     if re.search(r"ExecutorLostFailure.*java\.lang\.OutOfMemoryError", text, flags=re.DOTALL):
         return "an executor's heap is used up: give executors more with spark.executor.memory"
     return None
+
+
+def _no_memory_left(text: str) -> str | None:
+    found = re.search(r"^\S*(?:MemoryError|ArrowMemoryError)\b:? ?([^\n]*)", text, re.MULTILINE)
+    if found is None:
+        return None
+    said = f" ({_short(found.group(1))})" if found.group(1).strip() else ""
+    return f"an executor's Python has no memory left{said}: {_MEMORY}"
 
 
 def _lost(text: str) -> str | None:
@@ -139,7 +148,9 @@ def _did_not_start(text: str) -> str | None:
     if _python_did_not_start(text):
         said = re.search(r"Error from python worker:\n(.*?)\nPYTHONPATH was:", text, re.DOTALL)
         lines = [line.strip() for line in said.group(1).splitlines()] if said else []
-        last = next((line for line in reversed(lines) if line), "it said nothing")
+        ended = re.search(r"terminated with code: (\d+)", text)
+        silent = f"it ended with code {ended.group(1)}" if ended else "it said nothing"
+        last = next((line for line in reversed(lines) if line), silent)
     elif "Python worker failed to connect back" in text:
         last = "it did not connect to its executor"
     else:
@@ -163,6 +174,7 @@ _CAUSES: Sequence[Callable[[str], str | None]] = (
     _broken_package,
     _no_interpreter,
     _out_of_memory,
+    _no_memory_left,
     _did_not_start,
     _lost,
     _python_died,

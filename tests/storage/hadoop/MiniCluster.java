@@ -114,7 +114,11 @@ public final class MiniCluster {
         conf.setBoolean("yarn.nodemanager.vmem-check-enabled", false);
         conf.setInt("yarn.nodemanager.container-monitor.interval-ms", 500);
         conf.setBoolean("yarn.nodemanager.disk-health-checker.enable", false);
-        conf.setInt("yarn.nodemanager.delete.debug-delay-sec", 3600); // containers' logs stay to be looked at
+        conf.setInt("yarn.scheduler.minimum-allocation-mb", 256);
+        conf.setInt("yarn.resourcemanager.am.max-attempts", 2);
+        // each application brings its environment of 400 MB: those of ended ones go soon
+        conf.setInt("yarn.nodemanager.localizer.cache.target-size-mb", 1024);
+        conf.setInt("yarn.nodemanager.localizer.cache.cleanup.interval-ms", 20_000);
         MiniYARNCluster cluster = new MiniYARNCluster("yarn", 1, 1, 1, 1);
         cluster.init(conf);
         cluster.start();
