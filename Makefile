@@ -103,7 +103,8 @@ build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums
 JARS := build/jars/aws/ready build/jars/delta/ready build/jars/iceberg/ready
 .PHONY: test-storage
 test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
-	@$(BIN)/python -m pytest -m storage tests/storage
+	@$(BIN)/python -m pytest -m storage tests/storage --ignore tests/storage/tables
+	@.venv-spark-4.1/bin/python -m pytest -m storage tests/storage/tables
 
 .PHONY: test-long
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
