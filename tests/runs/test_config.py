@@ -111,6 +111,7 @@ def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
         "input": {
             "path": "a.csv",
             "format": None,
+            "table": None,
             "options": {},
             "where": None,
             "invalid_rows": "fail",
@@ -118,6 +119,7 @@ def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
         "model": "runs",
         "output": {
             "path": "scored",
+            "table": None,
             "format": "parquet",
             "mode": "error",
             "columns": ["component", "probability", "log_density"],
@@ -167,7 +169,7 @@ def test_a_score_job_takes(load: Load, override: str, key: str, value: Any) -> N
         ("output.outlier_quantile=1", "output.outlier_quantile", "1"),
         ("output.outlier_quantile=few", "output.outlier_quantile", "'few'"),
         ("output.mode=ignore", "output.mode", "'ignore'"),
-        ("output.format=delta", "output.format", "'delta'"),
+        ("output.format=avro", "output.format", "'avro'"),
     ],
 )
 def test_a_bad_value_of_a_score_job_is_named_once(
@@ -183,7 +185,7 @@ def test_a_bad_value_of_a_score_job_is_named_once(
     ("schema", "override", "told"),
     [
         (ScoreConfig, "output.keeep=all", "did you mean output.keep?"),
-        (ScoreConfig, "output.zzz=true", "valid keys are output.path, output.format"),
+        (ScoreConfig, "output.zzz=true", "valid keys are output.path, output.table, output.format"),
         (ScoreConfig, "input.features=[a]", "valid keys are input.path, input.format"),
         (CompareConfig, "compare.peer=[sklearn]", "did you mean compare.peers?"),
         (CompareConfig, "output.report=true", "valid keys are output.path"),

@@ -102,8 +102,9 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
         )
-        made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
-        self._partitions = partitions_of(made)
+        with telling(self._path):  # some sources look at their files only when rows are planned
+            made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
+            self._partitions = partitions_of(made)
         self._summaries = self._make()
 
     def __enter__(self) -> Blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -107,6 +108,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         # here the workers are of this machine: the driver's own Python unless another is named
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
+        _quiet_about_queries()
         _quiet(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if was_there:
@@ -186,6 +188,15 @@ def _quiet(pattern: str) -> None:
     # Spark lays its defaults over any rules at its first word: have it say that first
     jvm.org.apache.spark.SparkConf(False).initializeLogIfNecessary(False)
     _log_by(pattern)
+
+
+def _quiet_about_queries() -> None:
+    """Have PySpark not log what it raises as well; the job says what was wrong in its own words."""
+    with contextlib.suppress(ImportError):  # Spark 3.5 logs nothing of the kind
+        from pyspark.logger import PySparkLogger
+
+        for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+            PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _log_by(pattern: str) -> None:

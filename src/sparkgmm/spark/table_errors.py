@@ -22,7 +22,7 @@ _SETTINGS = {
     ),
 }
 _PACKAGES = {
-    ("delta", "4.1"): "io.delta:delta-spark_4.1_2.13:4.1.0",
+    ("delta", "4.1"): "io.delta:delta-spark_4.1_2.13:4.3.0",
     ("iceberg", "4.1"): "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
 }
 _ARTIFACTS = {
