@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,12 @@ class Jobs:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+def until(happened: Callable[[], bool], job: Future[Any], seconds: float = 120) -> None:
+    """Wait until something happened while a job runs, which must not end before."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert not job.done(), job.result()
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ import yaml
 
 from nights import write_rows
 from s3_store import S3, Bucket
-from spark_jobs import ROOT, Jobs
+from spark_jobs import ROOT, Jobs, until
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 CSV = {"path": str(FAITHFUL), "options": {"header": True}}
@@ -228,7 +227,7 @@ def test_a_driver_killed_between_passes_goes_on_to_the_bits_of_local_files(
     s3.rules({"fault": "hang", "operation": "PUT", "key": r"state/(?!000000)\d+\.passes"})
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(other_s3_jobs.run, "fit", config)
-        until(lambda: s3.met() == [1] or killed.done(), killed)
+        until(lambda: s3.met() == [1], killed)
         other_s3_jobs.kill()
         with pytest.raises(EOFError):
             killed.result()
@@ -244,14 +243,6 @@ def test_a_driver_killed_between_passes_goes_on_to_the_bits_of_local_files(
     there = bucket.get("runs/run/model.json")
     assert there == (tmp_path / "runs" / "run" / "model.json").read_bytes()
     assert bucket.litter() == []
-
-
-def until(happened: Callable[[], bool], job: Any, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert not job.done(), job.result()
 
 
 def test_two_jobs_with_one_run_id_leave_one_whole_run(
