@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-storage" / "bin" / "python"
 JARS = ROOT / "build" / "jars" / "aws"
 USER = {"access.key": "tests", "secret.key": "tests-secret"}
+# Nobody checks the signature, but without one what is asked is asked by the public.
+_SIGNED = {
+    "Authorization": "AWS4-HMAC-SHA256 Credential=tests/20261101/us-east-1/s3/aws4_request, "
+    "SignedHeaders=host, Signature=none"
+}
 _XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -57,10 +62,10 @@ class S3:
         self._process.stdin.close()
         self._process.wait(10)
 
-    def _ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, _SIGNED)
             answer = connection.getresponse()
             content = answer.read()
         finally:
@@ -154,6 +159,42 @@ class S3:
             "spark.jars": jars,
             **{f"spark.hadoop.{key}": value for key, value in self.settings().items()},
         }
+
+
+class Bucket:
+    """A bucket of the server, made here."""
+
+    def __init__(self, s3: S3, name: str) -> None:
+        self.s3 = s3
+        self.name = s3.make_bucket(name)
+        self.uri = f"s3a://{name}"
+
+    def put(self, key: str, content: bytes) -> str:
+        """Put an object, and return its address."""
+        return self.s3.put(self.name, key, content)
+
+    def put_folder(self, key: str, folder: Path) -> str:
+        """Put all files below a folder, and return the address of the whole."""
+        return self.s3.put_folder(self.name, key, folder)
+
+    def get(self, key: str) -> bytes:
+        return self.s3.get(self.name, key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys that begin so, but for those that stand for folders, sorted."""
+        return [key for key in self.s3.keys(self.name, prefix) if not key.endswith("/")]
+
+    def fetch(self, key: str, folder: Path) -> Path:
+        """Write all objects below a key to files, and return their folder."""
+        for name in self.keys(f"{key}/"):
+            path = folder / name.removeprefix(f"{key}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.get(name))
+        return folder
+
+    def litter(self) -> list[str]:
+        """Return the keys that a job must not leave: hidden names, and passes of a fit."""
+        return litter(self.s3.keys(self.name))
 
 
 def litter(keys: Iterable[str]) -> list[str]:
