@@ -21,6 +21,7 @@ from sparkgmm.core.covariance import (
     penalty,
 )
 from sparkgmm.core.profile import Frame
+from sparkgmm.options import MAX_ITER, REG_COVAR, TOL
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
@@ -35,9 +36,9 @@ class Settings:
     `tol` is in nats per row, `max_iter` in passes, `reg_covar` relative to each feature's variance.
     """
 
-    tol: float = 1e-6
-    max_iter: int = 200
-    reg_covar: float = 1e-6
+    tol: float = TOL.default
+    max_iter: int = MAX_ITER.default
+    reg_covar: float = REG_COVAR.default
     accelerate: bool = True
 
 

@@ -26,6 +26,7 @@ from sparkgmm.core.search import Progress
 from sparkgmm.core.selection import Candidate, Winner
 from sparkgmm.core.statistics import Scan
 from sparkgmm.errors import FitError
+from sparkgmm.options import UPDATE, K
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def _start(before: History, frame: Frame, settings: Settings) -> Trajectory:
 
 def _degenerate(reason: str) -> FitError:
     return FitError(
-        f"the update came out degenerate ({reason}): fit all rows anew (model.update: null), with "
-        "a lower model.k if that fails too"
+        f"the update came out degenerate ({reason})",
+        ("fit all rows anew, with", UPDATE, "null"),
+        ("do so with a lower", K),
     )
 
 

@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.quantiles import threshold
-from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, speaking
+from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.terminal import Terminal, tasks_done
@@ -120,6 +121,7 @@ def _is_within(inner: str, outer: str) -> bool:
     )
 
 
+@speaking(KEYS)
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
@@ -147,6 +149,7 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     )
 
 
+@speaking(KEYS)
 def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> None:
     """Do the job.
 
