@@ -12,7 +12,7 @@ MASTER ?= local[*]
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: java
 java:
@@ -137,6 +137,10 @@ audit: $(READY)  ## compare the pinned dependencies with the known vulnerabiliti
 .PHONY: picture
 picture: $(READY)  ## draw docs/faithful.png, the README's picture
 	@$(BIN)/python scripts/picture.py
+
+.PHONY: configuration
+configuration: $(READY)  ## write docs/configuration.md, every key of the jobs, from the table of options
+	@$(BIN)/python scripts/configuration.py
 
 .PHONY: walkthrough
 walkthrough: java $(READY)  ## run docs/walkthrough.ipynb anew and keep its pictures
