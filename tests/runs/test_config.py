@@ -291,7 +291,7 @@ def test_an_unknown_key_without_a_neighbour_gets_the_valid_keys(load: Load) -> N
         ("model.criterion=bicc", "model.criterion", "'bicc'"),
         ("model.init=kmeans", "model.init", "'kmeans'"),
         ("model.n_init=0", "model.n_init", "0"),
-        ("model.tol=-1e-9", "model.tol", "-1e-09"),
+        ("model.tol=-1e-9", "model.tol", "-1e-9"),
         ("model.tol=small", "model.tol", "'small'"),
         ("model.tol=.nan", "model.tol", "nan"),
         ("model.tol=true", "model.tol", "True"),
