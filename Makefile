@@ -150,6 +150,10 @@ audit: $(READY)  ## compare the pinned dependencies with the known vulnerabiliti
 picture: $(READY)  ## draw docs/faithful.png, the README's picture
 	@$(BIN)/python scripts/picture.py
 
+.PHONY: configuration
+configuration: $(READY)  ## write docs/configuration.md, every key of the jobs, from the table of options
+	@$(BIN)/python scripts/configuration.py
+
 .PHONY: walkthrough
 walkthrough: java $(READY)  ## run docs/walkthrough.ipynb anew and keep its pictures
 	@$(BIN)/python scripts/walkthrough.py

@@ -24,7 +24,7 @@ X = faithful()
         ({"reg_covar": -1.0}, "reg_covar is -1.0: give a number of 0 or more"),
         ({"reg_covar": np.inf}, "reg_covar is inf: give a number of 0 or more"),
         ({"seed": -1}, "seed is -1: give an integer of 0 or more"),
-        ({"seed": None}, "seed is None: give an integer of 0 or more"),
+        ({"seed": None}, r"seed is None: give an integer from 0 to 2\*\*63 - 1"),
         ({"X": [1.0, 2.0]}, r"X has shape \(2,\): give \(n, d\)"),
         ({"X": np.empty((0, 2))}, r"X has shape \(0, 2\): give \(n, d\) with n and d of 1 or more"),
         ({"X": [[1.0, 2.0], [np.nan, 0.0]]}, r"X holds \[nan, 0.0\] in row 1: give finite numbers"),

@@ -192,7 +192,7 @@ def test_distinct_rows_are_counted_across_blocks_and_no_further_than_needed():
 
 def test_if_every_candidate_is_degenerate_the_error_tells_why_for_each():
     X = np.repeat(faithful()[:4], 10, axis=0)
-    with pytest.raises(FitError, match=r"k=3 full: .*; k=4 full: .*\): lower model.k") as caught:
+    with pytest.raises(FitError, match=r"k=3 full: .*; k=4 full: .*\): lower k") as caught:
         fit(rows_of(X), Search(k=(3, 4)))
     assert caught.value.exit_code == 4
 

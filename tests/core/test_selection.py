@@ -8,9 +8,10 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.local import _array_rows
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import CRITERIA, choose
+from sparkgmm.core.selection import choose, none_sound
 from sparkgmm.errors import FitError
 from sparkgmm.mixture import COVARIANCE_TYPES
+from sparkgmm.options import CRITERION
 
 WEIGHTS = np.random.default_rng(0).uniform(0.5, 2.5, 272)
 
@@ -41,7 +42,7 @@ def test_a_candidates_worth_is_that_of_its_mixture(case):
         assert isinstance(c.converged, bool)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", CRITERION.kind.choices)
 def test_the_lowest_criterion_wins(case, criterion):
     candidates, _ = case
     values = [getattr(c, criterion) for c in candidates]
@@ -70,5 +71,33 @@ def test_a_degenerate_candidate_never_wins(case):
 def test_nothing_but_degenerate_candidates_is_an_error_that_names_them(case):
     candidates, _ = case
     spoilt = [replace(c, degenerate="a spike") for c in candidates[:2]]
-    with pytest.raises(FitError, match=r"k=1 full: a spike; k=1 tied: a spike\): lower model.k"):
+    with pytest.raises(FitError, match=r"\(k=1 full: a spike; k=1 tied: a spike\): "):
         choose(spoilt, "bic")
+
+
+def test_a_remedy_that_was_tried_already_is_not_given_again(case):
+    candidates, _ = case
+
+    def remedies(*, k, covariance_type, regularised):
+        spoilt = replace(
+            candidates[0],
+            k=k,
+            covariance_type=covariance_type,
+            regularised=regularised,
+            degenerate="a spike",
+        )
+        return str(none_sound([spoilt])).partition("): ")[2]
+
+    assert remedies(k=3, covariance_type="full", regularised=0.0) == (
+        "lower k, try covariance_type tied or diag, look for outliers and repeated rows, or raise "
+        "reg_covar above 0"
+    )
+    assert remedies(k=1, covariance_type="spherical", regularised=1e-3) == (
+        "look for outliers and repeated rows"
+    )
+
+
+def test_the_k_that_was_asked_for_is_named_not_the_one_that_was_left(case):
+    candidates, _ = case
+    left = replace(candidates[0], k=2, n_dropped=2, degenerate="a spike")
+    assert "(k=4 " in str(none_sound([left]))

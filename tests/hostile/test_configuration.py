@@ -72,7 +72,6 @@ VALUES: dict[str, Any] = {
     "model.k=[2, [3]]": "model.k",
     "model.k=.inf": "model.k",
     "model.k={a: 1}": "model.k",
-    "model.tol=0": "model.tol",
     "model.tol=-1": "model.tol",
     "model.tol=.nan": "model.tol",
     "model.tol=.inf": "model.tol",

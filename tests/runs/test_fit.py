@@ -252,7 +252,9 @@ def test_dropping_a_constant_leaves_no_file_of_blocks(
 def test_a_constant_feature_is_refused_by_default(
     fit: Fit, with_a_constant: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="feature 'one' is constant"):
+    with pytest.raises(
+        InputError, match=r"feature 'one' is constant .*set input\.constant_features to drop"
+    ):
         fit(input={"path": with_a_constant})
     assert nothing_published(tmp_path)
 
@@ -451,7 +453,7 @@ def test_repeated_points_as_many_as_components_are_degenerate(
     fit: Fit, write_csv: Callable[..., str], tmp_path: Path
 ) -> None:
     path = write_csv("x,y", *["1,1", "5,2", "3,9"] * 30)
-    with pytest.raises(FitError, match="every candidate is degenerate"):
+    with pytest.raises(FitError, match=r"every candidate is degenerate .*: lower model\.k, "):
         fit(input={"path": path}, model={"k": 3})
     assert nothing_published(tmp_path)
 

@@ -16,6 +16,7 @@ from sparkgmm.core.evidence import Measured
 from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
 from sparkgmm.core.prior import Prior, Regularised, m_step
 from sparkgmm.covariances.moments import Moments
+from sparkgmm.options import MAX_ITER, TOL
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
@@ -30,8 +31,8 @@ class Settings:
     `tol` is in nats per row, `max_iter` in passes.
     """
 
-    tol: float = 1e-6
-    max_iter: int = 200
+    tol: float = TOL.default
+    max_iter: int = MAX_ITER.default
     prior: Prior = field(default_factory=Regularised)
     accelerate: bool = True
 

@@ -21,6 +21,7 @@ from sparkgmm.core.selection import Candidate, choose
 from sparkgmm.core.validation import held_out
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import CONSTANT_FEATURES, FEATURES, WEIGHT, WHERE, K
 
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
 _SMALL_DATA_TOL = 1e-3
@@ -127,16 +128,18 @@ def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
     profile = rows.profile
     if not LEAST_WEIGHT < profile.weight < np.inf:
         raise InputError(
-            f"the weights sum to {profile.weight:.3g}, too far from 1 for float64: scale them"
+            f"the weights sum to {profile.weight:.3g}, too far from 1 for float64",
+            ("rescale", WEIGHT),
         )
     if profile.n_rows == 1:
-        raise InputError("there is one row, to which no mixture can be fitted: give more")
+        raise InputError("there is one row, to which no mixture can be fitted", "give more")
     check_features(profile, features)
     distinct = n_distinct(rows.sample, k)
     if distinct < k:
         raise InputError(
-            f"there are {distinct} distinct rows for k = {k} components: lower k to {distinct} or "
-            "less, or give more data"
+            f"there are {distinct} distinct rows for k = {k} components",
+            ("lower", K, f"to {distinct}" + " or less" * (distinct > 1)),
+            "give more data",
         )
 
 
@@ -148,13 +151,16 @@ def check_features(profile: Profile, features: Sequence[str] | None = None) -> N
     ):
         if low == high:
             raise InputError(
-                f"feature {name!r} is constant ({low:.6g} in all {profile.n_rows} rows): leave it "
-                "out of the features or set input.constant_features: drop"
+                f"feature {name!r} is constant ({low:.6g} in all {profile.n_rows} rows)",
+                ("leave it out of", FEATURES),
+                ("set", CONSTANT_FEATURES, "to drop"),
             )
         if not np.finfo(np.float64).tiny < value < np.inf:
             raise InputError(
                 f"feature {name!r} ranges from {low:.6g} to {high:.6g}, so that its variance is "
-                f"{value:.3g} in float64: rescale it, or leave out such rows with input.where"
+                f"{value:.3g} in float64",
+                "rescale it",
+                ("leave out such rows with", WHERE),
             )
 
 

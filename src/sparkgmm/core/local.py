@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
-from sparkgmm.core.initialisation import INIT
 from sparkgmm.core.prior import Regularised
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import InputError
+from sparkgmm.errors import InputError, speaking
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import (
+    COVARIANCE_TYPE,
+    INIT,
+    MAX_ITER,
+    N_INIT,
+    PYTHON,
+    REG_COVAR,
+    SEED,
+    TOL,
+    K,
+    Option,
+    taken,
+)
 from sparkgmm.products import Array
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -94,21 +101,22 @@ def fit_array(
     [0.75, 0.25]
 
     """
-    rows = _array_rows(X, sample_weight, _at_least("seed", seed, 0))
     search = Search(
-        k=(_at_least("k", k, 1),),
-        covariance_type=(_one_of("covariance_type", covariance_type, tuple(FAMILIES)),),
-        init=_one_of("init", init, tuple(INIT)),
-        n_init=_at_least("n_init", n_init, 1),
-        seed=seed,
+        k=(_taken(K, k),),
+        covariance_type=(_taken(COVARIANCE_TYPE, covariance_type),),
+        init=_taken(INIT, init),
+        n_init=_taken(N_INIT, n_init),
+        seed=_taken(SEED, seed),
         settings=Settings(
-            tol=_at_least("tol", tol, 0.0),
-            max_iter=_at_least("max_iter", max_iter, 1),
-            prior=Regularised(_at_least("reg_covar", reg_covar, 0.0)),
+            tol=_taken(TOL, tol),
+            max_iter=_taken(MAX_ITER, max_iter),
+            prior=Regularised(_taken(REG_COVAR, reg_covar)),
         ),
     )
+    rows = _array_rows(X, sample_weight, search.seed)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
-    chosen = fit(rows, search, starts=start).chosen
+    with speaking(PYTHON):
+        chosen = fit(rows, search, starts=start).chosen
     if chosen.n_dropped:
         warnings.warn(
             f"{chosen.n_dropped} of {k} components found no rows of their own and were dropped: "
@@ -122,6 +130,10 @@ def fit_array(
         chosen.log_likelihood,
         chosen.log_likelihoods,
     )
+
+
+def _taken(option: Option, value: Any) -> Any:
+    return taken(option, value, PYTHON[option.name])
 
 
 def _start(
@@ -158,21 +170,6 @@ def _start(
     if (start.k, start.d) != (k, d):
         raise InputError(f"means_init has shape {start.means.shape}: give {(k, d)}")
     return [start]
-
-
-def _at_least(name: str, value: Number, least: Number) -> Number:
-    """Return the value if it is a finite number, an integer where `least` is one, and not less."""
-    kind = numbers.Integral if isinstance(least, int) else numbers.Real
-    if not isinstance(value, kind) or not least <= value < math.inf:
-        article = "an integer" if kind is numbers.Integral else "a number"
-        raise InputError(f"{name} is {value!r}: give {article} of {least:g} or more")
-    return type(least)(value)
-
-
-def _one_of(name: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}: use one of {', '.join(choices)}")
-    return value
 
 
 def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:

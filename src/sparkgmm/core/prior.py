@@ -9,6 +9,7 @@ from sparkgmm.core.model import Model, check_volume
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
+from sparkgmm.options import REG_COVAR
 
 
 class Prior(Protocol):
@@ -37,7 +38,7 @@ class Regularised:
     That is the M-step of the log-likelihood less half reg_covar tr(precision) a row.
     """
 
-    reg_covar: float = 1e-6
+    reg_covar: float = REG_COVAR.default
 
     @property
     def floor(self) -> float:

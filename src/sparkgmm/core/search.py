@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sparkgmm import options
 from sparkgmm.core.em import Settings
 
 
@@ -15,11 +16,11 @@ class Search:
     may win where there is no other.
     """
 
-    k: tuple[int, ...] = (2,)
-    covariance_type: tuple[str, ...] = ("full",)
-    criterion: str = "bic"
-    init: str = "k-means++"
-    n_init: int = 10
-    seed: int = 0
+    k: tuple[int, ...] = (options.K.default,)
+    covariance_type: tuple[str, ...] = (options.COVARIANCE_TYPE.default,)
+    criterion: str = options.CRITERION.default
+    init: str = options.INIT.default
+    n_init: int = options.N_INIT.default
+    seed: int = options.SEED.default
     settings: Settings = field(default_factory=Settings)
     lenient: bool = False

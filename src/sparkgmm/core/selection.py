@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparkgmm.errors import FitError
-from sparkgmm.mixture import Mixture
-
-CRITERIA = ("bic", "aic", "icl")
+from sparkgmm.errors import FitError, Remedy
+from sparkgmm.mixture import Mixture, n_parameters
+from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, REG_COVAR, K
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,27 @@ def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = Fals
     """
     sound = [c for c in candidates if c.degenerate is None] or (list(candidates) if lenient else [])
     if not sound:
-        reasons = "; ".join(f"k={c.k} {c.covariance_type}: {c.degenerate}" for c in candidates)
-        raise FitError(
-            f"every candidate is degenerate ({reasons}): lower model.k, try covariance_type diag "
-            "or tied, look for outliers and repeated rows, or raise model.reg_covar if it is 0"
-        )
+        raise none_sound(candidates)
     return min(sound, key=lambda c: (getattr(c, criterion), c.n_parameters))
+
+
+def none_sound(candidates: Sequence[Candidate]) -> FitError:
+    """Return the error that every candidate is degenerate, with remedies that were not tried."""
+    asked = [c.k + c.n_dropped for c in candidates]
+    reasons = "; ".join(
+        f"k={k} {c.covariance_type}: {c.degenerate}" for k, c in zip(asked, candidates, strict=True)
+    )
+    remedies: list[Remedy] = []
+    if min(asked) > 1:
+        remedies.append(("lower", K))
+    sizes = {
+        name: n_parameters(min(asked), candidates[0].mixture.d, name) for name in COVARIANCE_TYPES
+    }
+    tried = min(sizes[c.covariance_type] for c in candidates)
+    simpler = [name for name, size in sizes.items() if size < tried]
+    if simpler:
+        remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
+    remedies.append("look for outliers and repeated rows")
+    if all(c.regularised == 0 for c in candidates):
+        remedies.append(("raise", REG_COVAR, "above 0"))
+    return FitError(f"every candidate is degenerate ({reasons})", *remedies)

@@ -23,6 +23,7 @@ from sparkgmm.core.judging import entropy, judge
 from sparkgmm.core.race import Progress, Race, Winner
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.errors import FitError
+from sparkgmm.options import UPDATE, K
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def _start(evidence: WithHistory, settings: Settings) -> Trajectory:
 
 def _degenerate(reason: str) -> FitError:
     return FitError(
-        f"the update came out degenerate ({reason}): fit all rows anew (model.update: null), with "
-        "a lower model.k if that fails too"
+        f"the update came out degenerate ({reason})",
+        ("fit all rows anew, with", UPDATE, "null"),
+        ("do so with a lower", K),
     )
 
 

@@ -17,8 +17,9 @@ from sparkgmm.core.fit import check, fit
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import ConfigurationError, FitError
+from sparkgmm.errors import ConfigurationError, FitError, speaking
 from sparkgmm.mixture import Array, Mixture
+from sparkgmm.options import KEYS
 from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
 from sparkgmm.runs.fitting import as_search
@@ -60,6 +61,7 @@ class Problem:
         return self.blocks.take(numbers).values.T.astype(np.float64)
 
 
+@speaking(KEYS)
 def plan_compare(spark: SparkSession, config: CompareConfig) -> str:
     """Say in words what the job would do."""
     return "\n".join(
@@ -85,6 +87,7 @@ def _without_effect(config: CompareConfig) -> list[str]:
     return notes
 
 
+@speaking(KEYS)
 def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) -> None:
     """Do the job.
 

@@ -20,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
-    StrictInt,
     StrictStr,
     ValidationError,
     field_validator,
@@ -28,11 +27,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from sparkgmm import options as opt
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
 
-CovarianceType = Literal["full", "tied", "diag", "spherical"]
 # What a run_id may hold for the moment in which the job starts.
 _TIMES = {"{date}": "%Y-%m-%d", "{time}": "%Y%m%dT%H%M%SZ"}
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
@@ -46,12 +45,18 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 300, 80
 
 
 def _number(value: object) -> object:
-    """Take 1e-6 for a number, which YAML 1.1 takes for text, and true for none."""
-    if isinstance(value, bool):
-        raise ValueError("give a number, not a truth value")
+    """Take 1e-6 for a number, which YAML 1.1 takes for text."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", value):
         return float(value)
     return value
+
+
+def _checked(option: opt.Option) -> BeforeValidator:
+    """Return the check of a value by the table of options."""
+    kind = option.kind
+    if isinstance(kind, opt.Real):
+        return BeforeValidator(lambda value: kind.take(_number(value)))
+    return BeforeValidator(kind.take)
 
 
 def _not_blank(value: str) -> str:
@@ -71,8 +76,6 @@ def _named_as_a_table(value: str) -> str:
 
 Location = Annotated[StrictStr, AfterValidator(_not_blank)]
 Table = Annotated[StrictStr, AfterValidator(_named_as_a_table)]
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Count = Annotated[StrictInt, Field(ge=1, lt=2**31)]  # what Spark and MLlib take for an int
 
 
 def _listed(value: object) -> object:
@@ -81,7 +84,7 @@ def _listed(value: object) -> object:
 
 def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
-        raise ValueError("a value stands twice")
+        raise ValueError("a value appears twice: give each once")
     return values
 
 
@@ -102,10 +105,10 @@ class _Section(BaseModel):
 class _Source(_Section):
     """Where the rows are."""
 
-    path: Location | Annotated[list[Location], Field(min_length=1)] | None = None
-    format: StrictStr | None = None
-    table: Table | None = None
-    options: dict[StrictStr, Any] = {}
+    path: Location | Annotated[list[Location], Field(min_length=1)] | None = opt.PATH.default
+    format: StrictStr | None = opt.FORMAT.default
+    options: dict[StrictStr, Any] = opt.READER_OPTIONS.default
+    table: Table | None = opt.TABLE.default
 
     @property
     def place(self) -> str | list[str] | TableName | None:
@@ -148,11 +151,15 @@ class _Source(_Section):
 class InputConfig(_Source):
     """Where the rows are and which columns count."""
 
-    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = None
-    weight: StrictStr | None = None
-    where: StrictStr | None = None
-    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
-    constant_features: Literal["fail", "drop"] = "fail"
+    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = (
+        opt.FEATURES.default
+    )
+    weight: StrictStr | None = opt.WEIGHT.default
+    where: StrictStr | None = opt.WHERE.default
+    invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
+    constant_features: Annotated[str, _checked(opt.CONSTANT_FEATURES)] = (
+        opt.CONSTANT_FEATURES.default
+    )
 
     _distinct = field_validator("features")(_distinct_if_listed)
 
@@ -170,21 +177,25 @@ def _names(features: str | list[str] | None) -> list[str]:
 class ModelConfig(_Section):
     """What to fit and how."""
 
-    engine: Literal["em", "mllib"] = "em"
-    k: Annotated[list[Count], BeforeValidator(_listed), Field(min_length=1)] = [2]
+    engine: Annotated[str, _checked(opt.ENGINE)] = opt.ENGINE.default
+    k: Annotated[
+        list[Annotated[int, _checked(opt.K)]], BeforeValidator(_listed), Field(min_length=1)
+    ] = [opt.K.default]
     covariance_type: Annotated[
-        list[CovarianceType], BeforeValidator(_listed), Field(min_length=1)
-    ] = ["full"]
-    criterion: Literal["bic", "aic", "icl"] = "bic"
-    init: Literal["k-means++", "random_from_data"] = "k-means++"
-    n_init: Annotated[Count, Field(le=10_000)] = 10
-    tol: Annotated[Number, Field(gt=0)] = 1e-6
-    max_iter: Count = 200
-    reg_covar: Annotated[Number, Field(ge=0)] = 1e-6
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
-    warm_start: StrictStr | None = None
-    update: Location | None = None
-    decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+        list[Annotated[str, _checked(opt.COVARIANCE_TYPE)]],
+        BeforeValidator(_listed),
+        Field(min_length=1),
+    ] = [opt.COVARIANCE_TYPE.default]
+    criterion: Annotated[str, _checked(opt.CRITERION)] = opt.CRITERION.default
+    init: Annotated[str, _checked(opt.INIT)] = opt.INIT.default
+    n_init: Annotated[int, _checked(opt.N_INIT)] = opt.N_INIT.default
+    tol: Annotated[float, _checked(opt.TOL)] = opt.TOL.default
+    max_iter: Annotated[int, _checked(opt.MAX_ITER)] = opt.MAX_ITER.default
+    reg_covar: Annotated[float, _checked(opt.REG_COVAR)] = opt.REG_COVAR.default
+    seed: Annotated[int, _checked(opt.SEED)] = opt.SEED.default
+    warm_start: StrictStr | None = opt.WARM_START.default
+    update: Location | None = opt.UPDATE.default
+    decay: Annotated[float, _checked(opt.DECAY)] = opt.DECAY.default
 
     _distinct = field_validator("k", "covariance_type")(_distinct)
 
@@ -219,9 +230,9 @@ class OutputConfig(_Section):
     """Where the run goes."""
 
     path: Location
-    run_id: StrictStr | None = None
-    report: StrictBool = True
-    keep_runs: Count | None = None
+    run_id: StrictStr | None = opt.RUN_ID.default
+    report: StrictBool = opt.REPORT.default
+    keep_runs: Annotated[int, _checked(opt.KEEP_RUNS)] | None = opt.KEEP_RUNS.default
 
     @field_validator("run_id")
     @classmethod
@@ -239,27 +250,24 @@ class OutputConfig(_Section):
         return value
 
 
-NotNegative = Annotated[Number, Field(ge=0)]
-
-
 class ThresholdsConfig(_Section):
     """What drift may be at most, by measure; docs/drift.md says what each measures."""
 
-    divergence: Annotated[Number, Field(ge=0, le=0.6931)] | None = None
-    log_density_fall: NotNegative | None = None
-    outlier_share: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    weight_change: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    weight_z: NotNegative | None = None
-    mean_shift: NotNegative | None = None
-    mean_z: NotNegative | None = None
-    appeared: Annotated[StrictInt, Field(ge=0)] | None = None
-    vanished: Annotated[StrictInt, Field(ge=0)] | None = None
+    divergence: Annotated[float, _checked(opt.MEASURES["divergence"])] | None = None
+    log_density_fall: Annotated[float, _checked(opt.MEASURES["log_density_fall"])] | None = None
+    outlier_share: Annotated[float, _checked(opt.MEASURES["outlier_share"])] | None = None
+    weight_change: Annotated[float, _checked(opt.MEASURES["weight_change"])] | None = None
+    weight_z: Annotated[float, _checked(opt.MEASURES["weight_z"])] | None = None
+    mean_shift: Annotated[float, _checked(opt.MEASURES["mean_shift"])] | None = None
+    mean_z: Annotated[float, _checked(opt.MEASURES["mean_z"])] | None = None
+    appeared: Annotated[int, _checked(opt.MEASURES["appeared"])] | None = None
+    vanished: Annotated[int, _checked(opt.MEASURES["vanished"])] | None = None
 
 
 class DriftConfig(_Section):
     """What to compare a run with, and which changes warn or fail it."""
 
-    against: Location | None = None
+    against: Location | None = opt.AGAINST.default
     warn: ThresholdsConfig = Field(default_factory=ThresholdsConfig)
     fail: ThresholdsConfig = Field(default_factory=ThresholdsConfig)
 
@@ -267,27 +275,26 @@ class DriftConfig(_Section):
 class ScoreInputConfig(_Source):
     """Where the rows to score are; their features are the model's."""
 
-    where: StrictStr | None = None
-    invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
-
-
-ScoreColumn = Literal["component", "probability", "log_density", "label"]
+    where: StrictStr | None = opt.WHERE.default
+    invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
 
 
 class ScoreOutputConfig(_Section):
     """Where the scored rows go, and with which columns."""
 
-    path: Location | None = None
-    table: Table | None = None
-    format: Literal["parquet", "orc", "json", "csv", "delta", "iceberg"] = "parquet"
-    mode: Literal["error", "overwrite", "append"] = "error"
-    columns: Annotated[list[ScoreColumn], Field(min_length=1)] = [
-        "component",
-        "probability",
-        "log_density",
-    ]
-    keep: Annotated[Literal["all"] | list[StrictStr], BeforeValidator(_all_or_listed)] = "all"
-    outlier_quantile: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    path: Location | None = opt.SCORED_PATH.default
+    table: Table | None = opt.SCORED_TABLE.default
+    format: Annotated[str, _checked(opt.SCORED_FORMAT)] = opt.SCORED_FORMAT.default
+    mode: Annotated[Literal["error", "overwrite", "append"], _checked(opt.MODE)] = opt.MODE.default
+    columns: Annotated[list[Annotated[str, _checked(opt.COLUMNS)]], Field(min_length=1)] = (
+        opt.COLUMNS.default
+    )
+    keep: Annotated[Literal["all"] | list[StrictStr], BeforeValidator(_all_or_listed)] = (
+        opt.KEEP.default
+    )
+    outlier_quantile: Annotated[float, _checked(opt.OUTLIER_QUANTILE)] | None = (
+        opt.OUTLIER_QUANTILE.default
+    )
 
     _distinct = field_validator("columns", "keep")(_distinct_if_listed)
 
@@ -320,12 +327,10 @@ class ScoreOutputConfig(_Section):
 class PeersConfig(_Section):
     """Whom to compare with."""
 
-    peers: Annotated[list[Literal["sklearn", "mllib", "kmeans"]], Field(min_length=1)] = [
-        "sklearn",
-        "mllib",
-        "kmeans",
-    ]
-    sample_rows: Count = 200_000
+    peers: Annotated[list[Annotated[str, _checked(opt.PEERS)]], Field(min_length=1)] = (
+        opt.PEERS.default
+    )
+    sample_rows: Annotated[int, _checked(opt.SAMPLE_ROWS)] = opt.SAMPLE_ROWS.default
 
     _distinct = field_validator("peers")(_distinct)
 

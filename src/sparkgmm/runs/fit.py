@@ -14,7 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
-from sparkgmm.errors import InputError, SparkGmmError
+from sparkgmm.errors import InputError, SparkGmmError, speaking
+from sparkgmm.options import KEYS
 from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import (
@@ -58,6 +59,7 @@ from sparkgmm.spark.tables import Snapshot, reading_files_of
 from sparkgmm.spark.trouble import translate_writing
 
 
+@speaking(KEYS)
 def plan(spark: SparkSession, config: FitConfig) -> str:
     """Say in words what the job would do."""
     run_id = config.output.run_id or "<time>-" + config.digest()
@@ -122,6 +124,7 @@ class _Fitted:
     before: Before
 
 
+@speaking(KEYS)
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
     """Do the job; a run that was begun and not finished goes on after its last pass.
 

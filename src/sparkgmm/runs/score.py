@@ -12,7 +12,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
-from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, speaking
+from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.reading import open_source, what_is_read
@@ -145,6 +146,7 @@ def _is_within(inner: str, outer: str) -> bool:
     )
 
 
+@speaking(KEYS)
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
@@ -177,6 +179,7 @@ def _written_to(config: ScoreConfig, task: Task) -> str:
     return f"{kind}{config.output.place} ({format_name}, {config.output.mode})"
 
 
+@speaking(KEYS)
 def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> None:
     """Do the job.
 

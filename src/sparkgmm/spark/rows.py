@@ -20,6 +20,7 @@ from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows
 from sparkgmm.core.statistics import Kernel, Sums, total
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
+from sparkgmm.options import FEATURES, READER_OPTIONS, WEIGHT
 from sparkgmm.spark.blocks import (
     SCHEMA,
     BlockRow,
@@ -190,13 +191,14 @@ class Blocks:
         """
         profiles = [s.profile for s in self._summaries if s.profile is not None]
         if not profiles:
-            raise InputError(_nothing_left(self.read))
+            raise _nothing_left(self.read)
         with np.errstate(over="ignore", invalid="ignore"):
             profile = reduce(add, profiles)
         if not LEAST_WEIGHT < profile.weight < np.inf:
             raise InputError(
                 f"the weights of the {profile.n_rows:,} rows sum to {profile.weight:.3g} in "
-                "float64: rescale the column that input.weight names"
+                "float64",
+                ("rescale the column that", WEIGHT, "names"),
             )
         return profile
 
@@ -242,12 +244,13 @@ class ClusterRows:
         return self._blocks.scan(kernels, label)
 
 
-def _nothing_left(read: Read) -> str:
+def _nothing_left(read: Read) -> InputError:
     if read.counts.read == 0:
-        return NO_ROWS
+        return InputError(NO_ROWS)
     if read.counts.invalid == read.counts.read:
-        return (
-            f"all {read.counts.read} rows are invalid: check input.features, and input.options "
-            "for how nulls and numbers are written"
+        return InputError(
+            f"all {read.counts.read} rows are invalid",
+            ("check", FEATURES),
+            ("check", READER_OPTIONS, "for how nulls and numbers are written"),
         )
-    return f"none of the {read.used} valid rows has a weight above 0: check input.weight"
+    return InputError(f"none of the {read.used} valid rows has a weight above 0", ("check", WEIGHT))

@@ -88,7 +88,10 @@ def test_every_param_explains_itself() -> None:
     gm = GaussianMixture(k=5)
     text = gm.explainParams()
     assert len(text.splitlines()) == len(gm.params) == len(ALL)
-    assert "k: number of components (>= 1) (default: 2, current: 5)" in text
+    assert (
+        "k: The number of components. It takes an integer of 1 or more. (default: 2, current: 5)"
+        in text
+    )
     assert "without effect" in gm.explainParam("aggregationDepth")
 
 

@@ -15,6 +15,8 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.prior import Regularised
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
+from sparkgmm.errors import speaking
+from sparkgmm.options import SPARK
 from sparkgmm.spark.ml.columns import check_new
 from sparkgmm.spark.ml.fitting import Outcome, Plan, fit_all
 from sparkgmm.spark.ml.model import GaussianMixtureModel
@@ -182,7 +184,8 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     def _model(self, dataset: DataFrame, outcome: Outcome) -> GaussianMixtureModel:
         """Return the model with its summary, or raise why there is none."""
         if not isinstance(outcome, Candidate):
-            raise outcome
+            with speaking(SPARK):
+                raise outcome
         if outcome.degenerate:
             warnings.warn(
                 f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to tell "

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from sparkgmm.core.fit import check, fit
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate
+from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.ml.columns import find_features, judge
@@ -106,7 +106,8 @@ def _fit_joint(
         candidates = fit(rows, replace(search, k=tuple(possible)), names).candidates
         for candidate in candidates:
             k = candidate.k + candidate.n_dropped
-            outcomes[k, candidate.covariance_type] = _sound(candidate, k)
+            sound = candidate.degenerate is None
+            outcomes[k, candidate.covariance_type] = candidate if sound else none_sound([candidate])
     except Exception as error:
         outcomes |= dict.fromkeys(kinds, error)
     for k, kind in kinds:
@@ -136,17 +137,6 @@ def _fit_anyway(
         return fit(rows, single, names).chosen
     except FitError as error:
         return error
-
-
-def _sound(candidate: Candidate, k: int) -> Outcome:
-    """Return the candidate, or the error that it is degenerate."""
-    if candidate.degenerate is None:
-        return candidate
-    return FitError(
-        f"no sound mixture of k = {k} {candidate.covariance_type} components was found "
-        f"({candidate.degenerate}): lower k, try covarianceType diag or tied, or look for outliers "
-        "and repeated rows"
-    )
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], Key]) -> list[tuple[Key, list[T]]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -18,39 +17,26 @@ from pyspark.ml.param.shared import (
     HasWeightCol,
 )
 
-from sparkgmm.core.initialisation import INIT
-from sparkgmm.errors import InputError
-from sparkgmm.mixture import COVARIANCE_TYPES
+from sparkgmm import options as opt
 
 P = TypeVar("P", bound="NoneUnsets")
 Q = TypeVar("Q", bound="MixtureParams")
-Value = TypeVar("Value", int, float)
 
 
-def _at_least(name: str, least: Value) -> Callable[[Any], Value]:
-    """Return a converter to a finite number of the kind of `least` that is not less."""
-    whole = isinstance(least, int)
+def _param(option: opt.Option) -> Param[Any]:
+    """Return the param of an option, which checks values as the table has it."""
+    name, kind = opt.SPARK[option.name], option.spark_kind or option.kind
+    to_python: Callable[[Any], Any] = TypeConverters.toString
+    if isinstance(kind, opt.Whole):
+        to_python = TypeConverters.toInt
+    elif isinstance(kind, opt.Real):
+        to_python = TypeConverters.toFloat
 
-    def convert(value: Any) -> Value:
-        number = TypeConverters.toInt(value) if whole else TypeConverters.toFloat(value)
-        if not least <= number < math.inf:
-            kind = "an integer" if whole else "a number"
-            raise InputError(f"{name} is {number!r}: give {kind} of {least:g} or more")
-        return type(least)(number)
+    def convert(value: Any) -> Any:
+        return opt.taken(option, to_python(value), name, kind)
 
-    return convert
-
-
-def _one_of(name: str, choices: Sequence[str]) -> Callable[[Any], str]:
-    """Return a converter to one of some strings."""
-
-    def convert(value: Any) -> str:
-        text = TypeConverters.toString(value)
-        if text not in choices:
-            raise InputError(f"{name} is {text!r}: use one of {', '.join(choices)}")
-        return text
-
-    return convert
+    words = f"{option.words} It takes {kind.words}."
+    return Param(Params._dummy(), name, words, typeConverter=convert)
 
 
 class NoneUnsets(Params):
@@ -79,59 +65,15 @@ class MixtureParams(
     A value out of range is refused where it is set, by an InputError, which is a ValueError.
     """
 
-    k: Param[int] = Param(
-        Params._dummy(), "k", "number of components (>= 1)", typeConverter=_at_least("k", 1)
-    )
-    tol: Param[float] = Param(
-        Params._dummy(),
-        "tol",
-        "the fit ends where the mean log-likelihood a row is estimated to be within tol nats of "
-        "its limit (>= 0)",
-        typeConverter=_at_least("tol", 0.0),
-    )
-    maxIter: Param[int] = Param(
-        Params._dummy(),
-        "maxIter",
-        "passes over the data at most (>= 1)",
-        typeConverter=_at_least("maxIter", 1),
-    )
-    seed: Param[int] = Param(
-        Params._dummy(),
-        "seed",
-        "random seed of the starts: the same seed and data give the same model",
-        typeConverter=TypeConverters.toInt,
-    )
-    aggregationDepth: Param[int] = Param(
-        Params._dummy(),
-        "aggregationDepth",
-        "taken for compatibility and without effect: sums are added in the order of the "
-        "partitions (>= 2)",
-        typeConverter=_at_least("aggregationDepth", 2),
-    )
-    covarianceType: Param[str] = Param(
-        Params._dummy(),
-        "covarianceType",
-        f"covariances of the components: {', '.join(COVARIANCE_TYPES)}",
-        typeConverter=_one_of("covarianceType", COVARIANCE_TYPES),
-    )
-    nInit: Param[int] = Param(
-        Params._dummy(),
-        "nInit",
-        "starts, of which the best sound one wins (>= 1)",
-        typeConverter=_at_least("nInit", 1),
-    )
-    initMode: Param[str] = Param(
-        Params._dummy(),
-        "initMode",
-        f"where the starts come from: {', '.join(INIT)}",
-        typeConverter=_one_of("initMode", tuple(INIT)),
-    )
-    regCovar: Param[float] = Param(
-        Params._dummy(),
-        "regCovar",
-        "added to the diagonal of the covariances, relative to each feature's variance (>= 0)",
-        typeConverter=_at_least("regCovar", 0.0),
-    )
+    k: Param[int] = _param(opt.K)
+    tol: Param[float] = _param(opt.TOL)
+    maxIter: Param[int] = _param(opt.MAX_ITER)
+    seed: Param[int] = _param(opt.SEED)
+    aggregationDepth: Param[int] = _param(opt.AGGREGATION_DEPTH)
+    covarianceType: Param[str] = _param(opt.COVARIANCE_TYPE)
+    nInit: Param[int] = _param(opt.N_INIT)
+    initMode: Param[str] = _param(opt.INIT)
+    regCovar: Param[float] = _param(opt.REG_COVAR)
     logDensityCol: Param[str] = Param(
         Params._dummy(),
         "logDensityCol",
@@ -141,18 +83,9 @@ class MixtureParams(
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._setDefault(
-            k=2,
-            tol=1e-6,
-            maxIter=200,
-            seed=0,
-            aggregationDepth=2,
-            covarianceType="full",
-            nInit=10,
-            initMode="k-means++",
-            regCovar=1e-6,
-            logDensityCol="",
-        )
+        defaults = {own: opt.OPTIONS[name].default for name, own in opt.SPARK.items()}
+        del defaults["featuresCol"], defaults["weightCol"]  # columns: as Spark's own estimators
+        self._setDefault(**defaults, logDensityCol="")
 
     def getK(self) -> int:
         """Return the number of components asked for."""
