@@ -142,7 +142,7 @@ two (Dempster, Laird and Rubin 1977).
 
 | | formula | below | in the code |
 |---|---|---|---|
-| E | $\ln a_{ij} = \ln \pi_j + \ln \mathcal N(x_i \mid \mu_j, \Sigma_j)$ | `joint` | `core/statistics.py: natural_parameters` |
+| E | $\ln a_{ij} = \ln \pi_j + \ln \mathcal N(x_i \mid \mu_j, \Sigma_j)$ | `joint` | `density.py: natural_parameters` |
 | E | $\ln p(x_i) = \ln \sum_j a_{ij}$ | `log_density` | `core/statistics.py: _softmax`, `mixture.py: Mixture.log_density` |
 | E | $r_{ij} = a_{ij} / p(x_i)$ | `R` | `core/statistics.py: _softmax`, `mixture.py: Mixture.responsibilities` |
 | M | $N_j = \sum_i r_{ij}$ | `counts` | `covariances/moments.py: Moments.counts` |
@@ -258,7 +258,7 @@ has mean 0 and standard deviation 1 (`core/profile.py: Frame`).
 code("""
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
-from sparkgmm.core.statistics import natural_parameters
+from sparkgmm.density import natural_parameters
 
 frame = Frame.of(Profile.of(Block(X.T.copy(), None)))
 eta = natural_parameters(from_mixture(mixture, frame))  # (k, F)

@@ -4,6 +4,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_score_is_log_density_and_responsibilities(k, d, covariance_type):
 def residuals_only(mixture):
     """Return the same mixture without its fast way."""
     twin = Mixture(mixture.weights, mixture.means, mixture.covariances, mixture.covariance_type)
-    object.__setattr__(twin, "_polynomial", None)
+    object.__setattr__(twin, "_density", replace(twin._density, polynomial=None))
     return twin
 
 
@@ -170,9 +171,11 @@ def residuals_only(mixture):
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 4.0])
 def test_the_polynomial_is_right_to_1e_10_wherever_it_is_used(covariance_type, spread):
     mixture = random_mixture(np.random.default_rng(5), 10, 10, covariance_type, spread)
-    assert mixture._polynomial is not None
+    assert mixture._density.polynomial is not None
     near, _ = mixture.sample(2000, seed=0)
-    reach, factor, shift = (getattr(mixture._polynomial, f) for f in ("reach", "factor", "shift"))
+    reach, factor, shift = (
+        getattr(mixture._density.polynomial, f) for f in ("reach", "factor", "shift")
+    )
     u = np.random.default_rng(1).uniform(-1, 1, (2000, 10))
     corners = shift.T + reach * np.sign(u) / factor.T
     X = np.concatenate([near, shift.T + reach * u / factor.T, corners * (1 - 1e-12)])
@@ -195,7 +198,7 @@ def test_rows_beyond_the_reach_of_the_polynomial_are_scored_by_their_residuals()
 def test_narrow_components_far_apart_are_not_left_to_a_polynomial_that_cancels():
     means = 1e6 * np.arange(6.0)[:, None] * [1, -1]
     mixture = Mixture(np.full(6, 1 / 6), means, np.tile(1e-6 * np.eye(2), (6, 1, 1)))
-    assert mixture._polynomial is None
+    assert mixture._density.polynomial is None
     X, _ = mixture.sample(500, seed=0)
     np.testing.assert_allclose(
         mixture.log_density(X), e_step(mixture, X).log_density, rtol=0, atol=1e-7

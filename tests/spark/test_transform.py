@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField, StructType
 from sklearn.mixture import GaussianMixture
 
-from data_sets import random_mixture
+from data_sets import TEXTBOOK, random_mixture
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
+from sparkgmm.mixture import Mixture
 from sparkgmm.spark.scoring import Totals
 from sparkgmm.spark.source import find_model_features
 from sparkgmm.spark.transform import Wanted, score_rows
@@ -80,7 +80,7 @@ def table(spark: SparkSession, X: np.ndarray, *names: str) -> DataFrame:
     return spark.createDataFrame(rows, f"id int, {kinds}")
 
 
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", TEXTBOOK)
 def test_probabilities_and_densities_equal_scikit_learns_to_1e_9(
     spark: SparkSession, covariance_type: str
 ) -> None:

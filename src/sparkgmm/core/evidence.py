@@ -5,7 +5,6 @@ Every scan of rows at some models goes through `Evidence.measure`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -17,12 +16,8 @@ from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.rows import Rows, scan_blocks
 from sparkgmm.core.statistics import Kernel, NaturalKernel, Sums, WhitenedKernel
 from sparkgmm.covariances.moments import PRODUCTS, Moments
+from sparkgmm.density import CANCELLATION_LIMIT, pass_by_residuals_pays
 from sparkgmm.products import Array
-
-# The natural kernel takes candidates of full covariance up to so many features.
-_MOST_FEATURES = 128
-# Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
-_CANCELLATION_LIMIT = 1e6
 
 
 class Measured(NamedTuple):
@@ -121,7 +116,7 @@ class Scan:
     def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
         """Choose each candidate's kernel, by what would cancel and by what is faster."""
         d = len(frame.shift)
-        narrow = [m.stack.cancellation(m.means) > _CANCELLATION_LIMIT for m in models]
+        narrow = [m.stack.cancellation(m.means) > CANCELLATION_LIMIT for m in models]
         # where more than half of the components are, the products are not worth their while; and
         # what the natural kernel leaves out of a shared covariance is common to all
         mostly = {
@@ -131,7 +126,7 @@ class Scan:
         }
         full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly
         n_components = sum(models[i].k for i in full)
-        whitened = full if n_components < _whitened_pays_below(d) else set()
+        whitened = full if pass_by_residuals_pays(n_components, d) else set()
         alone = sorted(mostly | whitened)
         natural = sorted(
             set(range(len(models))) - mostly - whitened,
@@ -164,13 +159,3 @@ class Scan:
             moments = Moments.unpack(packed, origin, frame.scale, frame.correlation)
             results[i] = Measured(moments, mean)
         return [results[i] for i in range(len(self.models))]
-
-
-def _whitened_pays_below(d: int) -> float:
-    """Return how many components of full covariance, in all, the whitened kernel is faster for.
-
-    Filling T costs the natural kernel the same for one component as for fifty. Measured crossings
-    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100, 45 at
-    150, more than 80 at 200. From 129 on T would take more memory than the rest of a worker.
-    """
-    return min(d**2 / 200, 0.28 * d) if d <= _MOST_FEATURES else math.inf

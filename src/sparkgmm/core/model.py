@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +11,10 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
+from sparkgmm.density import LOG_2PI
 from sparkgmm.mixture import Mixture
 from sparkgmm.products import Array
 
-LOG_2PI = math.log(2 * math.pi)
 # A variance below this share of the feature's own is no volume: a spike on equal rows.
 VOLUME_FLOOR = 1e-14
 

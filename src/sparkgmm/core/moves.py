@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of
 from sparkgmm.core.model import Model
-from sparkgmm.mixture import Mixture
+from sparkgmm.density import Density
 from sparkgmm.products import Array
 
 
@@ -25,7 +25,7 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
     if model.k < 3:
         return []
     Z, w = seeds.Z, seeds.w
-    R = Mixture(model.weights, model.means, model.stack.dense(model.k)).responsibilities(Z).T
+    R = Density.of(model.weights, model.means, model.stack.dense(model.k)).responsibilities(Z).T
     proposals = []
     for split in _worst_described(R, model, Z, w)[:most]:
         kept, freed = _most_alike(R, w, without=split)

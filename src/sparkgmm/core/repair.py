@@ -10,7 +10,7 @@ from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Profile
-from sparkgmm.mixture import Mixture
+from sparkgmm.density import Density
 
 # Components nearer than this, in standard deviations and in relative covariance, are one.
 _ALIKE = 1e-3
@@ -50,8 +50,8 @@ def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
         weights, means = model.weights.copy(), model.means.copy()
         others = np.arange(model.k) != j
         dense = model.stack.dense(model.k)[others]
-        rest = Mixture(weights[others] / weights[others].sum(), means[others], dense)
-        order = np.argsort(rest.log_density(seeds.Z))
+        rest = Density.of(weights[others] / weights[others].sum(), means[others], dense)
+        order = np.argsort(rest.score(seeds.Z))
         worst = order[: max(1, int(_BADLY_EXPLAINED * len(order)))]
         means[j] = seeds.Z[rng.choice(worst, p=seeds.w[worst] / seeds.w[worst].sum())]
         stack = model.stack.with_mean_at(j, others)

@@ -29,9 +29,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.model import LOG_2PI, Model
+from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.covariances.moments import diagonal_order
+from sparkgmm.density import (
+    about,
+    exponentials,
+    natural_parameters,
+    subtract_squares,
+    whitened,
+)
 from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
@@ -85,10 +92,7 @@ def _chunk_rows(n: int, most: int, limits: tuple[int, int]) -> int:
 def _softmax(L: Array, w: Array | None) -> float:
     """Turn log joint densities (k, rows) into weighted responsibilities; return their total."""
     top = L.max(axis=0)
-    L -= top
-    np.maximum(L, _LEAST, out=L)
-    np.exp(L, out=L)
-    norm = L.sum(axis=0)
+    norm = exponentials(L, top, _LEAST)
     if w is None:
         L *= 1 / norm
         return float(top.sum()) + _sum_of_logs(norm)
@@ -118,11 +122,11 @@ class _Narrow:
         """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are room."""
         mine = slice(self.row, self.row + 1)
         L[mine] = self.log_norm
-        _subtract_squares(self.whitener[None], _about(self.mean, X, out=Z), L[mine], Y)
+        subtract_squares(self.whitener[None], about(self.mean, X, out=Z), L[mine], Y)
 
     def add_moments(self, X: Array, R: Array, Z: Array, out: Array) -> None:
         """Add the second moment (1 + d, 1 + d) of (1; X - mean), of its row of R (k, n)."""
-        np.multiply(_about(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
+        np.multiply(about(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
         out += Z @ Z.T
 
 
@@ -158,7 +162,7 @@ class NaturalKernel:
             etas[-1].append(eta)
             if narrow is not None and narrow[i].any():
                 which = np.flatnonzero(narrow[i])
-                log_norms, whiteners = _whitened(model, True, which)
+                log_norms, whiteners = whitened(model, True, which)
                 means = model.means[which]
                 apart += [
                     _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
@@ -217,21 +221,6 @@ class NaturalKernel:
         ]
 
 
-def natural_parameters(model: Model) -> Array:
-    """Return eta (k, F): log(weight_j N(x)) = eta_j . T(x), but for a term that all share.
-
-    F is what the family needs of a pass: where all components share a covariance, its quadratic
-    term is left out.
-    """
-    eta = np.empty((model.k, model.n_features))
-    model.stack.fill_natural(model.means, eta[:, 1:])
-    linear = eta[:, 1 : 1 + model.d]
-    eta[:, 0] = np.log(model.weights) - 0.5 * (
-        model.d * LOG_2PI + model.stack.log_dets + np.einsum("kd,kd->k", linear, model.means)
-    )
-    return eta
-
-
 @dataclass(frozen=True)
 class WhitenedKernel:
     """The same statistics of one candidate, a component at a time, by its whitened residuals.
@@ -256,7 +245,7 @@ class WhitenedKernel:
     def of(cls, model: Model, frame: Frame, centred: bool) -> WhitenedKernel:
         """Prepare one candidate of any covariance type."""
         origins = model.means if centred else np.zeros_like(model.means)
-        return cls(frame, *_whitened(model, centred, np.arange(model.k)), origins, centred)
+        return cls(frame, *whitened(model, centred, np.arange(model.k)), origins, centred)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
@@ -281,7 +270,7 @@ class WhitenedKernel:
             for group in self._groups():
                 X_g = self._about_origin(group.start, X, out=Z)
                 for V in bands:
-                    _subtract_squares(V[group], X_g, R[group], Y)
+                    subtract_squares(V[group], X_g, R[group], Y)
             log_likelihood += _softmax(R, None if block.weights is None else block.weights[rows])
             np.sqrt(R, out=R)
             for j in range(k):
@@ -309,23 +298,7 @@ class WhitenedKernel:
         return [slice(j, j + 1) for j in range(k)] if self.centred else [slice(0, k)]
 
     def _about_origin(self, j: int, X: Array, out: Array) -> Array:
-        return _about(self.origins[j], X[1:], out) if self.centred else X
-
-
-def _whitened(model: Model, centred: bool, which: Array) -> tuple[Array, Array]:
-    """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero."""
-    w, means = model.weights[which], model.means[which]
-    half_log_dets, W = model.stack.whiteners(which)
-    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
-    bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
-    return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
-
-
-def _about(mean: Array, X: Array, out: Array) -> Array:
-    """Set out (1 + d, n) to (1; X - mean)."""
-    out[0] = 1.0
-    np.subtract(X, mean[:, None], out=out[1:])
-    return out
+        return about(self.origins[j], X[1:], out) if self.centred else X
 
 
 @cache
@@ -335,16 +308,6 @@ def _packed_order(d: int) -> Array:
     order = np.concatenate([np.arange(1 + d), (1 + rows) * (1 + d) + 1 + columns])
     order.setflags(write=False)
     return order
-
-
-def _subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
-    """Take half the squared lengths of V_j X, (k, n), from R; V is (k, rows, columns)."""
-    k, height, width = V.shape
-    n = X.shape[1]
-    Y = buffer[: k * height]
-    multiply(V.reshape(k * height, width), X[:width], out=Y)
-    squares = Y.reshape(k, height, n)
-    R -= 0.5 * np.einsum("khn,khn->kn", squares, squares)
 
 
 Kernel = NaturalKernel | WhitenedKernel

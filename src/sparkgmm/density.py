@@ -1,0 +1,299 @@
+"""Log densities of rows at the components of a mixture: the one engine of fits and of scoring.
+
+By products: log(weight_j N(x)) = eta_j . T(x) with T(x) = (1, x, x^2, x_i x_j), so that one matrix
+product serves all components. Its terms cancel where a component is narrow for its distance from
+the origin. By residuals: log norm_j - |V_j (1; x)|^2 / 2, a component at a time, where nothing
+cancels.
+
+What is tolerated differs. A pass of a fit bounds the terms a component (`Stack.cancellation`), and
+measures by residuals the components beyond CANCELLATION_LIMIT. Scoring promises each row 1e-10
+nats: it bounds the terms a row (`Polynomial.reach`), and scores by residuals the rows beyond.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkgmm.covariances.stacks import Stack
+from sparkgmm.errors import InputError
+from sparkgmm.products import Array, fill_monomials, multiply, room
+
+LOG_2PI = math.log(2 * math.pi)
+# Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
+CANCELLATION_LIMIT = 1e6
+# Rows are scored so many at a time that the work arrays, 1 MiB, stay in the cache.
+_CHUNK_VALUES = 2**17
+# A log density may be wrong by this much, in nats, for the sake of speed.
+_TOLERATED = 1e-10
+# The polynomial is not worth it where it holds for rows within so many sds of the mean alone.
+_LEAST_REACH = 6.0
+# A pass by products takes components of full covariance up to so many features.
+_MOST_FEATURES = 128
+
+
+class Components(Protocol):
+    """Weights (k,), means (k, d) and covariances, in any coordinates."""
+
+    @property
+    def weights(self) -> Array: ...  # noqa: D102
+    @property
+    def means(self) -> Array: ...  # noqa: D102
+    @property
+    def stack(self) -> Stack: ...  # noqa: D102
+    @property
+    def n_features(self) -> int: ...  # noqa: D102
+
+
+def natural_parameters(components: Components) -> Array:
+    """Return eta (k, F): log(weight_j N(x)) = eta_j . T(x), but for a term that all share.
+
+    F is what the family needs of a pass: where all components share a covariance, its quadratic
+    term is left out.
+    """
+    weights, means, stack = components.weights, components.means, components.stack
+    d = means.shape[1]
+    eta = np.empty((len(weights), components.n_features))
+    stack.fill_natural(means, eta[:, 1:])
+    eta[:, 0] = np.log(weights) - 0.5 * (
+        d * LOG_2PI + stack.log_dets + np.einsum("kd,kd->k", eta[:, 1 : 1 + d], means)
+    )
+    return eta
+
+
+def whitened(components: Components, centred: bool, which: Array) -> tuple[Array, Array]:
+    """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero."""
+    w, means = components.weights[which], components.means[which]
+    half_log_dets, W = components.stack.whiteners(which)
+    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
+    bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
+    return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
+
+
+def about(mean: Array, X: Array, out: Array) -> Array:
+    """Set out (1 + d, n) to (1; X - mean)."""
+    out[0] = 1.0
+    np.subtract(X, mean[:, None], out=out[1:])
+    return out
+
+
+def subtract_squares(V: Array, X: Array, R: Array, buffer: Array) -> None:
+    """Take half the squared lengths of V_j X, (k, n), from R; V is (k, rows, columns)."""
+    k, height, width = V.shape
+    n = X.shape[1]
+    Y = buffer[: k * height]
+    multiply(V.reshape(k * height, width), X[:width], out=Y)
+    squares = Y.reshape(k, height, n)
+    R -= 0.5 * np.einsum("khn,khn->kn", squares, squares)
+
+
+def exponentials(L: Array, top: Array, least: float = -np.inf) -> Array:
+    """Turn log joint densities (k, n) into shares of the largest, top (n,); return their sum (n,).
+
+    Exponents below `least` are taken for it.
+    """
+    L -= top
+    if least > -np.inf:
+        np.maximum(L, least, out=L)
+    np.exp(L, out=L)
+    return np.asarray(L.sum(axis=0))
+
+
+def scoring_by_products_pays(k: int, d: int) -> bool:
+    """Say whether k components of full covariance are scored faster by products.
+
+    Filling T costs the same for one as for fifty. Measured crossings on one core: 3 components at
+    d = 5, 6 at 10, 8 at 20, 10 at 30, 17 at 50.
+    """
+    return k > 1 + d / 3
+
+
+def pass_by_residuals_pays(n_components: int, d: int) -> bool:
+    """Say whether a pass over so many full covariances, in all, is faster by residuals.
+
+    Filling T costs the same for one component as for fifty. Measured crossings
+    on one core: 2 components at d = 20, 4 at 30, 11 at 40, 14 at 50, 20 at 75, 29 at 100, 45 at
+    150, more than 80 at 200. From 129 on T would take more memory than the rest of a worker.
+    """
+    return d > _MOST_FEATURES or n_components < min(d**2 / 200, 0.28 * d)
+
+
+@dataclass(frozen=True)
+class Density:
+    """The density of a mixture, prepared for scoring rows.
+
+    `whiteners` are the inverse Cholesky factors (k, d, d), `log_norms` (k,) the log joint densities
+    at the means.
+    """
+
+    weights: Array
+    means: Array
+    whiteners: Array
+    log_norms: Array
+    polynomial: Polynomial | None
+
+    @classmethod
+    def of(cls, weights: Array, means: Array, covariances: Array) -> Density:
+        """Prepare weights (k,), means (k, d) and covariances (k, d, d).
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance is not positive definite.
+
+        """
+        factors = np.linalg.cholesky(covariances)
+        with np.errstate(divide="ignore"):
+            log_norms = np.log(weights) - 0.5 * means.shape[1] * LOG_2PI
+        log_norms -= np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+        whiteners = np.linalg.inv(factors)
+        polynomial = Polynomial.of(weights, means, covariances, whiteners, log_norms)
+        return cls(weights, means, whiteners, log_norms, polynomial)
+
+    def responsibilities(self, rows: NDArray[Any]) -> Array:
+        """Return P(component | row) of rows (n, d), shape (n, k)."""
+        R = np.empty((len(rows), len(self.means)))
+        self.score(rows, R)
+        return R
+
+    def score(self, rows: NDArray[Any], R: Array | None = None) -> Array:
+        """Return the log density of rows (n, d), and fill R (n, k) with the responsibilities.
+
+        Chunks are turned feature-major: then all that follows runs along the rows.
+        """
+        k, d = self.means.shape
+        log_density = np.empty(len(rows))
+        n_terms = 2 * d if self.polynomial is None else self.polynomial.eta.shape[1]
+        step = max(64, _CHUNK_VALUES // (n_terms + 2 * k) // 8 * 8)
+        work = room(n_terms, min(step, len(rows)))
+        for start in range(0, len(rows), step):
+            here = slice(start, start + step)
+            chunk = np.array(rows[here].T, dtype=np.float64, order="C")
+            if not np.isfinite(chunk).all():
+                row = int(np.argmin(np.isfinite(chunk).all(axis=0)))
+                raise InputError(
+                    f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite numbers"
+                )
+            joint = self._log_joint(chunk, work[:, : chunk.shape[1]])
+            top = joint.max(axis=0)
+            log_density[here] = top
+            far = ~np.isfinite(top)
+            if far.any():
+                joint[:, far] = self._far_out(chunk[:, far])
+                top[far] = 0.0
+            norm = exponentials(joint, top)
+            log_density[here] += np.log(norm)
+            if R is not None:
+                joint /= norm
+                R[here] = joint.T
+        return log_density
+
+    def _log_joint(self, X: Array, work: Array) -> Array:
+        """Return log(weight_j N(x_i | mean_j, covariance_j)) of X (d, n), shape (k, n)."""
+        if self.polynomial is None:
+            return self._by_residuals(X)
+        joint, beyond = self.polynomial(X, work)
+        if beyond.any():
+            joint[:, beyond] = self._by_residuals(X[:, beyond])
+        return joint
+
+    def _by_residuals(self, X: Array) -> Array:
+        """Do it a component at a time, the residual whitened, so that nothing cancels."""
+        joint = np.empty((len(self.means), X.shape[1]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j in range(len(self.means)):
+                Y = self.whiteners[j] @ (X - self.means[j][:, None])
+                np.einsum("ij,ij->j", Y, Y, out=joint[j])
+            joint *= -0.5
+            joint += self.log_norms[:, None]
+        # inf - inf and 0 * inf on the way are overflows too: a distance without bound
+        joint[np.isnan(joint)] = -np.inf
+        return joint
+
+    def _far_out(self, X: Array) -> Array:
+        """Stand in for the log joint density where all overflow: 0 for the nearest, else -inf."""
+        unit = np.maximum(np.abs(X).max(axis=0), np.abs(self.means).max())
+        distance = np.full((len(self.means), X.shape[1]), np.inf)
+        for j in np.flatnonzero(self.weights):
+            residual = X / unit - self.means[j][:, None] / unit
+            distance[j] = ((self.whiteners[j] @ residual) ** 2).sum(axis=0)
+        nearest = np.argmin(distance, axis=0)
+        return np.where(np.arange(len(self.means))[:, None] == nearest, 0.0, -np.inf)
+
+
+class Polynomial(NamedTuple):
+    """The log joint density as a polynomial: eta_j . T(z) with z = (x - shift) * factor.
+
+    T(z) = (1, z, z^2, z_i z_j), without the last where all covariances are diagonal: one product
+    serves all components. Its terms cancel where a component is narrow for its distance from the
+    shift, so it holds for rows within `reach` of the shift in every z: there the terms sum to less
+    than _TOLERATED over the precision of a float64.
+    """
+
+    shift: Array
+    factor: Array
+    eta: Array
+    reach: float
+
+    @classmethod
+    @np.errstate(all="ignore")
+    def of(
+        cls, weights: Array, means: Array, covariances: Array, whiteners: Array, log_norms: Array
+    ) -> Polynomial | None:
+        """Return the polynomial, or None where it is not worth it."""
+        k, d = means.shape
+        diagonal = np.count_nonzero(covariances) <= k * d
+        if (weights == 0).any() or not (diagonal or scoring_by_products_pays(k, d)):
+            return None
+        shift = weights @ means
+        spread = np.einsum("kii->ki", covariances) + (means - shift) ** 2
+        # a power of two: no digit changes
+        factor = np.exp2(-np.round(0.5 * np.log2(weights @ spread)))
+        m, V = (means - shift) * factor, whiteners / factor
+        reach = _reach(np.abs(m), np.abs(V))
+        if not reach >= _LEAST_REACH:  # or it is no number
+            return None
+        Vm = np.matmul(V, m[:, :, None])
+        Vt = np.swapaxes(V, 1, 2)
+        P = np.matmul(Vt, V)
+        quadratic = [-np.diagonal(P, s, 1, 2) for s in range(1 if diagonal else d)]
+        quadratic[0] = 0.5 * quadratic[0]
+        constant = log_norms[:, None] - 0.5 * (Vm * Vm).sum(axis=1)
+        eta = np.concatenate([constant, np.matmul(Vt, Vm)[:, :, 0], *quadratic], axis=1)
+        return cls(shift[:, None], factor[:, None], eta, reach)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def __call__(self, X: Array, T: Array) -> tuple[Array, Array]:
+        """Return the log joint density of X (d, n), (k, n), and where it does not hold, (n,).
+
+        T is room for the monomials.
+        """
+        z = T[1 : 1 + len(X)]
+        np.subtract(X, self.shift, out=z)
+        z *= self.factor
+        fill_monomials(z, T)
+        if max(z.max(), -z.min()) <= self.reach:
+            beyond = np.zeros(X.shape[1], dtype=bool)
+        else:
+            beyond = np.abs(z).max(axis=0) > self.reach
+        joint = np.empty((len(self.eta), X.shape[1]))
+        multiply(self.eta, T, out=joint)
+        return joint, beyond
+
+
+def _reach(m: Array, V: Array) -> float:
+    """Return r such that for |z| <= r the terms of |V (z - m)|^2 / 2 sum to what is tolerated.
+
+    m (k, d) and V (k, d, d) are absolute values. The precision V^T V is rounded too, from terms
+    that may be larger than it is, so the bound is by |V|^T |V|.
+    """
+    A = np.matmul(np.swapaxes(V, 1, 2), V)
+    a = A.sum(axis=(1, 2))
+    b = np.einsum("kij,kj->k", A, m)
+    c = np.einsum("ki,kij,kj->k", m, A, m)
+    terms = 2 * _TOLERATED / np.finfo(np.float64).eps
+    return float(((np.sqrt(b * b + a * (terms - c)) - b) / a).min())
