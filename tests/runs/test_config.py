@@ -481,3 +481,52 @@ def test_a_number_of_runs_to_keep_is_at_least_one(load: Callable[..., FitConfig]
     assert load(MINIMAL, "output.keep_runs=30").output.keep_runs == 30
     with pytest.raises(ConfigurationError, match=r"output\.keep_runs is 0"):
         load(MINIMAL, "output.keep_runs=0")
+
+
+TABLE = "input: {table: db.trips}\noutput: {path: x}\n"
+INTO_TABLE = "input: {path: a}\nmodel: m\noutput: {table: db.scored}\n"
+
+
+def test_a_table_takes_the_place_of_a_path(load: Load) -> None:
+    config = load(TABLE)
+    assert config.input.table == "db.trips"
+    assert str(config.input.place) == "db.trips"
+    assert load(MINIMAL).input.place == "a.csv"
+    scored = load(INTO_TABLE, schema=ScoreConfig)
+    assert str(scored.output.place) == "db.scored"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("input.path=a.csv", "path 'a.csv' and table 'db.trips' are both set"),
+        ("input.format=delta", "table 'db.trips' has a format of its own"),
+        ("input.options={schema: x double}", "options name a schema"),
+        ("input.table=a b", "no name of a table"),
+        ("input.table=", "path is missing"),
+        ("input.tabel=db.t", "did you mean input.table?"),
+    ],
+)
+def test_a_table_that_cannot_be_is_told_before_spark_starts(
+    load: Load, override: str, told: str
+) -> None:
+    assert told in refused(load, TABLE, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("output.path=x", "path 'x' and table 'db.scored' are both set"),
+        ("output.format=csv", "not for tables"),
+        ("output.table=", "output: path is missing"),
+        ("output.table=a..b", "no name of a table"),
+    ],
+)
+def test_an_output_table_that_cannot_be_is_told_before_spark_starts(
+    load: Load, override: str, told: str
+) -> None:
+    assert told in refused(load, INTO_TABLE, override, schema=ScoreConfig)
+
+
+def test_runs_of_other_tables_have_other_digests(load: Load) -> None:
+    assert load(TABLE).digest() != load(TABLE, "input.table=db.other").digest()

@@ -78,6 +78,13 @@ def no_source(format_name: str, key: str = "input.format") -> ConfigurationError
     )
 
 
+def not_set_up(told: str) -> ConfigurationError:
+    """Return the error for Delta's package without its settings."""
+    return ConfigurationError(
+        f"{told} is a Delta table, and this Spark is not set up for Delta: add {_SETTINGS['delta']}"
+    )
+
+
 def table_error(error: BaseException, told: str) -> SparkGmmError | None:
     """Return the error to show for what a table format threw, or None for anything else.
 
@@ -112,10 +119,7 @@ def _misfit(text: str) -> ConfigurationError | None:
 
 def _not_configured(text: str, told: str) -> ConfigurationError | None:
     if "DELTA_CONFIGURE_SPARK_SESSION" in text:
-        return ConfigurationError(
-            f"{told} is a Delta table, and this Spark is not set up for Delta: add "
-            f"{_SETTINGS['delta']}"
-        )
+        return not_set_up(told)
     plugin = _PLUGIN.search(text)
     if plugin is not None:
         return ConfigurationError(

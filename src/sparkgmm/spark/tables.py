@@ -21,7 +21,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.table_errors import FORMATS, NAMES, files_are_gone
+from sparkgmm.spark.table_errors import FORMATS, NAMES, files_are_gone, not_set_up
 
 Options = Mapping[str, object]
 # Columns that Delta's change feed adds, and the kinds of change whose rows the table holds after.
@@ -207,13 +207,28 @@ def _near_tables(spark: SparkSession, name: TableName) -> str:
 def current_version(spark: SparkSession, place: str | TableName, format_name: str) -> int:
     """Return the version of a Delta table, or the snapshot_id of an Iceberg table, as it is now."""
     if format_name == "delta":
-        name = place.quoted if isinstance(place, TableName) else f"delta.{backticked(place)}"
-        return int(spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").collect()[0]["version"])
+        return int(_delta_history(spark, place, " LIMIT 1").collect()[0]["version"])
     refs = _iceberg_metadata(spark, place, "refs")
     rows = refs.where(F.col("name") == "main").select("snapshot_id").collect()
     if not rows:
         raise InputError(f"{place_named(place)} has no rows: nothing was written to it yet")
     return int(rows[0][0])
+
+
+def _delta_history(spark: SparkSession, place: str | TableName, limit: str = "") -> DataFrame:
+    """Return the versions of a Delta table; Delta's own SQL is what says them in every version."""
+    name = place.quoted if isinstance(place, TableName) else f"delta.{backticked(place)}"
+    try:
+        return spark.sql(f"DESCRIBE HISTORY {name}{limit}")
+    except PySparkException as error:
+        if "PARSE_SYNTAX_ERROR" not in str(error):
+            raise
+        # Spark does not know the statement: no package, or no extension. The reader says which.
+        if isinstance(place, TableName):
+            spark.read.table(place.quoted).isEmpty()
+        else:
+            spark.read.format("delta").load(place).isEmpty()
+        raise not_set_up(place_named(place)) from error
 
 
 def _iceberg_metadata(spark: SparkSession, place: str | TableName, kind: str) -> DataFrame:
@@ -228,11 +243,10 @@ def _iceberg_metadata(spark: SparkSession, place: str | TableName, kind: str) ->
 def _pin_delta(
     spark: SparkSession, place: str, options: Options, begun: Mapping[str, Any] | None
 ) -> Snapshot:
-    name = place.quoted if isinstance(place, TableName) else f"delta.{backticked(place)}"
     given = _Given(options)
 
     def history() -> DataFrame:
-        return spark.sql(f"DESCRIBE HISTORY {name}")
+        return _delta_history(spark, place)
 
     def latest() -> int:
         return current_version(spark, place, "delta")
