@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal, norm
 
 from data_sets import random_mixture
 from sparkgmm.core.matching import bhattacharyya_between
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.comparison import (
     Comparison,
@@ -23,7 +24,6 @@ from sparkgmm.report.comparison import (
     mllib_trouble,
     reordered,
 )
-from sparkgmm.report.views import Sample
 
 
 def permuted(mixture: Mixture, order: list[int]) -> Mixture:

@@ -11,6 +11,7 @@ import pytest
 from data_sets import faithful, random_mixture
 from report_runs import local_rows, run_from, run_of, spread_out
 from sparkgmm.core.profile import Profile
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.page import Run
 from sparkgmm.report.tables import (
@@ -23,7 +24,6 @@ from sparkgmm.report.tables import (
     mean_table,
     profile_table,
 )
-from sparkgmm.report.views import Membership, Sample
 
 
 def column(table: Table, head: str) -> list[str]:

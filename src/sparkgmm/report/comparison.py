@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
 from sparkgmm.core.matching import bhattacharyya_between
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Labels, Mixture
-from sparkgmm.report.views import Sample, bhattacharyya
 
 # Parameters that differ by less, in the units of `Differences`, agree.
 AGREE = 1e-3
@@ -171,7 +171,7 @@ def all_alike(mixture: Mixture) -> bool:
 
 
 def _farthest(mixture: Mixture) -> float:
-    return float(bhattacharyya(mixture).max())
+    return float(bhattacharyya_between(mixture, mixture).max())
 
 
 def match(ours: Mixture, theirs: Mixture) -> list[int]:

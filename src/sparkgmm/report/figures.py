@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from sparkgmm.core.quantiles import threshold
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.ink import FAINT, INK, MARKERS, Picture, colour, picture
-from sparkgmm.report.views import Membership, Sample, marginal, names_of, share_outside
+from sparkgmm.report.views import marginal, names_of, share_outside
 
 CORNER = 5
 # Names longer than this are cut, on the axes of a corner plot and of a single one.

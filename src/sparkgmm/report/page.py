@@ -18,13 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.quantiles import threshold
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report import figures, tables
 from sparkgmm.report.drift import Since, change_table, nights_figure, words
 from sparkgmm.report.ink import COLOURS, Picture, style
 from sparkgmm.report.remarks import remarks
-from sparkgmm.report.views import Membership, correlation, names_of, telling_features
+from sparkgmm.report.views import correlation, names_of, telling_features
 
 # What the page itself carries for the pairs that are not drawn: so many numbers of the sample.
 _CARRIED = 60_000

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.report.drift import Since
-from sparkgmm.report.views import Membership, correlation, names_of
+from sparkgmm.report.views import correlation, names_of
 
 # Regularisation that makes up more of a component's narrowest variance is told.
 _BINDING = 0.1

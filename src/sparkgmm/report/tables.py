@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sparkgmm.core.profile import Profile
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
-from sparkgmm.report.views import Membership, correlation, names_of
+from sparkgmm.report.views import correlation, names_of
 
 # Correlation matrices are shown whole up to here; beyond, the strongest correlations.
 _WHOLE = 8

@@ -16,10 +16,10 @@ from sparkgmm.core.covariance import from_mixture
 from sparkgmm.core.fit import check, fit
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows, draw_rows
+from sparkgmm.core.sample import Sample
 from sparkgmm.core.statistics import Scan
 from sparkgmm.errors import ConfigurationError, FitError
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
 from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.folder import to_json

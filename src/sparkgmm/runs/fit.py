@@ -14,8 +14,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError
-from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import (
     Judged,

@@ -14,9 +14,9 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from sparkgmm.core.fit import Fit
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.core.update import Update
-from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import Judged, lines_of
 from sparkgmm.runs.provenance import source
