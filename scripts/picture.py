@@ -7,7 +7,7 @@ import numpy as np
 from sparkgmm import Mixture, fit_array
 from sparkgmm.core.sample import Sample
 from sparkgmm.report.figures import mixture_figure
-from sparkgmm.report.ink import style
+from sparkgmm.report.style import style
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,8 +11,8 @@ from sparkgmm.mixture import Array, Labels
 from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.figures import short
-from sparkgmm.report.ink import Picture, picture, style
 from sparkgmm.report.page import plots, render
+from sparkgmm.report.style import Picture, picture, style
 from sparkgmm.report.tables import Table, mean_and_sd
 from sparkgmm.report.views import marginal, names_of, telling_features
 

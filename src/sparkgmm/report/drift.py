@@ -20,7 +20,7 @@ from sparkgmm.core.drift import (
     largest,
 )
 from sparkgmm.mixture import Array
-from sparkgmm.report.ink import FAINT, Picture, colour, picture
+from sparkgmm.report.style import FAINT, Picture, colour, picture
 from sparkgmm.report.tables import Table, near, number
 from sparkgmm.report.views import names_of
 

@@ -14,7 +14,7 @@ from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
-from sparkgmm.report.ink import FAINT, INK, MARKERS, Picture, colour, picture
+from sparkgmm.report.style import FAINT, INK, MARKERS, Picture, colour, picture
 from sparkgmm.report.views import marginal, names_of, share_outside
 
 CORNER = 5

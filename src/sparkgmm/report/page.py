@@ -23,8 +23,8 @@ from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report import figures, tables
 from sparkgmm.report.drift import Since, change_table, nights_figure, words
-from sparkgmm.report.ink import COLOURS, Picture, style
 from sparkgmm.report.remarks import remarks
+from sparkgmm.report.style import COLOURS, Picture, style
 from sparkgmm.report.views import correlation, names_of, telling_features
 
 # What the page itself carries for the pairs that are not drawn: so many numbers of the sample.
