@@ -6,7 +6,7 @@ import numpy as np
 
 from sparkgmm import Mixture, fit_array
 from sparkgmm.core.sample import Sample
-from sparkgmm.report.figures import mixture_figure
+from sparkgmm.report.sections.rows import mixture_figure
 from sparkgmm.report.style import style
 
 ROOT = Path(__file__).resolve().parent.parent

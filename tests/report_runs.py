@@ -18,8 +18,9 @@ from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.drift import Night, Since
-from sparkgmm.report.page import Run, report
+from sparkgmm.report.page import report
+from sparkgmm.report.run import Run
+from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of

@@ -13,17 +13,11 @@ from report_runs import local_rows, run_from, run_of, spread_out
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.page import Run
-from sparkgmm.report.tables import (
-    Table,
-    candidate_table,
-    component_table,
-    correlation_tables,
-    fact_table,
-    mean_and_sd,
-    mean_table,
-    profile_table,
-)
+from sparkgmm.report.run import Run
+from sparkgmm.report.sections.choice import candidate_table
+from sparkgmm.report.sections.components import component_table, correlation_tables, mean_table
+from sparkgmm.report.sections.facts import fact_table, profile_table
+from sparkgmm.report.tables import Table, mean_and_sd
 
 
 def column(table: Table, head: str) -> list[str]:

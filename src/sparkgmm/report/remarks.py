@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
-from sparkgmm.report.drift import Since
+from sparkgmm.report.since import Since
 from sparkgmm.report.views import correlation, names_of
 
 # Regularisation that makes up more of a component's narrowest variance is told.

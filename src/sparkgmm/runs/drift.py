@@ -26,7 +26,7 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
-from sparkgmm.report.drift import Night, Since
+from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import RUN_ID, DriftConfig, FitConfig
 from sparkgmm.runs.folder import (
     MANIFEST,

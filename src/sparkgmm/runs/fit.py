@@ -324,7 +324,8 @@ def _report(
     if not config.output.report:
         return {}
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
-    from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
+    from sparkgmm.report.page import report  # matplotlib takes a second to import
+    from sparkgmm.report.run import Run
 
     try:
         found, profile = fitted.fit, fitted.rows.profile
