@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from sparkgmm.core.drift import UNITS
+from sparkgmm.core.drift import MEASURES
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.config import (
     CompareConfig,
@@ -101,8 +102,10 @@ def test_the_nightly_configuration_and_the_guide_name_every_key_of_drift() -> No
     guide = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
     assert values["drift"].keys() == DriftConfig.model_fields.keys()
     for level in ("warn", "fail"):
-        assert values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == UNITS.keys()
-    for name in UNITS:
+        assert (
+            values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == MEASURES.keys()
+        )
+    for name in MEASURES:
         assert f"**`{name}`**" in guide
 
 
@@ -376,6 +379,18 @@ def test_a_wrong_threshold_is_named_by_its_path(load: Load, override: str, part:
     message = refused(load, MINIMAL, override)
     assert part in message
     assert "drift." in message
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_range_of_a_threshold_is_that_of_its_measure(name: str) -> None:
+    measure = MEASURES[name]
+    bad = [-1, measure.most and measure.most * 1.01, measure.below, 0.5 if measure.whole else "x"]
+    for value in bad:
+        if value is not None:
+            with pytest.raises(ValidationError):
+                ThresholdsConfig(**{name: value})
+    for value in (None, 0, measure.most or 0):
+        assert getattr(ThresholdsConfig(**{name: value}), name) == value
 
 
 def test_a_drift_section_without_thresholds_is_one(load: Load) -> None:

@@ -23,11 +23,13 @@ from pydantic import (
     StrictInt,
     StrictStr,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
+from sparkgmm.core.drift import MEASURES, Measure
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
@@ -239,21 +241,18 @@ class OutputConfig(_Section):
         return value
 
 
-NotNegative = Annotated[Number, Field(ge=0)]
+def _limit(measure: Measure) -> Any:
+    """Return the type of a threshold."""
+    if measure.whole:
+        return Annotated[StrictInt, Field(ge=0)] | None
+    return Annotated[Number, Field(ge=0, le=measure.most, lt=measure.below)] | None
 
 
-class ThresholdsConfig(_Section):
+_limits: dict[str, Any] = {name: (_limit(measure), None) for name, measure in MEASURES.items()}
+
+
+class ThresholdsConfig(create_model("_Limits", __base__=_Section, **_limits)):  # type: ignore[misc]
     """What drift may be at most, by measure; docs/drift.md says what each measures."""
-
-    divergence: Annotated[Number, Field(ge=0, le=0.6931)] | None = None
-    log_density_fall: NotNegative | None = None
-    outlier_share: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    weight_change: Annotated[Number, Field(ge=0, lt=1)] | None = None
-    weight_z: NotNegative | None = None
-    mean_shift: NotNegative | None = None
-    mean_z: NotNegative | None = None
-    appeared: Annotated[StrictInt, Field(ge=0)] | None = None
-    vanished: Annotated[StrictInt, Field(ge=0)] | None = None
 
 
 class DriftConfig(_Section):

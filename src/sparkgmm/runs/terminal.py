@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sparkgmm.core.figures import column_of, ranked
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs import lines
@@ -179,19 +180,12 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
 
 def candidate_table(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
     """Return what was compared, best first, the chosen one marked."""
-    rows = [["", "k", "covariance", "log-likelihood", criterion, ""]]
-    for c in sorted(candidates, key=lambda c: (c.degenerate is not None, getattr(c, criterion))):
+    shown = [column_of(key) for key in ("k", "covariance_type", "log_likelihood", criterion)]
+    rows = [["", *(column.heading for column, _ in shown), ""]]
+    for c in ranked(candidates, criterion):
+        cells = [column.text(value(c), thousands="") for column, value in shown]
         note = "degenerate" if c.degenerate else "" if c.converged else "not converged"
-        rows.append(
-            [
-                "*" if c is chosen else "",
-                str(c.k),
-                c.covariance_type,
-                f"{c.log_likelihood:.3f}",
-                f"{getattr(c, criterion):.3f}",
-                note,
-            ]
-        )
+        rows.append(["*" if c is chosen else "", *cells, note])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip()

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sparkgmm.core.figures import columns, ranked
 from sparkgmm.core.selection import Candidate
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
@@ -65,36 +66,26 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
 
 def candidate_table(candidates: Sequence[Candidate], chosen: Candidate, criterion: str) -> Table:
     """One row a candidate, the best first, degenerate ones last."""
-    order = sorted(candidates, key=lambda c: (c.degenerate is not None, getattr(c, criterion)))
-    rows = []
-    for c in order:
-        held_out = "–" if c.held_out is None else f"{c.held_out:.5f}"
-        note = c.degenerate or ("" if c.converged else "not converged")
-        rows.append(
-            [
-                "chosen" if c is chosen else "",
-                str(c.k),
-                c.covariance_type,
-                f"{c.log_likelihood:,.3f}",
-                f"{c.bic:,.3f}",
-                f"{c.aic:,.3f}",
-                f"{c.icl:,.3f}",
-                held_out,
-                f"{c.n_agreeing} of {c.n_starts}" if c.n_agreeing else "by a move",
-                str(c.n_iter),
-                note,
-            ]
-        )
-    head = ["", "k", "covariance", "log-likelihood", "bic", "aic", "icl", "held out, nats a row"]
-    return Table([*head, "starts here", "passes", "note"], rows)
+    shown = columns()
+    rows = [
+        [
+            "chosen" if c is chosen else "",
+            *(column.text(value(c)) for column, value in shown),
+            c.degenerate or ("" if c.converged else "not converged"),
+        ]
+        for c in ranked(candidates, criterion)
+    ]
+    return Table(["", *(column.heading for column, _ in shown), "note"], rows)
 
 
 def _fill(run: Run) -> Mapping[str, Any] | None:
     if len(run.candidates) < 2:
         return None
+    table = candidate_table(run.candidates, run.chosen, run.criterion)
     return {
         "picture": criterion_figure(run.candidates, run.chosen, run.criterion),
-        "candidates": candidate_table(run.candidates, run.chosen, run.criterion),
+        "candidates": table,
+        "words": (len(table.head) - 1,),  # the note
     }
 
 
@@ -102,7 +93,7 @@ SECTION = Section(
     "Choosing among {{ candidates.rows | length }} candidates",
     """
 {{ show.figure(picture) }}
-{{ show.grid(candidates, "tall", words=(10,)) }}
+{{ show.grid(candidates, "tall", words=words) }}
 """,
     _fill,
 )
