@@ -19,6 +19,7 @@ from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.statistics import Scan
 from sparkgmm.spark import blocks, partitions, scoring
 from sparkgmm.spark.ml import vectors
+from sparkgmm.spark.score_columns import SCORE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(0), 2, 2, "full")
@@ -41,8 +42,8 @@ def kernels() -> tuple[Any, ...]:
 
 def score_rows() -> Any:
     counts = scoring.Totals(0, 0, 0)  # type: ignore[arg-type]
-    scorer = scoring.Scorer(MIXTURE, 0, (0, 1), False, ("component",), None, True)
-    return scorer.on_batches(counts)
+    scorer = scoring.Scorer(MIXTURE, SCORE_COLUMNS, -8.0, (0, 1))
+    return scoring.RecordScorer(scorer, 0, (0, 1), False, True).on_batches(counts)
 
 
 SENT: dict[str, Callable[[], Any]] = {
@@ -54,7 +55,7 @@ SENT: dict[str, Callable[[], Any]] = {
     "the sample": lambda: blocks.pick(LAYOUT, {}),
     "the end": lambda: blocks.forget_all,
     "the score job": score_rows,
-    "transform": lambda: vectors.Scorer(MIXTURE, "features", vectors.FIELDS),
+    "transform": lambda: vectors.ColumnScorer(scoring.Scorer(MIXTURE, SCORE_COLUMNS), "features"),
 }
 
 

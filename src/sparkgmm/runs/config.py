@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     StrictBool,
     StrictInt,
     StrictStr,
@@ -27,12 +28,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticKnownError
 
 from sparkgmm.core.drift import MEASURES, Measure
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
+from sparkgmm.spark.score_columns import selectable_columns
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 # What a run_id may hold for the moment in which the job starts.
@@ -270,7 +272,15 @@ class ScoreInputConfig(_Source):
     invalid_rows: Literal["fail", "drop", "quarantine"] = "fail"
 
 
-ScoreColumn = Literal["component", "probability", "log_density", "label"]
+def _score_column(value: Any) -> str:
+    names = selectable_columns()
+    if value not in names:
+        expected = f"{', '.join(map(repr, names[:-1]))} or {names[-1]!r}"
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return str(value)
+
+
+ScoreColumnName = Annotated[str, PlainValidator(_score_column)]
 
 
 class ScoreOutputConfig(_Section):
@@ -280,7 +290,7 @@ class ScoreOutputConfig(_Section):
     table: Table | None = None
     format: Literal["parquet", "orc", "json", "csv", "delta", "iceberg"] = "parquet"
     mode: Literal["error", "overwrite", "append"] = "error"
-    columns: Annotated[list[ScoreColumn], Field(min_length=1)] = [
+    columns: Annotated[list[ScoreColumnName], Field(min_length=1)] = [
         "component",
         "probability",
         "log_density",
