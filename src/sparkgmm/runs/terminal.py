@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from sparkgmm.core.figures import column_of, ranked
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs import lines
+from sparkgmm.runs import json_log
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.session import note_in_log
 
@@ -58,15 +58,15 @@ class Terminal:
 
     def about(self, **known: str) -> None:
         """Note the `run_id` or `step` that what is said from here on is about."""
-        lines.about(**known)
+        json_log.set_context(**known)
         if self._as_json:
-            now = lines.noted()
+            now = json_log.context()
             note_in_log(now["run_id"] or "", now["step"] or "")
 
     def say(self, text: str, **figures: float) -> None:
         """Say one line; the figures in it go along where lines are JSON."""
         if self._as_json:
-            lines.tell("info", text, **figures)
+            json_log.write("info", text, **figures)
         elif self._live:
             self._console.print(masked(text), markup=False)
         else:
