@@ -116,7 +116,6 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
 
 def _check_installed() -> None:
     try:
-        import scipy  # noqa: F401
         import sklearn  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
