@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm.errors import InputError
+from sparkgmm.formatting import mean_and_sd
 from sparkgmm.products import Array as Array
 from sparkgmm.products import fill_monomials, multiply, room
 
@@ -179,7 +180,7 @@ class Mixture:
             [
                 str(j),
                 f"{self.weights[j]:.4f}",
-                *(_mean_and_sd(self.means[j, i], sd[j, i]) for i in range(shown)),
+                *(mean_and_sd(self.means[j, i], sd[j, i]) for i in range(shown)),
                 *[""] * len(more),
             ]
             for j in range(self.k)
@@ -475,12 +476,6 @@ def _softmax(joint: Array, top: Array) -> Array:
     norm = joint.sum(axis=0)
     joint /= norm
     return np.asarray(np.log(norm))
-
-
-def _mean_and_sd(mean: float, sd: float) -> str:
-    """Return both, the mean with digits enough to tell what lies a hundredth of an sd apart."""
-    digits = max(6, 4 + math.floor(math.log10(max(abs(mean), sd) / sd)))
-    return f"{mean:.{digits}g} ± {sd:.3g}"
 
 
 def _weights(sample_weight: ArrayLike) -> Array:

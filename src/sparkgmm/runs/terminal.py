@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from sparkgmm.core.figures import column_of, ranked
 from sparkgmm.core.selection import Candidate
+from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs import json_log
 from sparkgmm.spark.masking import masked
@@ -164,7 +165,7 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
     rows = [header]
     for j in range(mixture.k):
         cells = [
-            f"{mixture.means[j, i]:.6g} ± {mixture.covariances[j, i, i] ** 0.5:.3g}"
+            mean_and_sd(mixture.means[j, i], mixture.covariances[j, i, i] ** 0.5)
             for i in range(len(shown))
         ]
         mine = [] if labels is None else [str(labels[j])]

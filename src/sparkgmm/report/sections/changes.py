@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparkgmm.core.drift import OUTLIERS, Change, Drift, divergence_by_chance, largest
+from sparkgmm.formatting import near, number
 from sparkgmm.mixture import Array
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.since import Night, Since
 from sparkgmm.report.style import FAINT, Picture, colour, picture
-from sparkgmm.report.tables import Table, near, number
+from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
 
 # So many features of each component are in the table.

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sparkgmm.core.sample import Membership
+from sparkgmm.formatting import mean_and_sd, number
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import Picture, picture, short
-from sparkgmm.report.tables import Table, mean_and_sd, number
+from sparkgmm.report.tables import Table
 from sparkgmm.report.views import correlation, names_of
 
 # Correlation matrices are shown whole up to here; beyond, the strongest correlations.

@@ -9,9 +9,10 @@ import numpy as np
 import yaml
 
 from sparkgmm.core.profile import Profile
+from sparkgmm.formatting import near, number
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
-from sparkgmm.report.tables import Table, near, number
+from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
 
 
