@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from sparkgmm import Mixture, fit_array
-from sparkgmm.report.figures import mixture_figure
-from sparkgmm.report.ink import style
-from sparkgmm.report.views import Sample
+from sparkgmm.core.sample import Sample
+from sparkgmm.report.sections.rows import mixture_figure
+from sparkgmm.report.style import style
 
 ROOT = Path(__file__).resolve().parent.parent
 

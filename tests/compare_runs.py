@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.comparison import Comparison, Solved
-from sparkgmm.report.views import Sample
 
 
 def comparison_of(mixture: Mixture, n: int = 600) -> Comparison:

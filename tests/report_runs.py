@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from data_sets import faithful, random_mixture
-from sparkgmm.core.drift import UNITS, Crossing, Drift, Estimate, Labelled
+from sparkgmm.core.drift import MEASURES, Crossing, Drift, Estimate, Labelled
 from sparkgmm.core.drift import changes as changed
 from sparkgmm.core.fit import fit
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.drift import Night, Since
-from sparkgmm.report.page import Run, report
-from sparkgmm.report.views import Membership, Sample
+from sparkgmm.report.page import report
+from sparkgmm.report.run import Run
+from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of
@@ -172,7 +173,7 @@ def drifted(n_nights: int = 30, verdict: str = "failed", **changes: Any) -> Run:
         for i in range(n_nights - 1)
     ]
     last = Night("2026-11-30", {0: 0.5, 4: 0.5}, -6.2, -7.5, 0.12, 0.04, verdict)
-    none = dict.fromkeys(UNITS)
+    none = dict.fromkeys(MEASURES)
     limits = {"warn": none | {"divergence": 0.05}, "fail": none | {"divergence": 0.1}}
     crossed = [
         Crossing("fail", "divergence", 0.12, 0.1),

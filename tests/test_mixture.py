@@ -501,8 +501,8 @@ def cells_of(html):
 def test_a_notebook_shows_weights_means_and_standard_deviations(mixture):
     head, first, second = cells_of(mixture._repr_html_())
     assert head == ["component", "weight", "a", "b"]
-    assert first == ["0", "0.2500", "0 ± 1", "1 ± 1.41"]
-    assert second == ["1", "0.7500", "2 ± 1.73", "3 ± 1"]
+    assert first == ["0", "0.2500", "0.00 ± 1.00", "1.00 ± 1.41"]
+    assert second == ["1", "0.7500", "2.00 ± 1.73", "3.00 ± 1.00"]
     assert "full covariance" in mixture._repr_html_()
 
 
@@ -540,6 +540,6 @@ def test_a_notebook_tells_apart_what_a_standard_deviation_parts(offset, unit):
     means = offset + unit * np.array([[0.0], [0.5], [1.0]])
     mixture = Mixture([0.4, 0.3, 0.3], means, np.full((3, 1, 1), unit**2))
     for row, mean in zip(cells_of(mixture._repr_html_())[1:], means[:, 0], strict=True):
-        shown, sd = map(float, row[2].split(" ± "))
+        shown, sd = map(float, row[2].replace(",", "").split(" ± "))
         assert shown == pytest.approx(mean, abs=0.01 * unit)
         assert sd == pytest.approx(unit)

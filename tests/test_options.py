@@ -13,7 +13,7 @@ import yaml
 
 from sparkgmm import GaussianMixture, fit_array, options
 from sparkgmm.core import local
-from sparkgmm.core.drift import UNITS
+from sparkgmm.core.drift import MEASURES
 from sparkgmm.core.em import Settings
 from sparkgmm.core.initialisation import INIT
 from sparkgmm.core.prior import Regularised
@@ -142,7 +142,7 @@ def test_the_choices_of_the_table_are_what_there_is() -> None:
     assert isinstance(options.CRITERION.kind, OneOf)
     for criterion in options.CRITERION.kind.choices:
         assert isinstance(getattr(Candidate, criterion), property)
-    assert options.MEASURES.keys() == UNITS.keys()
+    assert options.MEASURES.keys() == MEASURES.keys()
 
 
 # --- fit_array

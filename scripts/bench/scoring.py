@@ -19,7 +19,8 @@ from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame
 
 from sparkgmm.mixture import Mixture
-from sparkgmm.spark.scoring import Scorer, Totals
+from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_model_features, read
 from sparkgmm.spark.transform import Wanted, score_rows
@@ -73,9 +74,10 @@ def peak_mib(df: DataFrame, mixture: Mixture) -> float:
     features = find_model_features(df, mixture.features, mixture.d, None)
     columns = tuple(df.columns)
     sources = tuple(columns.index(name) for name in features.columns)
-    scorer = Scorer(mixture, len(columns), sources, False, COLUMNS, None, True)
+    scorer = Scorer(mixture, columns_of(COLUMNS))
+    records = RecordScorer(scorer, len(columns), sources, False, True)
     context = df.sparkSession.sparkContext
-    score = scorer.on_batches(Totals(*(context.accumulator(0) for _ in range(3))))
+    score = records.on_batches(Totals(*(context.accumulator(0) for _ in range(3))))
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is another job's

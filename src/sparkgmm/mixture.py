@@ -15,6 +15,7 @@ from sparkgmm import checks
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.density import Density
 from sparkgmm.errors import InputError
+from sparkgmm.formatting import mean_and_sd
 from sparkgmm.products import Array as Array
 
 Labels = NDArray[np.int64]
@@ -148,7 +149,7 @@ class Mixture:
             [
                 str(j),
                 f"{self.weights[j]:.4f}",
-                *(_mean_and_sd(self.means[j, i], sd[j, i]) for i in range(shown)),
+                *(mean_and_sd(self.means[j, i], sd[j, i]) for i in range(shown)),
                 *[""] * len(more),
             ]
             for j in range(self.k)
@@ -295,9 +296,3 @@ class Mixture:
             model.get("covariance_type", "full"),
             features,
         )
-
-
-def _mean_and_sd(mean: float, sd: float) -> str:
-    """Return both, the mean with digits enough to tell what lies a hundredth of an sd apart."""
-    digits = max(6, 4 + math.floor(math.log10(max(abs(mean), sd) / sd)))
-    return f"{mean:.{digits}g} ± {sd:.3g}"

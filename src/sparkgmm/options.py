@@ -569,7 +569,7 @@ MODE = Option(
 COLUMNS = Option(
     "columns",
     ["component", "probability", "log_density"],
-    OneOf(("component", "probability", "log_density", "label")),
+    OneOf(("probability", "component", "log_density", "label")),
     "The columns that are added: the most probable component, the probability of each, the natural "
     "log of the density, and the component's label (of runs with a section drift).",
     example="[component, label]",

@@ -11,11 +11,12 @@ from scipy.integrate import quad
 from data_sets import random_mixture
 from report_runs import local_rows
 from sparkgmm.core.drift import (
-    UNITS,
+    MEASURES,
     Change,
     Drift,
     Estimate,
     Labelled,
+    Measure,
     changes,
     crossings,
     divergence_by_chance,
@@ -248,7 +249,7 @@ def test_measures_are_the_largest_of_any_component_without_its_sign() -> None:
     assert measures["weight_change"] == pytest.approx(0.1)
     assert measures["mean_z"] == pytest.approx(1.2 / math.sqrt(4 / 700 + 4 / 600))
     assert (measures["appeared"], measures["vanished"]) == (0, 0)
-    assert measures.keys() == UNITS.keys()
+    assert measures.keys() == MEASURES.keys()
 
 
 def test_where_no_component_is_found_again_its_mean_is_infinitely_far() -> None:
@@ -264,6 +265,29 @@ def test_a_threshold_is_crossed_above_it_and_not_at_it() -> None:
     assert crossings(measures, "warn", {"divergence": 0.1, "appeared": 0, "mean_z": None}) == []
     [crossed] = crossings(measures, "fail", {"divergence": 0.0999, "log_density_fall": 0.6})
     assert str(crossed) == "divergence is 0.1 nats, above drift.fail.divergence 0.0999"
+
+
+def test_a_new_measure_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = Measure(lambda drift: float(drift.after.next_label), " labels")
+    monkeypatch.setitem(MEASURES, "labels", labels)
+    drift = drift_of(two(), two())
+    assert drift.measures["labels"] == drift.after.next_label
+    [crossed] = crossings(drift.measures, "warn", {"labels": 1})
+    assert str(crossed) == "labels is 2 labels, above drift.warn.labels 1"
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_each_measure_is_nothing_where_nothing_changed_and_can_be_crossed(name: str) -> None:
+    old = Labelled.first(two(), 1000)
+    new = old.following(two(), 1000)
+    still = Drift(old, new, tuple(changes(old, new)), Estimate(0.0, 0.0), -5.0, 0.0, 0.0)
+    assert still.measures[name] == 0
+    assert crossings(still.measures, "warn", {name: 0}) == []
+    other = drift_of(two(), Mixture(two().weights, two().means + 1e4, two().covariances))
+    value = other.measures[name]
+    assert value is not None
+    [crossed] = crossings(other.measures, "fail", {name: 0})
+    assert str(crossed).startswith(f"{name} is {value:.4g}{MEASURES[name].unit}, above drift.fail.")
 
 
 def test_a_change_knows_what_became_of_it() -> None:

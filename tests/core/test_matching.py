@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from data_sets import random_mixture
-from sparkgmm.core.matching import SAME_COMPONENT, assign, hellinger_between, match
+from sparkgmm.core.matching import (
+    SAME_COMPONENT,
+    assign,
+    bhattacharyya_between,
+    hellinger_between,
+    match,
+)
 from sparkgmm.mixture import Mixture
 
 
@@ -75,3 +81,52 @@ def test_a_new_component_takes_no_other_ones_place() -> None:
 def test_all_that_drift_together_keep_their_places() -> None:
     # each comes nearer to its neighbour's old place than a greedy choice would allow for
     assert match(row_of(0, 2, 4, 6), row_of(1.2, 3.2, 5.2, 7.2)) == [0, 1, 2, 3]
+
+
+def test_distances_between_components_are_those_of_the_integral_on_the_line() -> None:
+    one = Mixture([0.3, 0.7], [[0.0], [4.0]], [[[1.0]], [[0.04]]])
+    other = Mixture([0.2, 0.3, 0.5], [[1.0], [-3.0], [0.0]], [[[2.0]], [[0.5]], [[1.0]]])
+    found = bhattacharyya_between(one, other)
+    assert found.shape == (2, 3)
+    x = np.linspace(-15, 15, 200_001)
+    for i in range(2):
+        p = multivariate_normal(one.means[i], one.covariances[i]).pdf(x)
+        for j in range(3):
+            q = multivariate_normal(other.means[j], other.covariances[j]).pdf(x)
+            expected = -np.log(np.trapezoid(np.sqrt(p * q), x))
+            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+
+
+def test_distances_between_components_are_those_of_the_integral_in_the_plane() -> None:
+    mixture = Mixture(
+        [0.5, 0.3, 0.2],
+        [[0.0, 0.0], [2.0, 1.0], [0.0, -3.0]],
+        [[[1.0, 0.8], [0.8, 1.0]], [[0.5, -0.2], [-0.2, 2.0]], [[3.0, 0.0], [0.0, 0.2]]],
+    )
+    x = np.linspace(-14, 14, 1201)
+    grid = np.stack(np.meshgrid(x, x), axis=-1)
+    roots = [
+        np.sqrt(multivariate_normal(m, c).pdf(grid))
+        for m, c in zip(mixture.means, mixture.covariances, strict=True)
+    ]
+    found = bhattacharyya_between(mixture, mixture)
+    for i in range(3):
+        for j in range(3):
+            integral = np.trapezoid(np.trapezoid(roots[i] * roots[j], x), x)
+            assert found[i, j] == pytest.approx(-np.log(integral), abs=1e-9)
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
+    np.testing.assert_allclose(np.diag(found), 0, atol=1e-12)
+
+
+def test_the_distance_does_not_depend_on_units() -> None:
+    mixture = random_mixture(np.random.default_rng(12), 4, 3, "full")
+    unit = np.array([1e-9, 1.0, 1e12])
+    other = Mixture(
+        mixture.weights, mixture.means * unit, mixture.covariances * np.outer(unit, unit)
+    )
+    np.testing.assert_allclose(
+        bhattacharyya_between(other, other),
+        bhattacharyya_between(mixture, mixture),
+        rtol=1e-9,
+        atol=1e-12,
+    )

@@ -12,18 +12,18 @@ from scipy.stats import multivariate_normal, norm
 
 from data_sets import random_mixture
 from sparkgmm.core.matching import bhattacharyya_between
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.comparison import (
     Comparison,
     Differences,
     Solved,
+    counterparts,
     differences,
     hard_loss,
-    match,
     mllib_trouble,
     reordered,
 )
-from sparkgmm.report.views import Sample
 
 
 def permuted(mixture: Mixture, order: list[int]) -> Mixture:
@@ -49,7 +49,7 @@ def mixture() -> Mixture:
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
 def test_components_in_another_order_are_found_again(mixture: Mixture, order: list[int]) -> None:
-    found = match(mixture, permuted(mixture, order))
+    found = counterparts(mixture, permuted(mixture, order))
     assert [order[i] for i in found] == [0, 1, 2, 3]
 
 
@@ -58,7 +58,7 @@ def test_the_match_is_the_permutation_with_the_least_sum_of_distances(seed: int)
     ours, theirs = (
         random_mixture(np.random.default_rng([seed, i]), 5, 2, "spherical") for i in range(2)
     )
-    found = match(ours, theirs)
+    found = counterparts(ours, theirs)
     assert sorted(found) == list(range(5))
     distances = bhattacharyya_between(ours, theirs)
 
@@ -68,17 +68,27 @@ def test_the_match_is_the_permutation_with_the_least_sum_of_distances(seed: int)
     assert cost(tuple(found)) == pytest.approx(min(map(cost, itertools.permutations(range(5)))))
 
 
-def test_where_they_have_fewer_components_some_of_ours_have_no_match(mixture: Mixture) -> None:
+def test_components_too_far_apart_for_a_float_have_counterparts() -> None:
+    sd = np.full((2, 1, 1), 1e-300)
+    ours = Mixture([0.5, 0.5], [[0.0], [1e10]], sd)
+    theirs = Mixture([0.5, 0.5], [[1e10], [-1e10]], sd)
+    with np.errstate(all="ignore"):
+        assert counterparts(ours, theirs) == [1, 0]
+
+
+def test_where_they_have_fewer_components_some_of_ours_have_no_counterpart(
+    mixture: Mixture,
+) -> None:
     kept = [0, 2, 3]
     fewer = Mixture([0.3, 0.3, 0.4], mixture.means[kept], mixture.covariances[kept])
-    found = match(mixture, fewer)
+    found = counterparts(mixture, fewer)
     assert [found[j] for j in kept] == [0, 1, 2]
     assert found[1] == -1
 
 
 def test_reordered_components_stand_in_the_order_of_ours(mixture: Mixture) -> None:
     theirs = permuted(mixture, [2, 0, 3, 1])
-    again = reordered(theirs, match(mixture, theirs))
+    again = reordered(theirs, counterparts(mixture, theirs))
     np.testing.assert_array_equal(again.weights, mixture.weights)
     np.testing.assert_array_equal(again.means, mixture.means)
     np.testing.assert_array_equal(again.covariances, mixture.covariances)
@@ -86,7 +96,7 @@ def test_reordered_components_stand_in_the_order_of_ours(mixture: Mixture) -> No
 
 def test_reordering_loses_no_component(mixture: Mixture) -> None:
     one = Mixture([1.0], mixture.means[[2]], mixture.covariances[[2]])
-    again = reordered(mixture, match(one, mixture))
+    again = reordered(mixture, counterparts(one, mixture))
     assert again.k == 4
     np.testing.assert_array_equal(again.means[0], mixture.means[2])
     np.testing.assert_allclose(np.sort(again.weights), np.sort(mixture.weights))
@@ -97,7 +107,7 @@ def test_reordering_loses_no_component(mixture: Mixture) -> None:
 
 def test_a_mixture_does_not_differ_from_itself(mixture: Mixture) -> None:
     theirs = permuted(mixture, [1, 3, 0, 2])
-    assert differences(mixture, theirs, match(mixture, theirs)) == Differences(0, 0, 0)
+    assert differences(mixture, theirs, counterparts(mixture, theirs)) == Differences(0, 0, 0)
 
 
 def test_a_known_shift_is_told_in_its_unit() -> None:
@@ -354,7 +364,7 @@ def test_nothing_is_said_of_a_sound_result() -> None:
 def test_a_component_without_weight_breaks_nothing() -> None:
     empty = Mixture([1.0, 0.0], OURS.means, OURS.covariances)
     assert mllib_trouble(empty, sample_of(empty)) == []
-    assert match(OURS, empty) == [0, 1]
+    assert counterparts(OURS, empty) == [0, 1]
 
 
 def test_a_title_is_how_people_write_it() -> None:

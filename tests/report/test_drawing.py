@@ -15,7 +15,7 @@ from scipy.stats import norm
 from data_sets import faithful, random_mixture
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single, mixed_colours
-from sparkgmm.report.ink import COLOURS, INK, colour, style
+from sparkgmm.report.style import COLOURS, INK, colour, style
 from sparkgmm.report.views import SHARES, density_levels
 
 

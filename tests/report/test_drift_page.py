@@ -11,9 +11,11 @@ import pytest
 from html_pages import Page
 from report_runs import CASES, HOSTILE, drawn, drifted
 from sparkgmm.core.drift import Drift
-from sparkgmm.report.drift import Night, _within_sight, change_table, nights_figure, words
-from sparkgmm.report.ink import style
-from sparkgmm.report.page import Run, report
+from sparkgmm.report.page import report
+from sparkgmm.report.run import Run
+from sparkgmm.report.sections.changes import _within_sight, change_table, nights_figure, words
+from sparkgmm.report.since import Night
+from sparkgmm.report.style import style
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,9 @@ from data_sets import faithful, random_mixture
 from html_pages import Page, check_it_loads_nothing, check_its_policy
 from report_runs import CASES, HOSTILE, drawn, run_from, run_of, spread_out
 from sparkgmm.mixture import Mixture
-from sparkgmm.report.page import Run, _pairs, report
+from sparkgmm.report.page import report
+from sparkgmm.report.run import Run
+from sparkgmm.report.sections.rows import pairs_json
 
 
 def page_of(files: dict[str, bytes]) -> Page:
@@ -197,7 +199,7 @@ def test_the_outliers_threshold_leaves_its_share_below() -> None:
 
 def carried(run: Run) -> tuple[dict[str, Any], Mixture]:
     mixture = run.chosen.mixture
-    return json.loads(_pairs(mixture, run.membership, [0, 1])), mixture
+    return json.loads(pairs_json(mixture, run.membership, [0, 1])), mixture
 
 
 def covariances_of(pairs: dict[str, Any], d: int) -> np.ndarray:

@@ -10,10 +10,10 @@ import pytest
 
 from data_sets import faithful
 from report_runs import run_of
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.page import Run
 from sparkgmm.report.remarks import remarks
-from sparkgmm.report.views import Membership, Sample
+from sparkgmm.report.run import Run
 
 
 def said_of(run: Run, **changes: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sparkgmm.core.drift import UNITS
+from sparkgmm.core.drift import MEASURES
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.config import (
     CompareConfig,
@@ -101,8 +101,10 @@ def test_the_nightly_configuration_and_the_guide_name_every_key_of_drift() -> No
     guide = (ROOT / "docs" / "drift.md").read_text(encoding="utf-8")
     assert values["drift"].keys() == DriftConfig.model_fields.keys()
     for level in ("warn", "fail"):
-        assert values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == UNITS.keys()
-    for name in UNITS:
+        assert (
+            values["drift"][level].keys() == ThresholdsConfig.model_fields.keys() == MEASURES.keys()
+        )
+    for name in MEASURES:
         assert f"**`{name}`**" in guide
 
 

@@ -471,7 +471,7 @@ def test_on_a_pipe_the_terminal_gets_plain_lines_and_the_result_on_stdout(
     assert "\r" not in said.err + said.out
     assert "log-likelihood -1130.26" in said.out
     assert str(run.folder) in said.out
-    assert "4.2896" in said.out
+    assert "4.290 ± 0.412" in said.out
 
 
 def test_a_limit_that_ran_out_is_not_called_convergence(

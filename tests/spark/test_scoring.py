@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from data_sets import random_mixture
-from sparkgmm.spark.scoring import INVALID_ROW, Scorer, Totals
+from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scoring import INVALID_ROW, RecordScorer, Scorer, Totals
 
 ALL = ("component", "probability", "log_density", "outlier")
 MIXTURE = random_mixture(np.random.default_rng(0), 3, 2, "full")
@@ -37,17 +38,13 @@ def totals() -> Any:
     return Totals(Count(), Count(), Count())  # type: ignore[arg-type]
 
 
-def scorer(**changes: Any) -> Scorer:
-    given: dict[str, Any] = {
-        "mixture": MIXTURE,
-        "n_kept": 3,
-        "sources": (1, 2),
-        "vector": False,
-        "columns": ALL,
-        "threshold": -8.0,
-        "fail": False,
-    }
-    return Scorer(**{**given, **changes})
+def scorer(**changes: Any) -> RecordScorer:
+    added = {"mixture": MIXTURE, "columns": ALL, "threshold": -8.0}
+    given = {"n_kept": 3, "sources": (1, 2), "vector": False, "fail": False}
+    added.update((key, value) for key, value in changes.items() if key in added)
+    given.update((key, value) for key, value in changes.items() if key in given)
+    assert changes.keys() <= {*added, *given}
+    return RecordScorer(Scorer(**{**added, "columns": columns_of(added["columns"])}), **given)
 
 
 def batch(X: np.ndarray, **columns: pa.Array) -> pa.RecordBatch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -234,37 +234,45 @@ class Drift:
 
     @property
     def measures(self) -> dict[str, float | None]:
-        """The figures that thresholds hold for; those of components are the largest of any.
-
-        Where no component can be told again its mean is infinitely far.
-        """
-
-        def most(key: str) -> float:
-            change = largest(self.changes, key)
-            return math.inf if change is None else abs(getattr(change, key))
-
-        statuses = [change.status for change in self.changes]
-        return {
-            "divergence": self.divergence.value,
-            "log_density_fall": self.log_density_fall,
-            "outlier_share": self.outlier_share,
-            **{key: most(key) for key in ("weight_change", "weight_z", "mean_shift", "mean_z")},
-            "appeared": statuses.count("appeared"),
-            "vanished": statuses.count("vanished"),
-        }
+        """The figures that thresholds hold for, by name."""
+        return {name: measure.value(self) for name, measure in MEASURES.items()}
 
 
-# The unit of each measure, as text that follows the number.
-UNITS = {
-    "divergence": " nats",
-    "log_density_fall": " nats a row",
-    "outlier_share": " of the rows",
-    "weight_change": "",
-    "weight_z": " standard errors",
-    "mean_shift": " standard deviations",
-    "mean_z": " standard errors",
-    "appeared": " component(s)",
-    "vanished": " component(s)",
+class Measure(NamedTuple):
+    """A figure that thresholds hold for.
+
+    `value` takes it from a `Drift`, None where it is not known; `unit` is text that follows the
+    number. What a threshold may be is in `sparkgmm.options.MEASURES`.
+    """
+
+    value: Callable[[Drift], float | None]
+    unit: str
+
+
+def _largest(key: str) -> Callable[[Drift], float]:
+    """Return the largest of any component; infinite where no component is found again."""
+
+    def value(drift: Drift) -> float:
+        change = largest(drift.changes, key)
+        return math.inf if change is None else abs(getattr(change, key))
+
+    return value
+
+
+def _count(status: str) -> Callable[[Drift], int]:
+    return lambda drift: sum(change.status == status for change in drift.changes)
+
+
+MEASURES: dict[str, Measure] = {
+    "divergence": Measure(lambda drift: drift.divergence.value, " nats"),
+    "log_density_fall": Measure(lambda drift: drift.log_density_fall, " nats a row"),
+    "outlier_share": Measure(lambda drift: drift.outlier_share, " of the rows"),
+    "weight_change": Measure(_largest("weight_change"), ""),
+    "weight_z": Measure(_largest("weight_z"), " standard errors"),
+    "mean_shift": Measure(_largest("mean_shift"), " standard deviations"),
+    "mean_z": Measure(_largest("mean_z"), " standard errors"),
+    "appeared": Measure(_count("appeared"), " component(s)"),
+    "vanished": Measure(_count("vanished"), " component(s)"),
 }
 
 
@@ -278,7 +286,7 @@ class Crossing(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.measure} is {self.value:.4g}{UNITS[self.measure]}, above "
+            f"{self.measure} is {self.value:.4g}{MEASURES[self.measure].unit}, above "
             f"drift.{self.level}.{self.measure} {self.threshold:g}"
         )
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Array, Labels
 from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
-from sparkgmm.report.figures import short
-from sparkgmm.report.ink import Picture, picture, style
 from sparkgmm.report.page import plots, render
-from sparkgmm.report.tables import Table, mean_and_sd
+from sparkgmm.report.style import Picture, picture, short, style
+from sparkgmm.report.tables import Table
 from sparkgmm.report.views import marginal, names_of, telling_features
 
 _POINTS = 2000
@@ -37,7 +37,7 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
         trouble = mllib_trouble(mllib.mixture, comparison.sample)
     page = render(
         "compare.html",
-        {"contours": contours},
+        contours=contours,
         title=title,
         verdict=comparison.verdict(),
         mixture=ours,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score
 
-from sparkgmm.core.matching import bhattacharyya_between
+from sparkgmm.core.matching import assign, bhattacharyya_between
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Labels, Mixture
-from sparkgmm.report.views import Sample, bhattacharyya
 
 # Parameters that differ by less, in the units of `Differences`, agree.
 AGREE = 1e-3
@@ -20,6 +19,8 @@ AGREE = 1e-3
 _SAME_HEIGHT = 1e-5
 # Components nearer than this to each other are one and the same.
 _SAME_COMPONENT = 1e-3
+# Distances that overflow are as far as this, so that sums of them stay finite.
+_FARTHEST = 1e300
 _EPSILON = float(np.finfo(np.float64).eps)
 TITLES = {
     "sparkgmm": "sparkgmm",
@@ -84,7 +85,9 @@ class Comparison:
     @cached_property
     def matched(self) -> dict[str, list[int]]:
         """For each software, which of its components is ours 0, 1 and so on."""
-        return {s.name: match(self.ours, s.mixture) for s in self.solved if s.mixture is not None}
+        return {
+            s.name: counterparts(self.ours, s.mixture) for s in self.solved if s.mixture is not None
+        }
 
     @cached_property
     def differences(self) -> dict[str, Differences]:
@@ -171,16 +174,16 @@ def all_alike(mixture: Mixture) -> bool:
 
 
 def _farthest(mixture: Mixture) -> float:
-    return float(bhattacharyya(mixture).max())
+    return float(bhattacharyya_between(mixture, mixture).max())
 
 
-def match(ours: Mixture, theirs: Mixture) -> list[int]:
-    """Return for each of our components the one of theirs that stands for it, -1 for none.
+def counterparts(ours: Mixture, theirs: Mixture) -> list[int]:
+    """Return for each of our components the nearest of theirs, -1 for none that is left.
 
-    The assignment with the least sum of Bhattacharyya distances (Kuhn 1955).
+    The assignment with the least sum of Bhattacharyya distances: unlike `core.matching.match`,
+    which says what continues what, it leaves no two components alone, however far apart.
     """
-    rows, columns = linear_sum_assignment(bhattacharyya_between(ours, theirs))
-    found = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    found = dict(assign(np.minimum(bhattacharyya_between(ours, theirs), _FARTHEST)))
     return [found.get(j, -1) for j in range(ours.k)]
 
 

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.ink import FAINT, INK, colour, quiet
+from sparkgmm.report.style import FAINT, INK, colour, quiet
 from sparkgmm.report.views import SHARES, density_levels, limits
 
 # Up to here rows are drawn one by one, beyond as a picture of cells.

@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from sparkgmm.core.sample import Sample
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
-from sparkgmm.report.views import Sample, marginal, names_of, telling_features
+from sparkgmm.report.views import marginal, names_of, telling_features
 
 # A notebook's picture needs no more rows.
 _MOST_ROWS = 50_000

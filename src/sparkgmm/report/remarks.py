@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.core.figures import BINDING
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
-from sparkgmm.report.drift import Since
-from sparkgmm.report.views import Membership, correlation, names_of
+from sparkgmm.report.since import Since
+from sparkgmm.report.views import correlation, names_of
 
-# Regularisation that makes up more of a component's narrowest variance is told.
-_BINDING = 0.1
 # A correlation matrix this ill-conditioned is near-singular.
 _SINGULAR = 1e6
 # So many times more rows in the tail than the mixture expects are heavy tails.
@@ -73,7 +73,7 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
 
 
 def _about_components(chosen: Candidate, reg_covar: float) -> Iterator[str]:
-    if chosen.regularised > _BINDING:
+    if chosen.regularised > BINDING:
         yield (
             f"The regularisation binds: model.reg_covar ({reg_covar:g}) makes up "
             f"{chosen.regularised:.0%} of the narrowest variance. Lower it if components may be "

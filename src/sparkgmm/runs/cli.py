@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
-from sparkgmm.runs import lines
+from sparkgmm.runs import json_log
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.runs.streams import direct_errors, jvm_is_gone
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
@@ -182,10 +182,10 @@ def _main(job: _Job, argv: Sequence[str] | None) -> int:
 def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
     end_on_sigterm()
-    lines.begin()
-    as_json = lines.wanted(arguments)
+    json_log.clear_context()
+    as_json = json_log.asked_for(arguments)
     try:
-        with lines.warnings_too(as_json):
+        with json_log.with_warnings(as_json):
             work()
     except Exception as error:
         message, code = _ending(error)
@@ -193,7 +193,7 @@ def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
             raise
         verbose = code is None or "--verbose" in arguments
         if as_json:
-            lines.tell_of(error, message, code or 1, verbose)
+            json_log.write_error(error, message, code or 1, verbose)
         else:
             if verbose and isinstance(error, SparkGmmError):
                 print(masked(traceback.format_exc()), file=sys.stderr)

@@ -16,11 +16,11 @@ from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import check, fit
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
+from sparkgmm.core.sample import Sample
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError, speaking
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
-from sparkgmm.report.views import Sample
 from sparkgmm.runs.config import CompareConfig, ModelConfig
 from sparkgmm.runs.fitting import as_search
 from sparkgmm.runs.folder import to_json
@@ -119,7 +119,6 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
 
 def _check_installed() -> None:
     try:
-        import scipy  # noqa: F401
         import sklearn  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(

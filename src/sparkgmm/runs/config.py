@@ -22,6 +22,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,7 @@ from sparkgmm import options as opt
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
+from sparkgmm.spark.score_columns import selectable_columns
 
 # What a run_id may hold for the moment in which the job starts.
 _TIMES = {"{date}": "%Y-%m-%d", "{time}": "%Y%m%dT%H%M%SZ"}
@@ -250,18 +252,17 @@ class OutputConfig(_Section):
         return value
 
 
-class ThresholdsConfig(_Section):
-    """What drift may be at most, by measure; docs/drift.md says what each measures."""
+def _limit(measure: opt.Option) -> Any:
+    """Return the type of a threshold."""
+    kind = int if isinstance(measure.kind, opt.Whole) else float
+    return Annotated[kind, _checked(measure)] | None
 
-    divergence: Annotated[float, _checked(opt.MEASURES["divergence"])] | None = None
-    log_density_fall: Annotated[float, _checked(opt.MEASURES["log_density_fall"])] | None = None
-    outlier_share: Annotated[float, _checked(opt.MEASURES["outlier_share"])] | None = None
-    weight_change: Annotated[float, _checked(opt.MEASURES["weight_change"])] | None = None
-    weight_z: Annotated[float, _checked(opt.MEASURES["weight_z"])] | None = None
-    mean_shift: Annotated[float, _checked(opt.MEASURES["mean_shift"])] | None = None
-    mean_z: Annotated[float, _checked(opt.MEASURES["mean_z"])] | None = None
-    appeared: Annotated[int, _checked(opt.MEASURES["appeared"])] | None = None
-    vanished: Annotated[int, _checked(opt.MEASURES["vanished"])] | None = None
+
+_limits: dict[str, Any] = {name: (_limit(option), None) for name, option in opt.MEASURES.items()}
+
+
+class ThresholdsConfig(create_model("_Limits", __base__=_Section, **_limits)):  # type: ignore[misc]
+    """What drift may be at most, by measure; docs/drift.md says what each measures."""
 
 
 class DriftConfig(_Section):
@@ -279,6 +280,13 @@ class ScoreInputConfig(_Source):
     invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
 
 
+def _score_column(value: Any) -> str:
+    return str(opt.OneOf(tuple(selectable_columns())).take(value))
+
+
+ScoreColumnName = Annotated[str, BeforeValidator(_score_column)]
+
+
 class ScoreOutputConfig(_Section):
     """Where the scored rows go, and with which columns."""
 
@@ -286,9 +294,7 @@ class ScoreOutputConfig(_Section):
     table: Table | None = opt.SCORED_TABLE.default
     format: Annotated[str, _checked(opt.SCORED_FORMAT)] = opt.SCORED_FORMAT.default
     mode: Annotated[Literal["error", "overwrite", "append"], _checked(opt.MODE)] = opt.MODE.default
-    columns: Annotated[list[Annotated[str, _checked(opt.COLUMNS)]], Field(min_length=1)] = (
-        opt.COLUMNS.default
-    )
+    columns: Annotated[list[ScoreColumnName], Field(min_length=1)] = opt.COLUMNS.default
     keep: Annotated[Literal["all"] | list[StrictStr], BeforeValidator(_all_or_listed)] = (
         opt.KEEP.default
     )

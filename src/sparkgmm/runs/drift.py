@@ -23,10 +23,10 @@ from sparkgmm.core.drift import (
 )
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.core.rows import Rows
+from sparkgmm.core.sample import Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
-from sparkgmm.report.drift import Night, Since
-from sparkgmm.report.views import Sample
+from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import RUN_ID, DriftConfig, FitConfig
 from sparkgmm.runs.folder import (
     MANIFEST,

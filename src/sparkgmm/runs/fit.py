@@ -14,9 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
+from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError, speaking
 from sparkgmm.options import KEYS
-from sparkgmm.report.views import Membership, Sample
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import (
     Judged,
@@ -327,7 +327,8 @@ def _report(
     if not config.output.report:
         return {}
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
-    from sparkgmm.report.page import Run, report  # matplotlib takes a second to import
+    from sparkgmm.report.page import report  # matplotlib takes a second to import
+    from sparkgmm.report.run import Run
 
     try:
         found, profile = fitted.fit, fitted.rows.profile

@@ -14,27 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sparkgmm.core.figures import Exposed, exposed_figures
 from sparkgmm.mixture import Array
 from sparkgmm.spark.masking import masked
 
 _PREFIX = "sparkgmm"
-# Name, what it means, and its key in metrics.json.
-_FIGURES = (
-    ("rows_read", "Rows read from the input.", "rows_read"),
-    ("rows_used", "Rows that were fitted.", "rows_used"),
-    ("rows_invalid", "Rows with a null, NaN or infinite feature.", "rows_invalid"),
-    ("log_likelihood_nats", "Log-likelihood of all rows.", "log_likelihood"),
-    ("mean_log_likelihood_nats", "Log-likelihood a row.", "mean_log_likelihood"),
-    ("bic", "Bayesian information criterion, lower is better.", "bic"),
-    ("aic", "Akaike information criterion, lower is better.", "aic"),
-    ("icl", "Integrated completed likelihood, lower is better.", "icl"),
-    ("components", "Components of the mixture.", "k"),
-    ("parameters", "Free parameters of the mixture.", "n_parameters"),
-    ("passes", "Passes over the rows by the chosen candidate.", "n_iter"),
-    ("converged", "1 if the fit converged, 0 if it ran out of passes.", "converged"),
-    ("distance_nats", "Estimated distance to the maximum, a row.", "distance"),
-    ("run_duration_seconds", "Time from the start to the report.", "seconds"),
+# What a run has beside the figures of the candidate chosen, by the keys of metrics.json.
+_ROWS = (
+    ("rows_read", Exposed("rows_read", "Rows read from the input.")),
+    ("rows_used", Exposed("rows_used", "Rows that were fitted.")),
+    ("rows_invalid", Exposed("rows_invalid", "Rows with a null, NaN or infinite feature.")),
 )
+_SECONDS = ("seconds", Exposed("run_duration_seconds", "Time from the start to the report."))
 
 
 class _Sample(NamedTuple):
@@ -73,9 +64,9 @@ def _samples(
     yield _Sample("run_info", identity, 1), "The run, by its labels; always 1."
     finished = datetime.fromisoformat(manifest["finished"]).timestamp()
     yield _Sample("run_completion_timestamp_seconds", {}, finished), "When the fit was done."
-    for name, meaning, key in _FIGURES:
+    for key, exposed in (*_ROWS, *exposed_figures(), _SECONDS):
         if metrics[key] is not None:
-            yield _Sample(name, {}, float(metrics[key])), meaning
+            yield _Sample(exposed.name, {}, float(metrics[key])), exposed.meaning
     for step, seconds in metrics["seconds_by_step"].items():
         meaning = "Time that a step took: read, fit, report."
         yield _Sample("step_duration_seconds", {"step": step}, seconds), meaning

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from pyspark.sql import SparkSession
 
+from sparkgmm.core.figures import BINDING, figures_of
 from sparkgmm.core.fit import Fit
+from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.core.update import Update
-from sparkgmm.report.views import Membership
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift import Judged, lines_of
 from sparkgmm.runs.provenance import source
@@ -25,9 +26,6 @@ from sparkgmm.runs.update import Base
 from sparkgmm.spark.rows import Read
 from sparkgmm.spark.source import Features
 from sparkgmm.version import __version__
-
-# Regularisation that makes up more of a component's narrowest variance is told.
-_BINDING = 0.1
 
 
 @dataclass
@@ -68,29 +66,6 @@ def model_of(
     }
 
 
-def _candidate(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "k": candidate.k,
-        "covariance_type": candidate.covariance_type,
-        "log_likelihood": candidate.log_likelihood,
-        "mean_log_likelihood": candidate.mean_log_likelihood,
-        "n_parameters": candidate.n_parameters,
-        "bic": candidate.bic,
-        "aic": candidate.aic,
-        "icl": candidate.icl,
-        "n_iter": candidate.n_iter,
-        "n_rejected": candidate.n_rejected,
-        "converged": candidate.converged,
-        "distance": candidate.distance,
-        "held_out_mean_log_likelihood": candidate.held_out,
-        "n_starts": candidate.n_starts,
-        "n_starts_at_this_optimum": candidate.n_agreeing,
-        "n_components_dropped": candidate.n_dropped,
-        "regularised_share": candidate.regularised,
-        "degenerate": candidate.degenerate,
-    }
-
-
 def metrics_of(
     result: Fit,
     found: Read,
@@ -99,7 +74,7 @@ def metrics_of(
     base: Base | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
-    row = _candidate(result.chosen)
+    row = figures_of(result.chosen)
     del row["degenerate"]
     return {
         **row,
@@ -112,7 +87,7 @@ def metrics_of(
         "constant_features_dropped": list(dropped),
         "updated_from": None if base is None else base.run_id,
         **_of_history(result),
-        "candidates": [_candidate(candidate) for candidate in result.candidates],
+        "candidates": [figures_of(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),
         "seconds_by_step": dict(watch.seconds),
     }
@@ -191,7 +166,7 @@ def summary(
         f"run {path}",
         *([f"report {path}/report.html"] if reported else []),
     ]
-    if chosen.regularised > _BINDING:
+    if chosen.regularised > BINDING:
         lines.insert(
             0,
             f"model.reg_covar is {chosen.regularised:.0%} of the narrowest variance: lower it if "

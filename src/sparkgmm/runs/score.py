@@ -23,6 +23,7 @@ from sparkgmm.spark.file_systems import MODEL, first_line
 from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected, valid
+from sparkgmm.spark.score_columns import columns_of
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
@@ -61,11 +62,12 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
     model = load_model(Folder(spark, config.model, MODEL))
     source = config.input
     mixture = model.mixture
-    if "label" in config.output.columns and model.labels is None:
-        raise ConfigurationError(
-            f"output.columns names label, but {model.run.path!r} has no labels: fit the model with "
-            "a drift section, or leave label out"
-        )
+    for column in columns_of(config.output.columns):
+        if column.needs == "labels" and model.labels is None:
+            raise ConfigurationError(
+                f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
+                f"the model with a drift section, or leave {column.name} out"
+            )
     with telling(source.place):
         opened = open_source(spark, source)
         df = opened.df

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from sparkgmm.core.figures import column_of, ranked
 from sparkgmm.core.selection import Candidate
+from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs import lines
+from sparkgmm.runs import json_log
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.session import note_in_log
 
@@ -57,15 +59,15 @@ class Terminal:
 
     def about(self, **known: str) -> None:
         """Note the `run_id` or `step` that what is said from here on is about."""
-        lines.about(**known)
+        json_log.set_context(**known)
         if self._as_json:
-            now = lines.noted()
+            now = json_log.context()
             note_in_log(now["run_id"] or "", now["step"] or "")
 
     def say(self, text: str, **figures: float) -> None:
         """Say one line; the figures in it go along where lines are JSON."""
         if self._as_json:
-            lines.tell("info", text, **figures)
+            json_log.write("info", text, **figures)
         elif self._live:
             self._console.print(masked(text), markup=False)
         else:
@@ -163,7 +165,7 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
     rows = [header]
     for j in range(mixture.k):
         cells = [
-            f"{mixture.means[j, i]:.6g} ± {mixture.covariances[j, i, i] ** 0.5:.3g}"
+            mean_and_sd(mixture.means[j, i], mixture.covariances[j, i, i] ** 0.5)
             for i in range(len(shown))
         ]
         mine = [] if labels is None else [str(labels[j])]
@@ -179,19 +181,12 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
 
 def candidate_table(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
     """Return what was compared, best first, the chosen one marked."""
-    rows = [["", "k", "covariance", "log-likelihood", criterion, ""]]
-    for c in sorted(candidates, key=lambda c: (c.degenerate is not None, getattr(c, criterion))):
+    shown = [column_of(key) for key in ("k", "covariance_type", "log_likelihood", criterion)]
+    rows = [["", *(column.heading for column, _ in shown), ""]]
+    for c in ranked(candidates, criterion):
+        cells = [column.text(value(c), thousands="") for column, value in shown]
         note = "degenerate" if c.degenerate else "" if c.converged else "not converged"
-        rows.append(
-            [
-                "*" if c is chosen else "",
-                str(c.k),
-                c.covariance_type,
-                f"{c.log_likelihood:.3f}",
-                f"{getattr(c, criterion):.3f}",
-                note,
-            ]
-        )
+        rows.append(["*" if c is chosen else "", *cells, note])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip()

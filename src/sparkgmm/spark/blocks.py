@@ -451,3 +451,10 @@ def forget(row: Place) -> bool:
     except OSError:
         return False
     return True
+
+
+def forget_all(rows: Iterable[Place]) -> Iterator[tuple[int, Any]]:
+    """Delete the files of a partition, if they are within reach."""
+    for row in rows:
+        forget(row)
+    return iter(())

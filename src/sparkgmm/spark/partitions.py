@@ -16,7 +16,7 @@ from weakref import WeakSet
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.spark.blocks import OnPartition, forget, settle_worker
+from sparkgmm.spark.blocks import OnPartition, forget, forget_all, settle_worker
 from sparkgmm.spark.session import packed_package
 
 if TYPE_CHECKING:
@@ -131,14 +131,8 @@ class FramePartitions:
         """Let go of rows and files."""
         with contextlib.suppress(Exception):
             if resident and self._kept:
-                self.run(_forget)
+                self.run(forget_all)
             self.drop()
-
-
-def _forget(rows: Iterable[Any]) -> Iterator[tuple[int, Any]]:
-    for row in rows:
-        forget(row)
-    return iter(())
 
 
 def _mapper(
@@ -153,7 +147,7 @@ def _mapper(
         rows = [SimpleNamespace(**row) for batch in batches for row in batch.to_pylist()]
         results = list(function(rows))
         if clean:
-            _forget(rows)
+            forget_all(rows)
         numbers = pa.array([number for number, _ in results], pa.int32())
         content = pa.array([pickle.dumps(result) for _, result in results], pa.binary())
         yield pa.RecordBatch.from_arrays([numbers, content], names=["partition", "result"])

@@ -13,6 +13,7 @@ import numpy as np
 
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.blocks import Layout, decode_vectors, settle_worker
+from sparkgmm.spark.score_columns import ScoreColumn, Scored, arrow_of, as_lists
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,26 +38,51 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True)
 class Scorer:
-    """What to do with a batch.
+    """What to make of rows: the columns to add, of a mixture and what is known beside it.
 
-    Its first `n_kept` columns go through. `sources` are the positions of the features, or of the
-    one vector that holds them all. `columns` are the names of those to add, among them `outlier`
-    where `threshold` says below which log density a row is one. An invalid row fails the task, or
-    is left out. `labels` has one for each component, where `label` is among the columns.
+    `threshold` says below which log density a row is an outlier; `labels` has one for each
+    component. Each is None where no column needs it.
     """
 
     mixture: Mixture
+    columns: tuple[ScoreColumn, ...]
+    threshold: float | None = None
+    labels: tuple[int, ...] | None = None
+
+    def score(self, X: Array) -> Scored:
+        """Score rows X (n, d)."""
+        return Scored(*self.mixture.score(X), self.labels, self.threshold)
+
+    def arrays(
+        self, scored: Scored, arrays: Callable[[Array], pa.Array] = as_lists
+    ) -> list[pa.Array]:
+        """Return the columns of scored rows; `arrays` makes one of (n, k) numbers."""
+        return [arrow_of(column, scored, arrays) for column in self.columns]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in self.columns]
+
+
+@dataclass(frozen=True)
+class RecordScorer:
+    """Scores the batches of a table.
+
+    The first `n_kept` columns of a batch go through. `sources` are the positions of the features,
+    or of the one vector that holds them all. An invalid row fails the task, or is left out.
+    """
+
+    scorer: Scorer
     n_kept: int
     sources: tuple[int, ...]
     vector: bool
-    columns: tuple[str, ...]
-    threshold: float | None
     fail: bool
-    labels: tuple[int, ...] | None = None
 
     def on_batches(self, totals: Totals) -> OnBatches:
         """Return the function that mapInArrow runs on a partition."""
-        step = max(64, _BATCH_VALUES // (self.mixture.d + self.mixture.k))
+        mixture = self.scorer.mixture
+        step = max(64, _BATCH_VALUES // (mixture.d + mixture.k))
 
         def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             settle_worker()
@@ -79,27 +105,20 @@ class Scorer:
             valid = np.asarray(finite.all(axis=0))
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
-        log_density, R = self.mixture.score(X.T)
-        outlier = log_density < (-np.inf if self.threshold is None else self.threshold)
-        totals.outliers.add(int(outlier.sum()))
-        added = {
-            "component": lambda: pa.array(R.argmax(axis=1).astype(np.int32)),
-            "probability": lambda: as_lists(R),
-            "log_density": lambda: pa.array(log_density),
-            "label": lambda: pa.array(np.array(self.labels, dtype=np.int32)[R.argmax(axis=1)]),
-            "outlier": lambda: pa.array(outlier),
-        }
-        arrays = batch.columns[: self.n_kept] + [added[name]() for name in self.columns]
+        scored = self.scorer.score(X.T)
+        totals.outliers.add(int(scored.outlier.sum()))
+        added = self.scorer.arrays(scored)
         fields = [batch.schema.field(i) for i in range(self.n_kept)]
         fields += [
             pa.field(name, array.type, nullable=False)
-            for name, array in zip(self.columns, arrays[self.n_kept :], strict=True)
+            for name, array in zip(self.scorer.names, added, strict=True)
         ]
+        arrays = batch.columns[: self.n_kept] + added
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _features(self, batch: pa.RecordBatch) -> Array:
         """Return X (d, n); what is null, or in a vector of another length, is NaN."""
-        d = self.mixture.d
+        d = self.scorer.mixture.d
         if self.vector:
             layout = Layout(d, "float64", vector=True, weighted=False)
             return decode_vectors(batch.column(self.sources[0]), layout)[0]
@@ -107,13 +126,3 @@ class Scorer:
         for i, source in enumerate(self.sources):
             X[i] = batch.column(source).to_numpy(zero_copy_only=False)
         return X
-
-
-def as_lists(R: Array) -> pa.Array:
-    """Return the rows of R (n, k) as arrays of doubles, without a copy."""
-    import pyarrow as pa
-
-    n, k = R.shape
-    offsets = pa.array(np.arange(0, (n + 1) * k, k, dtype=np.int32))
-    kind = pa.list_(pa.field("element", pa.float64(), nullable=False))
-    return pa.ListArray.from_arrays(offsets, pa.array(R.reshape(-1)), type=kind)

@@ -21,16 +21,16 @@ from pyspark.sql.types import (
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.spark.scoring import Scorer, Totals
+from sparkgmm.spark.score_columns import columns_of, columns_with_threshold
+from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
 from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, some
 
-OUTLIER = "outlier"
-_ADDED: dict[str, DataType] = {
-    "component": IntegerType(),
-    "probability": ArrayType(DoubleType(), containsNull=False),
-    "log_density": DoubleType(),
-    "label": IntegerType(),
-    OUTLIER: BooleanType(),
+# The types of the columns added, by their names in `ScoreColumn`.
+SPARK_TYPES: dict[str, DataType] = {
+    "int": IntegerType(),
+    "double": DoubleType(),
+    "boolean": BooleanType(),
+    "array<double>": ArrayType(DoubleType(), containsNull=False),
 }
 # Types that a batch holds as numbers that numpy takes as they are; others are cast by Spark.
 _PLAIN = (DoubleType, FloatType, IntegralType)
@@ -54,7 +54,8 @@ class Wanted:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of all columns added."""
-        return self.added if self.threshold is None else (*self.added, OUTLIER)
+        more = () if self.threshold is None else columns_with_threshold()
+        return (*self.added, *more)
 
 
 def score_rows(
@@ -62,9 +63,8 @@ def score_rows(
 ) -> tuple[DataFrame, Totals]:
     """Return the scored rows, in the partitions of the input, and what is counted meanwhile.
 
-    The columns kept come first, of the very types of the input, then component int, probability
-    array<double> (k values in the order of the components), log_density double, label int and
-    outlier boolean, as far as wanted.
+    The columns kept come first, of the very types of the input, then those to be added, of the
+    types in `score_columns.SCORE_COLUMNS`; arrays have k values, in the order of the components.
 
     Raises
     ------
@@ -85,23 +85,17 @@ def score_rows(
         column = quoted(df, name) if features.vector is None else as_array(df, name)
         wide = "double" if features.vector is None else "array<double>"
         selected.append(column.cast(wide))
-    added = [StructField(name, _ADDED[name], nullable=False) for name in wanted.columns]
+    scorer = Scorer(mixture, columns_of(wanted.columns), wanted.threshold, wanted.labels)
+    added = [StructField(c.name, SPARK_TYPES[c.type], nullable=False) for c in scorer.columns]
     schema = StructType([*(df.schema[name] for name in wanted.kept), *added])
-    scorer = Scorer(
-        mixture,
-        len(wanted.kept),
-        tuple(sources),
-        features.vector is not None,
-        wanted.columns,
-        wanted.threshold,
-        wanted.fail,
-        wanted.labels,
+    records = RecordScorer(
+        scorer, len(wanted.kept), tuple(sources), features.vector is not None, wanted.fail
     )
     context = df.sparkSession.sparkContext
     totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
     # mapInArrow stumbles over names with dots
     plain = df.select([column.alias(f"c{i}") for i, column in enumerate(selected)])
-    return plain.mapInArrow(scorer.on_batches(totals), schema), totals
+    return plain.mapInArrow(records.on_batches(totals), schema), totals
 
 
 def _is_plain(dtype: DataType) -> bool:

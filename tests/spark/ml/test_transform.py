@@ -17,7 +17,7 @@ from sparkgmm import GaussianMixtureModel, Mixture
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.scikit import mixture_to_sklearn
-from sparkgmm.spark import compat
+from sparkgmm.spark.ml import udf
 
 ROWS = np.array([[0.5, 1.0, 0.0], [0.0, 0.0, 3.0], [-2.0, 4.0, 1.5], [9.0, 0.0, 0.0]])
 
@@ -25,9 +25,9 @@ ROWS = np.array([[0.5, 1.0, 0.0], [0.0, 0.0, 3.0], [-2.0, 4.0, 1.5], [9.0, 0.0, 
 @pytest.fixture(params=["arrow", "pandas"])
 def way(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the workers; versions of Spark before 4.1 have the one by pandas alone."""
-    if request.param == "arrow" and not compat.HAS_ARROW_UDF:
+    if request.param == "arrow" and not udf.HAS_ARROW_UDF:
         pytest.skip("this Spark has no arrow_udf")
-    monkeypatch.setattr(compat, "HAS_ARROW_UDF", request.param == "arrow")
+    monkeypatch.setattr(udf, "HAS_ARROW_UDF", request.param == "arrow")
     return str(request.param)
 
 

@@ -16,14 +16,16 @@ from pyspark.sql import functions as F
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.spark.compat import add_scores
 from sparkgmm.spark.ml.columns import check_features, check_new, noted_length
 from sparkgmm.spark.ml.export import read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, load_mixture, note_mixture
 from sparkgmm.spark.ml.summary import GaussianMixtureSummary
-from sparkgmm.spark.ml.vectors import Scorer
+from sparkgmm.spark.ml.udf import add_scores
+from sparkgmm.spark.ml.vectors import ColumnScorer
 from sparkgmm.spark.partitions import ship_to
+from sparkgmm.spark.score_columns import ScoreColumn, columns_of
+from sparkgmm.spark.scoring import Scorer
 
 
 class GaussianMixtureModel(Model, MixtureParams, Saved):
@@ -147,13 +149,16 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
             )
             return dataset
         ship_to(dataset.sparkSession)
-        scorer = Scorer(self._mixture, self.getFeaturesCol(), tuple(added))
+        scorer = Scorer(self._mixture, columns_of(added))
         scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
         columns = [
-            F.col(f"`{scores}`")[field].alias(name, metadata=_attributes(field, self._mixture.k))
-            for field, name in added.items()
+            F.col(f"`{scores}`")[column.name].alias(
+                added[column.name], metadata=_attributes(column, self._mixture.k)
+            )
+            for column in scorer.columns
         ]
-        return add_scores(dataset, scorer, scores).select("*", *columns).drop(scores)
+        with_scores = add_scores(dataset, ColumnScorer(scorer, self.getFeaturesCol()), scores)
+        return with_scores.select("*", *columns).drop(scores)
 
     def _check(self, df: DataFrame, added: dict[str, str]) -> None:
         """Refuse at once what would fail on the executors."""
@@ -209,10 +214,6 @@ def _session() -> SparkSession:
     return SparkSession.active()
 
 
-def _attributes(field: str, k: int) -> dict[str, Any]:
+def _attributes(column: ScoreColumn, k: int) -> dict[str, Any]:
     """Return what Spark ML's stages note of such a column."""
-    noted: dict[str, dict[str, Any]] = {
-        "probability": {"ml_attr": {"num_attrs": k}},
-        "prediction": {"ml_attr": {"type": "nominal", "num_vals": k}},
-    }
-    return noted.get(field, {})
+    return {} if column.attributes is None else {"ml_attr": column.attributes(k)}

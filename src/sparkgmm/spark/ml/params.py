@@ -18,6 +18,7 @@ from pyspark.ml.param.shared import (
 )
 
 from sparkgmm import options as opt
+from sparkgmm.spark.score_columns import transform_columns
 
 P = TypeVar("P", bound="NoneUnsets")
 Q = TypeVar("Q", bound="MixtureParams")
@@ -49,6 +50,34 @@ class NoneUnsets(Params):
         return super()._set(**kwargs)
 
 
+def add_score_params(cls: type[Q]) -> type[Q]:
+    """Give a class a Param, setter and getter for each column of transform that it has none for."""
+    for column, name in transform_columns():
+        if not hasattr(cls, name):
+            convert = TypeConverters.toString
+            setattr(cls, name, Param(Params._dummy(), name, column.doc, typeConverter=convert))
+            setattr(cls, f"get{name[0].upper()}{name[1:]}", _getter(name))
+            setattr(cls, f"set{name[0].upper()}{name[1:]}", _setter(name))
+    return cls
+
+
+def _getter(name: str) -> Callable[[Any], str]:
+    def get(self: Any) -> str:
+        return str(self.getOrDefault(self.getParam(name)))
+
+    get.__doc__ = f"Return `{name}`, the name of a column, empty if it is left out."
+    return get
+
+
+def _setter(name: str) -> Callable[[Q, str], Q]:
+    def set_(self: Q, value: str) -> Q:
+        return self._set(**{name: value})
+
+    set_.__doc__ = f"Set `{name}`; empty leaves the column out."
+    return set_
+
+
+@add_score_params
 class MixtureParams(
     NoneUnsets,
     HasFeaturesCol,
@@ -85,7 +114,10 @@ class MixtureParams(
         super().__init__(*args)
         defaults = {own: opt.OPTIONS[name].default for name, own in opt.SPARK.items()}
         del defaults["featuresCol"], defaults["weightCol"]  # columns: as Spark's own estimators
-        self._setDefault(**defaults, logDensityCol="")
+        self._setDefault(**defaults)
+        self._setDefault(
+            **{p: "" for _, p in transform_columns() if not self.hasDefault(self.getParam(p))}
+        )
 
     def getK(self) -> int:
         """Return the number of components asked for."""
@@ -128,13 +160,12 @@ class MixtureParams(
         return self._set(logDensityCol=value)
 
     def _added(self) -> dict[str, str]:
-        """Return the names of the columns that a transform adds, by what they hold."""
+        """Return the names of the columns that a transform adds, by those in `SCORE_COLUMNS`."""
         names = {
-            "probability": self.getProbabilityCol(),
-            "prediction": self.getPredictionCol(),
-            "log_density": self.getLogDensityCol(),
+            column.name: self.getOrDefault(self.getParam(param))
+            for column, param in transform_columns()
         }
-        return {field: name for field, name in names.items() if name}
+        return {column: name for column, name in names.items() if name}
 
     def _weight(self) -> str | None:
         """Return the name of the weights' column, or None where there is none."""

@@ -7,35 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import settle_worker
-from sparkgmm.spark.scoring import as_lists
+from sparkgmm.spark.score_columns import Scored, as_lists
+from sparkgmm.spark.scoring import Scorer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The fields of a scored row, in their order.
-PROBABILITY, PREDICTION, LOG_DENSITY = FIELDS = ("probability", "prediction", "log_density")
 # What the first field of a dense vector holds; that of a sparse one is 0.
 DENSE = 1
 _REMEDY = "mend or drop such rows before transform"
 
 
 @dataclass(frozen=True)
-class Scorer:
-    """What to make of the batches of column `name`: a struct a row with the wanted fields.
+class ColumnScorer:
+    """Scores the batches of the column `name`: a struct a row, of the columns to add.
 
-    Probabilities leave as Spark's dense vectors, or as plain arrays where not `vectors`.
+    Arrays leave as Spark's dense vectors, or as plain arrays where not `vectors`.
     """
 
-    mixture: Mixture
+    scorer: Scorer
     name: str
-    wanted: tuple[str, ...]
     vectors: bool = True
 
     def __call__(self, batches: Iterable[pa.Array]) -> Iterator[pa.Array]:
@@ -55,19 +53,13 @@ class Scorer:
         """
         import pyarrow as pa
 
-        scores = self._scores(decode(batch, self.mixture.d, self.name))
-        made = {
-            PROBABILITY: lambda: (encode if self.vectors else as_lists)(scores.responsibilities),
-            PREDICTION: lambda: pa.array(
-                scores.responsibilities.argmax(axis=1).astype(np.int32), pa.int32()
-            ),
-            LOG_DENSITY: lambda: pa.array(scores.log_density, pa.float64()),
-        }
-        return pa.StructArray.from_arrays([made[name]() for name in self.wanted], list(self.wanted))
+        scored = self._scored(decode(batch, self.scorer.mixture.d, self.name))
+        arrays = self.scorer.arrays(scored, encode if self.vectors else as_lists)
+        return pa.StructArray.from_arrays(arrays, self.scorer.names)
 
-    def _scores(self, X: Array) -> Any:
+    def _scored(self, X: Array) -> Scored:
         try:
-            return self.mixture.score(X)
+            return self.scorer.score(X)
         except InputError:
             finite = np.isfinite(X).all(axis=1)
             if finite.all():

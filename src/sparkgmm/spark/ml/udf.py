@@ -1,4 +1,4 @@
-"""What differs between the versions of Spark that are supported, 3.5 to 4.3: here and nowhere else.
+"""The UDF of a transform: by Arrow from Spark 4.1 on, by pandas before.
 
 Annotations are evaluated in this module, since Spark reads from them what kind of UDF it is given.
 """
@@ -11,22 +11,23 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, DoubleType, IntegerType, StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
-from sparkgmm.spark.ml.vectors import DENSE, LOG_DENSITY, PREDICTION, PROBABILITY, Scorer
+from sparkgmm.spark.ml.vectors import DENSE, ColumnScorer
 from sparkgmm.spark.source import as_array, is_vector, quoted
+from sparkgmm.spark.transform import SPARK_TYPES
 
 # From Spark 4.1 on a function is handed the arrow arrays themselves, vectors included.
 HAS_ARROW_UDF = hasattr(F, "arrow_udf")
 _udfs: Any = F  # whose stubs know neither kind of UDF
 _PLAIN = ("double", "float")
+_ARRAY = "array<double>"
 
 
-def add_scores(df: DataFrame, scorer: Scorer, name: str) -> DataFrame:
+def add_scores(df: DataFrame, scorer: ColumnScorer, name: str) -> DataFrame:
     """Add a struct column of what the scorer makes of its column: one UDF, computed once a row.
 
-    Its fields are those that the scorer was asked for: probability vector, prediction int,
-    log_density double.
+    Its fields are the columns that the scorer was asked for, arrays of them as vectors.
     """
     if not HAS_ARROW_UDF:
         return df.select("*", _by_pandas(df, scorer).alias(name))
@@ -42,7 +43,7 @@ def add_scores(df: DataFrame, scorer: Scorer, name: str) -> DataFrame:
     return unwrapped.select("*", _by_arrow(array, scorer).alias(name)).drop(whole)
 
 
-def _by_arrow(array: Column, scorer: Scorer) -> Column:
+def _by_arrow(array: Column, scorer: ColumnScorer) -> Column:
     import pyarrow as pa
 
     def score(batches: Iterator[pa.Array]) -> Iterator[pa.Array]:
@@ -52,7 +53,7 @@ def _by_arrow(array: Column, scorer: Scorer) -> Column:
     return udf(array)
 
 
-def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
+def _by_pandas(df: DataFrame, scorer: ColumnScorer) -> Column:
     """Take the way by pandas, which knows no vectors: they go and come as arrays."""
     import pandas as pd  # type: ignore[import-untyped]
     import pyarrow as pa
@@ -64,15 +65,15 @@ def _by_pandas(df: DataFrame, scorer: Scorer) -> Column:
         # from_pandas would make nulls of NaN
         arrays = (pa.array(batch.to_numpy(), kind, from_pandas=False) for batch in batches)
         for scores in plain(arrays):
-            yield pd.DataFrame(dict(zip(plain.wanted, _as_series(scores), strict=True)))
+            yield pd.DataFrame(dict(zip(plain.scorer.names, _as_series(scores), strict=True)))
 
-    doubles = ArrayType(DoubleType(), containsNull=False)
-    udf: Callable[[Column], Column] = _udfs.pandas_udf(score, _schema(plain, doubles))
-    made = udf(_as_plain_array(df, scorer.name).cast("array<double>"))
+    udf: Callable[[Column], Column] = _udfs.pandas_udf(score, _schema(plain, SPARK_TYPES[_ARRAY]))
+    made = udf(_as_plain_array(df, scorer.name).cast(_ARRAY))
     fields = [
-        array_to_vector(made[name]) if name == PROBABILITY else made[name] for name in plain.wanted
+        (array_to_vector(made[c.name]) if c.type == _ARRAY else made[c.name]).alias(c.name)
+        for c in plain.scorer.columns
     ]
-    return F.struct(*(f.alias(name) for f, name in zip(fields, plain.wanted, strict=True)))
+    return F.struct(*fields)
 
 
 def _as_series(scores: Any) -> list[Any]:
@@ -88,6 +89,7 @@ def _as_plain_array(df: DataFrame, name: str) -> Column:
     return column
 
 
-def _schema(scorer: Scorer, probability: DataType) -> StructType:
-    types = {PROBABILITY: probability, PREDICTION: IntegerType(), LOG_DENSITY: DoubleType()}
-    return StructType([StructField(name, types[name]) for name in scorer.wanted])
+def _schema(scorer: ColumnScorer, array: DataType) -> StructType:
+    """Return the type of the UDF's result; columns that are arrays are of type `array`."""
+    types = {**SPARK_TYPES, _ARRAY: array}
+    return StructType([StructField(c.name, types[c.type]) for c in scorer.scorer.columns])

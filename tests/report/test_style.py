@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 from data_sets import random_mixture
 from report_runs import CASES, HOSTILE, drawn, spread_out
+from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Mixture
-from sparkgmm.report.figures import mixture_figure
-from sparkgmm.report.ink import COLOURS, FAINT, INK, Picture, colour, picture, style
 from sparkgmm.report.page import report
-from sparkgmm.report.views import Sample
+from sparkgmm.report.sections.rows import mixture_figure
+from sparkgmm.report.style import COLOURS, FAINT, INK, Picture, colour, picture, style
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow and black,
 # which vanish on white and on black.
@@ -25,6 +27,8 @@ FAINT = "#8b9099"
 _DARK = {INK: "#e6e8ec", FAINT: "#828893"}
 _CJK = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Microsoft YaHei")
 _DPI = 130
+# Names longer than this are cut, on the axes of a corner plot.
+_SHORT = 18
 # What a column may be called, but no XML may hold.
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -122,3 +126,15 @@ def _themed(svg: str) -> str:
     dark = "".join(f"{variable}:{_DARK[plain]};" for plain, variable in names.items())
     rules = f"svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}"
     return svg.replace("<defs>", f"<style>{rules}</style><defs>", 1)
+
+
+def log_scale(axes: Axes) -> None:
+    """Draw the ordinate as logarithms, with plain numbers beside it."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # mathtext is off
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def short(name: str, most: int = _SHORT) -> str:
+    """Return a name, cut if it is longer than that."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,27 +1,23 @@
-"""What changed since an earlier run, and how the last runs went: tables, words and a figure."""
+"""What changed since an earlier run, and how the last runs went."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from sparkgmm.core.drift import (
-    OUTLIERS,
-    Change,
-    Crossing,
-    Drift,
-    Labelled,
-    divergence_by_chance,
-    largest,
-)
+from sparkgmm.core.drift import OUTLIERS, Change, Drift, divergence_by_chance, largest
+from sparkgmm.formatting import near, number
 from sparkgmm.mixture import Array
-from sparkgmm.report.ink import FAINT, Picture, colour, picture
-from sparkgmm.report.tables import Table, near, number
+from sparkgmm.report.run import Run
+from sparkgmm.report.sections.section import Section
+from sparkgmm.report.since import Night, Since
+from sparkgmm.report.style import FAINT, Picture, colour, picture
+from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
 
 # So many features of each component are in the table.
@@ -29,40 +25,11 @@ _FEATURES = 6
 # Labels are written beside their lines where they are no more than this.
 _NAMED = 12
 _RUN_ID = 16
-
-
-@dataclass(frozen=True)
-class Night:
-    """A run among the last ones: its weights by label, and what it said of the one before.
-
-    `mean_log_likelihood` is that of its rows under its own mixture, `mean_log_density` under the
-    one that it was compared with, both in nats a row. What was not measured is None.
-    """
-
-    run_id: str
-    weights: Mapping[int, float]
-    mean_log_likelihood: float | None
-    mean_log_density: float | None
-    divergence: float | None
-    outlier_share: float | None
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Since:
-    """All that a report tells of the runs before.
-
-    `against` is the run compared with, and it and `drift` are None where there was none; `nights`
-    are the last runs, the newest, which is the report's, last. `limits` holds the thresholds by
-    level, warn and fail, and measure.
-    """
-
-    against: str | None
-    labelled: Labelled
-    drift: Drift | None
-    crossed: Sequence[Crossing]
-    nights: Sequence[Night]
-    limits: Mapping[str, Mapping[str, float | None]]
+_CAPTION = (
+    "A point a run. The lines across are the thresholds of drift.warn (dashed) and drift.fail; a "
+    "cross is a run that failed them, drawn near the others where it lies far from them. Dotted: "
+    "what outliers are by definition."
+)
 
 
 def words(since: Since) -> list[str]:
@@ -262,3 +229,37 @@ def _name_runs(below: Sequence[Axes], nights: Sequence[Night]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(named))
         axes.tick_params(axis="x", rotation=30, labelsize=7)
+
+
+def _fill(run: Run) -> Mapping[str, Any] | None:
+    since = run.since
+    if since is None:
+        return None
+    return {
+        "since": since,
+        "changed": words(since),
+        "changes": None if since.drift is None else change_table(since.drift),
+        "picture": nights_figure(since),
+        "caption": _CAPTION,
+    }
+
+
+SECTION = Section(
+    "Since {{ since.against if since.against is not none else 'the first run' }}",
+    """
+{% if changes is not none %}
+<ul>{% for sentence in changed %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{{ show.grid(changes, "tall") }}
+<p class="soft">A label stays with its component from run to run; components are numbered anew, by
+weight, in each. In se: in standard errors, which take the rows' components for known. Means: before
+→ now.</p>
+{% else %}
+<p>There is no earlier run to compare with. The labels that stay with the components begin here.</p>
+{% endif %}
+{% if picture is not none %}
+<h3>The last {{ since.nights | length }} runs</h3>
+{{ show.figure(picture, caption) }}
+{% endif %}
+""",
+    _fill,
+)

@@ -17,53 +17,53 @@ from typing import Any
 
 from sparkgmm.spark.masking import masked
 
-_NOTHING: Mapping[str, str | None] = {"run_id": None, "step": "start"}
+_EMPTY: Mapping[str, str | None] = {"run_id": None, "step": "start"}
 # Jobs may run in several threads of one process.
-_about: ContextVar[Mapping[str, str | None]] = ContextVar("about", default=_NOTHING)
+_context: ContextVar[Mapping[str, str | None]] = ContextVar("context", default=_EMPTY)
 
 
-def about(**known: str | None) -> None:
-    """Note the `run_id` or `step` that the lines from here on are about."""
-    _about.set({**_about.get(), **known})
+def set_context(**known: str | None) -> None:
+    """Set the `run_id` or `step` of the lines from here on."""
+    _context.set({**_context.get(), **known})
 
 
-def noted() -> Mapping[str, str | None]:
-    """Return the `run_id` and `step` that lines are about."""
-    return _about.get()
+def context() -> Mapping[str, str | None]:
+    """Return the `run_id` and `step` that lines have now."""
+    return _context.get()
 
 
-def begin() -> None:
-    """Forget what an earlier job of this thread noted."""
-    _about.set(_NOTHING)
+def clear_context() -> None:
+    """Forget what an earlier job of this thread has set."""
+    _context.set(_EMPTY)
 
 
-def tell(level: str, message: str, **fields: Any) -> None:
+def write(level: str, message: str, **fields: Any) -> None:
     """Write a line to standard error; `level` is info, warning or error, secrets are masked."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = {"time": now, "level": level, **_about.get(), "message": masked(message), **fields}
+    line = {"time": now, "level": level, **_context.get(), "message": masked(message), **fields}
     print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
-def tell_of(error: BaseException, message: str, code: int, with_traceback: bool) -> None:
+def write_error(error: BaseException, message: str, code: int, with_traceback: bool) -> None:
     """Write the line of an error that ends a job with an exit code."""
     message = message.removeprefix("error: ")
     fields: dict[str, Any] = {"exit_code": code}
     if with_traceback:
         fields["traceback"] = masked("".join(traceback.format_exception(error)))
-    tell("error", message, **fields)
+    write("error", message, **fields)
 
 
-def wanted(arguments: Sequence[str]) -> bool:
-    """Tell whether a command line, which may be wrong otherwise, asks for JSON."""
+def asked_for(arguments: Sequence[str]) -> bool:
+    """Return whether a command line, which may be wrong otherwise, asks for JSON."""
     return "--log-format=json" in arguments or ("--log-format", "json") in pairwise(arguments)
 
 
 @contextmanager
-def warnings_too(as_json: bool) -> Iterator[None]:
+def with_warnings(as_json: bool) -> Iterator[None]:
     """Show what Python's warnings and the package's own log say: as JSON, or as plain lines."""
 
     def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
-        tell("warning", f"{category.__name__}: {message}")
+        write("warning", f"{category.__name__}: {message}")
 
     handler = _Handler(as_json)
     log = logging.getLogger("sparkgmm")
@@ -87,7 +87,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
         if self._as_json:
-            tell(record.levelname.lower(), record.getMessage())
+            write(record.levelname.lower(), record.getMessage())
         else:
             stamp = time.strftime("%H:%M:%S")
             print(f"{stamp} {masked(record.getMessage())}", file=sys.stderr, flush=True)

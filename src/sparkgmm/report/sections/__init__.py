@@ -1,0 +1,25 @@
+"""The sections of a run's report, in their order: a new one is a module and an entry here."""
+
+from __future__ import annotations
+
+from sparkgmm.report.sections import (
+    changes,
+    choice,
+    components,
+    convergence,
+    facts,
+    membership,
+    rows,
+)
+from sparkgmm.report.sections.section import Section
+
+SECTIONS: tuple[Section, ...] = (
+    rows.SECTION,
+    choice.SECTION,
+    components.SECTION,
+    changes.SECTION,
+    membership.SECTION,
+    convergence.SECTION,
+    facts.DATA,
+    facts.RUN,
+)

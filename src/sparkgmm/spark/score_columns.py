@@ -1,0 +1,163 @@
+"""The columns that scoring adds: an entry each, for the score job, transform and streams alike.
+
+This runs on the executors: numpy and pyarrow, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from sparkgmm.mixture import Array, Labels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows that were scored, and what a model may know beside its mixture.
+
+    `log_density` (n,) is in nats, `responsibilities` are (n, k). `labels` has one for each
+    component; `threshold` is the log density below which a row is an outlier. Both are None where
+    they are not known.
+    """
+
+    log_density: Array
+    responsibilities: Array
+    labels: tuple[int, ...] | None = None
+    threshold: float | None = None
+
+    @cached_property
+    def component(self) -> Labels:
+        """The most probable component of each row, (n,)."""
+        return self.responsibilities.argmax(axis=1)
+
+    @cached_property
+    def label(self) -> Labels:
+        """The label of that component, (n,)."""
+        return np.array(self.labels)[self.component]
+
+    @cached_property
+    def outlier(self) -> Any:
+        """Whether each row is an outlier, (n,): none is without a threshold."""
+        return self.log_density < (-np.inf if self.threshold is None else self.threshold)
+
+
+class ScoreColumn(NamedTuple):
+    """A column that scoring adds.
+
+    `name` is what output.columns calls it, and the column of the score job; `type` is Spark's.
+    `values` takes it from the scored rows: (n,), or (n, k) for an array. Where it `needs` labels,
+    the model must have some; where it needs a threshold, it is added if and only if
+    output.outlier_quantile is set.
+
+    The model's transform adds it where `param` names the Param that holds its column's name, empty
+    for none; `doc` explains a Param that Spark does not have. Arrays are vectors there.
+    `attributes` returns what Spark ML notes of such a column, given k.
+    """
+
+    name: str
+    type: Literal["int", "double", "boolean", "array<double>"]
+    values: Callable[[Scored], Array | Labels]
+    needs: Literal["labels", "threshold"] | None = None
+    param: str | None = None
+    doc: str = ""
+    attributes: Callable[[int], dict[str, Any]] | None = None
+
+
+def _sized(k: int) -> dict[str, Any]:
+    return {"num_attrs": k}
+
+
+def _nominal(k: int) -> dict[str, Any]:
+    return {"type": "nominal", "num_vals": k}
+
+
+# In this order transform adds them.
+SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
+    ScoreColumn(
+        "probability",
+        "array<double>",
+        attrgetter("responsibilities"),
+        param="probabilityCol",
+        attributes=_sized,
+    ),
+    ScoreColumn(
+        "component",
+        "int",
+        attrgetter("component"),
+        param="predictionCol",
+        attributes=_nominal,
+    ),
+    ScoreColumn(
+        "log_density",
+        "double",
+        attrgetter("log_density"),
+        param="logDensityCol",
+        doc="column name for the natural log of the density of a row; empty leaves it out",
+    ),
+    ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
+    ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
+)
+
+
+def columns_of(names: Iterable[str]) -> tuple[ScoreColumn, ...]:
+    """Return the columns of these names, in their order.
+
+    Raises
+    ------
+    KeyError
+        If there is none of a name.
+
+    """
+    known = {column.name: column for column in SCORE_COLUMNS}
+    return tuple(known[name] for name in names)
+
+
+def selectable_columns() -> list[str]:
+    """Return the names that output.columns may hold: columns that need no other setting."""
+    return [column.name for column in SCORE_COLUMNS if column.needs != "threshold"]
+
+
+def columns_with_threshold() -> list[str]:
+    """Return the names of the columns that come with a threshold."""
+    return [column.name for column in SCORE_COLUMNS if column.needs == "threshold"]
+
+
+def transform_columns() -> list[tuple[ScoreColumn, str]]:
+    """Return the columns that transform may add, and the Param that names each."""
+    return [(column, column.param) for column in SCORE_COLUMNS if column.param is not None]
+
+
+def arrow_of(
+    column: ScoreColumn, scored: Scored, arrays: Callable[[Array], pa.Array] | None = None
+) -> pa.Array:
+    """Return a column of n scored rows as Arrow has it; `arrays` makes it of (n, k) numbers."""
+    import pyarrow as pa
+
+    values = column.values(scored)
+    if column.type == "array<double>":
+        return (arrays or as_lists)(values)
+    kinds = {
+        "int": (np.int32, pa.int32()),
+        "double": (np.float64, pa.float64()),
+        "boolean": (np.bool_, pa.bool_()),
+    }
+    dtype, kind = kinds[column.type]
+    return pa.array(np.asarray(values, dtype=dtype), kind)
+
+
+def as_lists(R: Array) -> pa.Array:
+    """Return the rows of R (n, k) as arrays of doubles, without a copy."""
+    import pyarrow as pa
+
+    n, k = R.shape
+    offsets = pa.array(np.arange(0, (n + 1) * k, k, dtype=np.int32))
+    kind = pa.list_(pa.field("element", pa.float64(), nullable=False))
+    return pa.ListArray.from_arrays(offsets, pa.array(R.reshape(-1)), type=kind)
