@@ -52,6 +52,18 @@ def passes_read_the_kept_blocks(spark: SparkSession, df: Any) -> bool:
     return once == again and any(isinstance(where, str) for _, where in once)
 
 
+def scored_from_files(spark: SparkSession, model: GaussianMixtureModel, data: str) -> list[str]:
+    """Score the arrays of the files as they are read, with nothing between."""
+    out = model.copy({model.featuresCol: "values"}).transform(spark.read.parquet(data))
+    return hexed([row.height for row in out.orderBy("id").select("height").collect()])
+
+
+def sizes_of_arrays(spark: SparkSession, data: str) -> list[int]:
+    """Fit the arrays of the files as they are read, and count the rows of each component."""
+    estimator = GaussianMixture(k=2, nInit=1, featuresCol="values", predictionCol="pre.diction")
+    return [int(n) for n in estimator.fit(spark.read.parquet(data)).summary.clusterSizes]
+
+
 def stay_far_from_the_files() -> None:
     """Have the driver reach none of the executors' files, as on a cluster of several machines."""
     seams: Any = sparkgmm.spark.rows
@@ -89,6 +101,8 @@ def main(mode: str, data: str, out: str) -> None:
                 "probability": [hexed(row.p) for row in rows[:200]],
                 "height": hexed([row.height for row in rows]),
                 "pipeline": [int(row.prediction) for row in through],
+                "height of arrays": scored_from_files(spark, loaded, data),
+                "sizes of arrays": sizes_of_arrays(spark, data),
                 "kept": passes_read_the_kept_blocks(spark, df),
             }
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,27 @@ def test_columns_left_out_of_the_model_are_left_out_of_the_summary(
     assert summary.predictions.columns == ["features"]
     with pytest.raises(InputError, match="predictionCol was empty in the fit"):
         _ = summary.clusterSizes
+
+
+@pytest.mark.parametrize("name", ["pre.diction", "pre`dic tion"])
+def test_the_summary_finds_columns_with_dots_and_backticks_in_their_names(
+    frame: Any, three: Array, quick: Any, name: str
+) -> None:
+    params = {"predictionCol": name, "probabilityCol": f"{name}.2"}
+    summary = quick(k=3, **params).fit(frame(three)).summary
+    assert sorted(summary.clusterSizes) == [40, 40, 40]
+    assert (summary.cluster.columns, summary.probability.columns) == ([name], [f"{name}.2"])
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "orc"])
+def test_arrays_straight_from_files_are_counted_by_component(
+    spark: SparkSession, three: Array, quick: Any, file_format: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "arrays")
+    table = spark.createDataFrame([(row,) for row in three.tolist()], "features array<double>")
+    table.write.format(file_format).save(path)
+    summary = quick(k=3).fit(spark.read.format(file_format).load(path)).summary
+    assert sorted(summary.clusterSizes) == [40, 40, 40]
 
 
 @pytest.fixture

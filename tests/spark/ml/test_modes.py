@@ -83,3 +83,11 @@ def test_the_three_sessions_give_what_fit_array_gives(results: dict[str, dict[st
 def test_a_pipeline_and_a_loaded_model_predict_alike(results: dict[str, dict[str, Any]]) -> None:
     for found in results.values():
         assert found["pipeline"] == found["prediction"]
+
+
+def test_arrays_straight_from_files_are_scored_as_vectors_are(
+    results: dict[str, dict[str, Any]],
+) -> None:
+    for found in results.values():
+        assert found["height of arrays"] == found["height"]
+        assert sum(found["sizes of arrays"]) == N_FILES * ROWS

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import InputError
+from sparkgmm.spark.source import quoted
 
 
 class GaussianMixtureSummary:
@@ -56,11 +57,13 @@ class GaussianMixtureSummary:
     def clusterSizes(self) -> list[int]:
         """How many rows are predicted to be of each component; one look at the rows finds out."""
         sizes = [0] * self.k
-        for component, n in self.cluster.groupBy(self.cluster.columns[0]).count().collect():
+        cluster = self.cluster
+        predicted = quoted(cluster, self.predictionCol)
+        for component, n in cluster.groupBy(predicted).count().collect():
             sizes[component] = n
         return sizes
 
     def _column(self, param: str, name: str) -> DataFrame:
         if not name:
             raise InputError(f"{param} was empty in the fit, so there is no such column: name one")
-        return self.predictions.select(self.predictions[f"`{name}`"])
+        return self.predictions.select(quoted(self.predictions, name))

@@ -31,16 +31,25 @@ def add_scores(df: DataFrame, scorer: ColumnScorer, name: str) -> DataFrame:
     """
     if not HAS_ARROW_UDF:
         return df.select("*", _by_pandas(df, scorer).alias(name))
-    if not is_vector(df.schema[scorer.name].dataType):
-        return df.select("*", _by_arrow(_as_plain_array(df, scorer.name), scorer).alias(name))
-    # A dense vector's values need no copy. Spark 4.3 fails where a UDF stands next to a columnar
-    # scan with vectors in it: this projection stays between, as two expressions draw on it.
-    whole = f"{name} of"
-    fields = F.col(f"`{whole}`")
-    array = F.when(fields["type"] == DENSE, fields["values"])
-    array = array.when(fields["type"] != DENSE, vector_to_array(quoted(df, scorer.name)))
-    unwrapped = df.select("*", F.unwrap_udt(quoted(df, scorer.name)).alias(whole))
-    return unwrapped.select("*", _by_arrow(array, scorer).alias(name)).drop(whole)
+    # Spark 4.3 fails where a UDF is the next operator above a columnar scan (Parquet, ORC) and any
+    # column in its input or output is a vector. A projection between them prevents it. It stays
+    # there while the UDF's argument uses twice what it computes, and contains a Scala UDF: then a
+    # filter on the scores stays above, and does not take the UDF along to the scan.
+    input_name = f"{name} of"
+    source = F.col(f"`{input_name}`")
+    if is_vector(df.schema[scorer.name].dataType):
+        # A dense vector's values need no copy.
+        computed = F.unwrap_udt(quoted(df, scorer.name))
+        array = F.when(source["type"] == DENSE, source["values"])
+        array = array.when(source["type"] != DENSE, vector_to_array(quoted(df, scorer.name)))
+    else:
+        # No array has a size below 0, so nothing is converted; the optimizer does not know it.
+        plain = _as_plain_array(df, scorer.name)
+        computed = F.when(F.size(plain) >= 0, plain)
+        never = source.isNotNull() & (F.size(source) < 0)
+        array = F.when(never, vector_to_array(array_to_vector(source))).otherwise(source)
+    projected = df.select("*", computed.alias(input_name))
+    return projected.select("*", _by_arrow(array, scorer).alias(name)).drop(input_name)
 
 
 def _by_arrow(array: Column, scorer: ColumnScorer) -> Column:
