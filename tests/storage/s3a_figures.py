@@ -33,7 +33,8 @@ def make_rows(folder: Path) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(0)
     for i in range(8):
-        X = rng.standard_normal((125_000, 10)) + 6 * rng.integers(3, size=(125_000, 1))
+        n = 121_500 + 1000 * i  # files of one size would be read in another order
+        X = rng.standard_normal((n, 10)) + 6 * rng.integers(3, size=(n, 1))
         table = pa.table({f"x{j}": X[:, j] for j in range(10)})
         pq.write_table(table, folder / f"{i}.parquet")
     return folder
@@ -71,7 +72,7 @@ def measured(jobs: Jobs, server: S3, place: tuple[Path, str, Any], n: int) -> li
         found = figures(
             jobs, source, f"{bucket.uri}/runs", partial(bucket.get, "runs/run/metrics.json")
         )
-        requests = server.counts().total() - 1  # the last one was ours
+        requests = server.counts().total()
         server.rules()
         lines.append([f"S3A, {milliseconds} ms a request", *found, str(requests)])
         assert bucket.get("runs/run/model.json") == model.read_bytes()
@@ -88,11 +89,10 @@ def main() -> None:
             "1,000,000 x 10, Parquet": (rows, "rows", {}),
             "faithful, CSV": (FAITHFUL, "faithful.csv", {"options": {"header": True}}),
         }
-        for n, place in enumerate(tables.values()):  # a JVM is slow at first
-            measured(jobs, server, place, n)
+        measured(jobs, server, tables["faithful, CSV"], 0)  # a JVM is slow at first
         print("| table | on | read | fit | report | publish | all | requests |")
         print("|---" * 8 + "|")
-        for n, (title, place) in enumerate(tables.items(), len(tables)):
+        for n, (title, place) in enumerate(tables.items(), 1):
             for line in measured(jobs, server, place, n):
                 print("| " + " | ".join([title, *line]) + " |", flush=True)
         jobs.stop()
