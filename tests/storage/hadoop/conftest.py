@@ -34,11 +34,15 @@ def session(hadoop: MiniCluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def local_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six files of 60,000 rows by 10 that overlap, so that EM takes many passes."""
+    """Six files of some 60,000 rows by 10 that overlap, so that EM takes many passes.
+
+    No two files are of one size: Spark puts the largest first, and those of one size in the order
+    in which the file system lists them, which is any order for a local folder.
+    """
     folder = tmp_path_factory.mktemp("rows.parquet")
     rng = np.random.default_rng(0)
     for i in range(6):
-        X = rng.standard_normal((60_000, 10))
+        X = rng.standard_normal((60_000 + 100 * i, 10))
         X[::3] += 0.8
         X[1::3] *= 1.3
         table = pa.table({f"x{j}": X[:, j] for j in range(10)})

@@ -34,12 +34,12 @@ def folder(hadoop: MiniCluster, request: pytest.FixtureRequest) -> Iterator[str]
     hadoop.tell("delete", path)
 
 
-def fit_config(hadoop: MiniCluster, output: str, run_id: str = "night", **changes: Any) -> Any:
+def fit_config(hadoop: MiniCluster, place: str, run_id: str = "night", **changes: Any) -> Any:
     """A quick fit of Old Faithful in HDFS."""
     config: dict[str, Any] = {
         "input": {"path": f"{hadoop.uri}{HOME}/faithful.csv", **CSV},
         "model": MODEL,
-        "output": {"path": f"{hadoop.uri}{output}", "run_id": run_id, "report": False},
+        "output": {"path": f"{hadoop.uri}{place}", "run_id": run_id, "report": False},
     }
     for section, values in changes.items():
         config[section] = {**config.get(section, {}), **values}
@@ -160,6 +160,13 @@ def test_a_second_run_becomes_the_latest_and_old_ones_go(
     check_tidy(hadoop, f"{folder}/runs", "three")
 
 
+def submitted_on_local(config: Path) -> list[str | Path]:
+    """The command of a fit in a process of its own, in local mode."""
+    settings = ("--conf", "spark.ui.enabled=false", "--master", "local[2]")
+    submit = ROOT / ".venv" / "bin" / "spark-submit"
+    return [submit, *settings, "jobs/fit_gmm.py", "--config", config]
+
+
 @pytest.fixture
 def submit(
     hadoop: MiniCluster, rows: str, many_passes: dict[str, Any], tmp_path: Path
@@ -171,9 +178,7 @@ def submit(
         config["input"] = {"path": rows}
         path = tmp_path / f"config-{number}.json"
         path.write_text(json.dumps(config))
-        settings = ("--conf", "spark.ui.enabled=false", "--master", "local[2]")
-        job = ("jobs/fit_gmm.py", "--config", path)
-        return hadoop.submit([ROOT / ".venv" / "bin" / "spark-submit", *settings, *job])
+        return hadoop.submit(submitted_on_local(path))
 
     return start
 
@@ -444,6 +449,9 @@ def test_a_namenode_that_comes_back_is_written_to_by_the_same_job_again(
         assert "output.path" in done.error()
     finally:
         hadoop.tell("start-namenode")
-    done = session.run("fit", fit_config(hadoop, f"{folder}/runs"))
+    # in a process of its own, as people start it: this session's connection is broken
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(fit_config(hadoop, f"{folder}/runs")))
+    done = hadoop.submit(submitted_on_local(config)).finish()
     assert done.code == 0, done.err
     model_of(hadoop, f"{folder}/runs", tmp_path)
