@@ -62,6 +62,9 @@ class Store(Protocol):
     def drop(self) -> None:
         """Remove the table."""
 
+    def clear(self) -> None:
+        """Remove the files that a failed attempt to make the table left, if a path names them."""
+
     def version(self) -> int | None:
         """Return the version or snapshot_id that it is at, or None where it has none."""
 
@@ -160,7 +163,14 @@ class ScoredTable:
         What Spark raises goes on as it is: it may be about the rows or about the table. `refused`
         tells the latter.
         """
-        _put(self.store, scored, self._mode)
+        new = not self.store.exists()
+        try:
+            _put(self.store, scored, self._mode)
+        except BaseException:
+            if new:
+                with contextlib.suppress(Exception):  # what is wrong is said already
+                    self.store.clear()
+            raise
 
     def write_rejected(self, rejected: DataFrame, any_rows: bool) -> None:
         """Write the rejected rows, before the scored ones are; an old table is kept up to date."""
@@ -319,9 +329,11 @@ class _DeltaPath:
         self._folder = Folder(spark, path, OUTPUT)
 
     def exists(self) -> bool:
-        if self._folder.exists("_delta_log"):
+        log = self._folder.child("_delta_log")
+        if any(info.path.endswith((".json", ".parquet")) for info in log.files()):
             return True
-        _refuse_files(self._folder, "Delta")
+        if not log.exists():  # with a log, but no commit in it, a job died here
+            _refuse_files(self._folder, "Delta")
         return False
 
     def rows(self) -> DataFrame:
@@ -340,6 +352,10 @@ class _DeltaPath:
     def drop(self) -> None:
         self._folder.delete()
 
+    def clear(self) -> None:
+        if not self.exists():
+            self._folder.delete()
+
     def version(self) -> int | None:
         return current_version(self._spark, self._path, "delta")
 
@@ -350,8 +366,11 @@ class _DeltaPath:
         self._folder.check_writable()
 
 
-def _refuse_files(folder: Folder, name: str) -> None:
-    if folder.is_file() or folder.files(most=1):
+def _refuse_files(folder: Folder, name: str, own: str | None = None) -> None:
+    """Refuse a folder of other files; below `own` are those of a job that died."""
+    if folder.is_file() or any(
+        own is None or not info.path.startswith(own) for info in folder.files(most=1000)
+    ):
         raise ConfigurationError(
             f"output.path {folder.path!r} holds files that are no {name} table: choose another"
         )
@@ -413,6 +432,9 @@ class _CatalogTable:
     def drop(self) -> None:
         self._spark.sql(f"DROP TABLE IF EXISTS {self._name.quoted}")
 
+    def clear(self) -> None:
+        pass
+
     def version(self) -> int | None:
         return None if self.format != "delta" else current_version(self._spark, self._name, "delta")
 
@@ -445,7 +467,7 @@ class _IcebergTable:
         if _table_exists(self._spark, self._name):
             return True
         if self._folder is not None:
-            _refuse_files(self._folder, "Iceberg")
+            _refuse_files(self._folder, "Iceberg", "data/")
         return False
 
     def rows(self) -> DataFrame:
@@ -466,6 +488,10 @@ class _IcebergTable:
 
     def drop(self) -> None:
         self._spark.sql(f"DROP TABLE IF EXISTS {self._name.quoted}")
+
+    def clear(self) -> None:
+        if self._folder is not None and not self.exists():
+            self._folder.delete()
 
     def version(self) -> int | None:
         return current_version(self._spark, self._name, "iceberg")
