@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Literal, Protocol
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -35,6 +36,7 @@ _CONFLICT = re.compile(
     r"|CommitStateUnknownException|ProtocolChangedException"
 )
 _COMMIT_UNKNOWN = "CommitStateUnknownException"
+_CATALOG_OF_PATHS = "sparkgmm_"
 # Types that Iceberg keeps as a wider one.
 _IN_ICEBERG = {"tinyint": "int", "smallint": "int"}
 
@@ -208,7 +210,8 @@ class ScoredTable:
     def refused(self, error: Exception) -> ConfigurationError | None:
         """Return the error to show where the table did not take the rows, or None."""
         text = str(error)
-        if "DATA_SOURCE_NOT_FOUND" in text and self.format in NAMES:
+        missing = "DATA_SOURCE_NOT_FOUND" in text or "Cannot find catalog plugin class" in text
+        if missing and self.format in NAMES:
             return no_source(self.format, "output.format")
         if _CONFLICT.search(text):
             unknown = _COMMIT_UNKNOWN in text
@@ -307,7 +310,9 @@ def _provider(spark: SparkSession, name: TableName) -> str | None:
 def _table_exists(spark: SparkSession, name: TableName) -> bool:
     try:
         return bool(spark.catalog.tableExists(name.quoted))
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
+        if name.parts[0].startswith(_CATALOG_OF_PATHS):
+            raise  # of a path, not of a name that the user gave
         known = table_error(error, place_named(name, "output"))
         raise (ConfigurationError(str(known)) if known else error) from error
 
@@ -363,6 +368,11 @@ class _DeltaPath:
         return self._folder.uri
 
     def check_writable(self) -> None:
+        try:
+            self.rows()
+        except Exception as error:  # that there is no table yet is no fault
+            if "DATA_SOURCE_NOT_FOUND" in str(error) or "DELTA_CONFIGURE" in str(error):
+                raise
         self._folder.check_writable()
 
 
@@ -512,8 +522,10 @@ def _iceberg_path(spark: SparkSession, path: str) -> _IcebergTable:
     The catalog holds what is in the folder above it, as Iceberg's own for folders does.
     """
     folder = Folder(spark, path, OUTPUT)
+    if not folder.name:
+        raise ConfigurationError(f"output.path {path!r} is a whole file system: name a folder")
     above = folder.parent.uri
-    catalog = f"sparkgmm_{sha256(above.encode()).hexdigest()[:12]}"
+    catalog = f"{_CATALOG_OF_PATHS}{sha256(above.encode()).hexdigest()[:12]}"
     key = f"spark.sql.catalog.{catalog}"
     spark.conf.set(f"{key}.type", "hadoop")
     spark.conf.set(f"{key}.warehouse", above)
