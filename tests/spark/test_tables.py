@@ -221,3 +221,23 @@ def test_a_scored_table_of_parquet_is_replaced_and_added_to(
         into("append").check_columns(rows.select("id"))
     names = [row["tableName"] for row in spark.sql("SHOW TABLES IN shop").collect()]
     assert not [name for name in names if "_new" in name or "_old" in name]
+
+
+@pytest.mark.parametrize("format_name", ["delta", "iceberg"])
+def test_an_output_whose_package_is_missing_names_it(
+    spark: SparkSession, tmp_path: Path, format_name: str
+) -> None:
+    from sparkgmm.runs.config import ScoreOutputConfig
+    from sparkgmm.runs.scored_table import ScoredTable
+
+    values = {"path": str(tmp_path / "scored"), "format": format_name}
+    table = ScoredTable.of(spark, ScoreOutputConfig.model_validate(values))
+    assert table is not None
+
+    def look() -> None:
+        table.check(quarantine=False)
+        table.check_writable()
+
+    with pytest.raises(ConfigurationError) as caught:
+        look()
+    assert f"output.format '{format_name}' needs the package" in str(caught.value)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Literal, Protocol
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -35,6 +36,7 @@ _CONFLICT = re.compile(
     r"|CommitStateUnknownException|ProtocolChangedException"
 )
 _COMMIT_UNKNOWN = "CommitStateUnknownException"
+_CATALOG_OF_PATHS = "sparkgmm_"
 # Types that Iceberg keeps as a wider one.
 _IN_ICEBERG = {"tinyint": "int", "smallint": "int"}
 
@@ -61,6 +63,9 @@ class Store(Protocol):
 
     def drop(self) -> None:
         """Remove the table."""
+
+    def clear(self) -> None:
+        """Remove the files that a failed attempt to make the table left, if a path names them."""
 
     def version(self) -> int | None:
         """Return the version or snapshot_id that it is at, or None where it has none."""
@@ -160,7 +165,14 @@ class ScoredTable:
         What Spark raises goes on as it is: it may be about the rows or about the table. `refused`
         tells the latter.
         """
-        _put(self.store, scored, self._mode)
+        new = not self.store.exists()
+        try:
+            _put(self.store, scored, self._mode)
+        except BaseException:
+            if new:
+                with contextlib.suppress(Exception):  # what is wrong is said already
+                    self.store.clear()
+            raise
 
     def write_rejected(self, rejected: DataFrame, any_rows: bool) -> None:
         """Write the rejected rows, before the scored ones are; an old table is kept up to date."""
@@ -198,7 +210,8 @@ class ScoredTable:
     def refused(self, error: Exception) -> ConfigurationError | None:
         """Return the error to show where the table did not take the rows, or None."""
         text = str(error)
-        if "DATA_SOURCE_NOT_FOUND" in text and self.format in NAMES:
+        missing = "DATA_SOURCE_NOT_FOUND" in text or "Cannot find catalog plugin class" in text
+        if missing and self.format in NAMES:
             return no_source(self.format, "output.format")
         if _CONFLICT.search(text):
             unknown = _COMMIT_UNKNOWN in text
@@ -297,7 +310,9 @@ def _provider(spark: SparkSession, name: TableName) -> str | None:
 def _table_exists(spark: SparkSession, name: TableName) -> bool:
     try:
         return bool(spark.catalog.tableExists(name.quoted))
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
+        if name.parts[0].startswith(_CATALOG_OF_PATHS):
+            raise  # of a path, not of a name that the user gave
         known = table_error(error, place_named(name, "output"))
         raise (ConfigurationError(str(known)) if known else error) from error
 
@@ -319,9 +334,11 @@ class _DeltaPath:
         self._folder = Folder(spark, path, OUTPUT)
 
     def exists(self) -> bool:
-        if self._folder.exists("_delta_log"):
+        log = self._folder.child("_delta_log")
+        if any(info.path.endswith((".json", ".parquet")) for info in log.files()):
             return True
-        _refuse_files(self._folder, "Delta")
+        if not log.exists():  # with a log, but no commit in it, a job died here
+            _refuse_files(self._folder, "Delta")
         return False
 
     def rows(self) -> DataFrame:
@@ -340,6 +357,10 @@ class _DeltaPath:
     def drop(self) -> None:
         self._folder.delete()
 
+    def clear(self) -> None:
+        if not self.exists():
+            self._folder.delete()
+
     def version(self) -> int | None:
         return current_version(self._spark, self._path, "delta")
 
@@ -347,11 +368,19 @@ class _DeltaPath:
         return self._folder.uri
 
     def check_writable(self) -> None:
+        try:
+            self.rows()
+        except Exception as error:  # that there is no table yet is no fault
+            if "DATA_SOURCE_NOT_FOUND" in str(error) or "DELTA_CONFIGURE" in str(error):
+                raise
         self._folder.check_writable()
 
 
-def _refuse_files(folder: Folder, name: str) -> None:
-    if folder.is_file() or folder.files(most=1):
+def _refuse_files(folder: Folder, name: str, own: str | None = None) -> None:
+    """Refuse a folder of other files; below `own` are those of a job that died."""
+    if folder.is_file() or any(
+        own is None or not info.path.startswith(own) for info in folder.files(most=1000)
+    ):
         raise ConfigurationError(
             f"output.path {folder.path!r} holds files that are no {name} table: choose another"
         )
@@ -413,6 +442,9 @@ class _CatalogTable:
     def drop(self) -> None:
         self._spark.sql(f"DROP TABLE IF EXISTS {self._name.quoted}")
 
+    def clear(self) -> None:
+        pass
+
     def version(self) -> int | None:
         return None if self.format != "delta" else current_version(self._spark, self._name, "delta")
 
@@ -445,7 +477,7 @@ class _IcebergTable:
         if _table_exists(self._spark, self._name):
             return True
         if self._folder is not None:
-            _refuse_files(self._folder, "Iceberg")
+            _refuse_files(self._folder, "Iceberg", "data/")
         return False
 
     def rows(self) -> DataFrame:
@@ -467,6 +499,10 @@ class _IcebergTable:
     def drop(self) -> None:
         self._spark.sql(f"DROP TABLE IF EXISTS {self._name.quoted}")
 
+    def clear(self) -> None:
+        if self._folder is not None and not self.exists():
+            self._folder.delete()
+
     def version(self) -> int | None:
         return current_version(self._spark, self._name, "iceberg")
 
@@ -486,8 +522,10 @@ def _iceberg_path(spark: SparkSession, path: str) -> _IcebergTable:
     The catalog holds what is in the folder above it, as Iceberg's own for folders does.
     """
     folder = Folder(spark, path, OUTPUT)
+    if not folder.name:
+        raise ConfigurationError(f"output.path {path!r} is a whole file system: name a folder")
     above = folder.parent.uri
-    catalog = f"sparkgmm_{sha256(above.encode()).hexdigest()[:12]}"
+    catalog = f"{_CATALOG_OF_PATHS}{sha256(above.encode()).hexdigest()[:12]}"
     key = f"spark.sql.catalog.{catalog}"
     spark.conf.set(f"{key}.type", "hadoop")
     spark.conf.set(f"{key}.warehouse", above)

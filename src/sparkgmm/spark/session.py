@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.java import java_problem
+from sparkgmm.spark.tables import plan_in_one_thread
 
 DEFAULTS = {
     # Partitions by the data alone, never by the number of cores: the same bits everywhere.
@@ -104,6 +105,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         conf.setIfMissing(SOCKETS, "true")
     conf.setIfMissing("spark.app.name", name)
     conf.set("spark.ui.showConsoleProgress", "false")  # PySpark sets it; a job has its own bar
+    plan_in_one_thread(SparkContext._jvm)
     if (conf.get("spark.master") or "local").startswith("local"):
         # here the workers are of this machine: the driver's own Python unless another is named
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -358,13 +358,17 @@ def _as_of(given: _Given) -> Column | None:
     return None if milliseconds is None else F.timestamp_millis(F.lit(milliseconds))
 
 
+def plan_in_one_thread(jvm: Any) -> None:
+    """Set what Iceberg looks at once, when it plans its first read in a JVM."""
+    jvm.java.lang.System.setProperty("iceberg.scan.plan-in-worker-pool", "false")
+
+
 def _plan_in_order(spark: SparkSession) -> None:
     """Have Iceberg list a table's files in one thread: several find them in any order.
 
     The order decides which rows share a partition, and so the last bits of every sum.
     """
-    jvm: Any = spark.sparkContext._jvm
-    jvm.java.lang.System.setProperty("iceberg.scan.plan-in-worker-pool", "false")
+    plan_in_one_thread(spark.sparkContext._jvm)
     if spark.conf.get("spark.sql.iceberg.data-planning-mode", None) is None:
         spark.conf.set("spark.sql.iceberg.data-planning-mode", "local")
 
@@ -420,14 +424,22 @@ def _renamed(pinned: DataFrame, live: DataFrame) -> DataFrame:
 
 
 def _field_ids(df: DataFrame) -> dict[str, int]:
-    """Return the field ids of an Iceberg table's columns as a DataFrame read them, by name."""
+    """Return the field ids of an Iceberg table's columns as a DataFrame read them, by name.
+
+    They are those of the newest schema of the table that has just these columns.
+    """
     relation: Any = df._jdf.queryExecution().analyzed().collectLeaves().head()
-    table = relation.table()
-    schema = table.table().schema()
-    snapshot = table.snapshotId() if hasattr(table, "snapshotId") else None
-    if snapshot is not None:
-        schema = table.table().schemas().get(table.table().snapshot(snapshot).schemaId())
-    return {str(column.name()): int(column.fieldId()) for column in schema.columns()}
+    table = relation.table().table()
+    schemas = table.schemas()
+    newest_first = sorted(
+        schemas.keySet(), key=lambda number: (number == table.schema().schemaId(), number)
+    )
+    for number in reversed(newest_first):
+        columns = schemas.get(number).columns()
+        found = {str(column.name()): int(column.fieldId()) for column in columns}
+        if list(found) == df.columns:
+            return found
+    return {}
 
 
 # --- both
