@@ -37,7 +37,10 @@ _MOST_FEATURES = 128
 
 
 class Components(Protocol):
-    """Weights (k,), means (k, d) and covariances, in any coordinates."""
+    """Weights (k,), means (k, d) and covariances, in any coordinates.
+
+    `log_masses` (k,) are the log-weights and whatever else is added to a component's log density.
+    """
 
     @property
     def weights(self) -> Array: ...  # noqa: D102
@@ -47,6 +50,8 @@ class Components(Protocol):
     def stack(self) -> Stack: ...  # noqa: D102
     @property
     def n_features(self) -> int: ...  # noqa: D102
+    @property
+    def log_masses(self) -> Array: ...  # noqa: D102
 
 
 def natural_parameters(components: Components) -> Array:
@@ -55,11 +60,11 @@ def natural_parameters(components: Components) -> Array:
     F is what the family needs of a pass: where all components share a covariance, its quadratic
     term is left out.
     """
-    weights, means, stack = components.weights, components.means, components.stack
+    means, stack = components.means, components.stack
     d = means.shape[1]
-    eta = np.empty((len(weights), components.n_features))
+    eta = np.empty((len(means), components.n_features))
     stack.fill_natural(means, eta[:, 1:])
-    eta[:, 0] = np.log(weights) - 0.5 * (
+    eta[:, 0] = components.log_masses - 0.5 * (
         d * LOG_2PI + stack.log_dets + np.einsum("kd,kd->k", eta[:, 1 : 1 + d], means)
     )
     return eta
@@ -67,9 +72,9 @@ def natural_parameters(components: Components) -> Array:
 
 def whitened(components: Components, centred: bool, which: Array) -> tuple[Array, Array]:
     """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero."""
-    w, means = components.weights[which], components.means[which]
+    masses, means = components.log_masses[which], components.means[which]
     half_log_dets, W = components.stack.whiteners(which)
-    log_norms = np.log(w) - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
+    log_norms = masses - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
     bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
     return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
 

@@ -12,6 +12,7 @@ from collections import deque
 import numpy as np
 
 from sparkgmm.core.model import Model
+from sparkgmm.parts import Parts, cut
 from sparkgmm.products import Array
 
 DEPTH = 5
@@ -27,7 +28,8 @@ _RCOND = 1e-7
 
 def pack(model: Model) -> Array:
     """Return the parameters as one vector without bounds."""
-    return np.concatenate([np.log(model.weights), model.means.ravel(), model.stack.pack()])
+    others = (part.pack() for part in model.others)
+    return np.concatenate([np.log(model.weights), model.means.ravel(), model.stack.pack(), *others])
 
 
 def unpack(vector: Array, like: Model) -> Model:
@@ -35,7 +37,12 @@ def unpack(vector: Array, like: Model) -> Model:
     k, d = like.k, like.d
     log_w, means, rest = vector[:k], vector[k : k + k * d], vector[k + k * d :]
     w = np.exp(log_w - log_w.max())
-    return Model(like.family, w / w.sum(), means.reshape(k, d), like.stack.unpacked(rest))
+    others: Parts = ()
+    if like.others:
+        rest, tail = np.split(rest, [len(like.stack.pack())])
+        others = cut(like.others, tail)
+    stack = like.stack.unpacked(rest)
+    return Model(like.family, w / w.sum(), means.reshape(k, d), stack, others)
 
 
 def metric(model: Model) -> Array:
@@ -45,7 +52,8 @@ def metric(model: Model) -> Array:
     """
     root = np.sqrt(model.weights)[:, None]
     sd, rest = model.stack.metric(root)
-    return np.concatenate([root.ravel(), (root / sd).ravel(), rest.ravel()])
+    others = (part.metric(root).ravel() for part in model.others)
+    return np.concatenate([root.ravel(), (root / sd).ravel(), rest.ravel(), *others])
 
 
 class Anderson:

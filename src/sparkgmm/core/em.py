@@ -135,7 +135,7 @@ def _steps(
     enough = math.inf if last else settings.tol
     here = state.model
     try:
-        plain = m_step(here.family, moments, settings.prior, here.stack)
+        plain = m_step(here.family, moments, settings.prior, here.stack, here.others)
         proposal = _with_volume(anderson.extrapolate(here, plain), plain)
         state.distance = distance(here, plain, proposal, moments, enough, anderson.ahead)
     except np.linalg.LinAlgError:

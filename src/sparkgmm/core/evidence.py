@@ -17,6 +17,7 @@ from sparkgmm.core.rows import Rows, scan_blocks
 from sparkgmm.core.statistics import Kernel, NaturalKernel, Sums, WhitenedKernel
 from sparkgmm.covariances.moments import PRODUCTS, Moments
 from sparkgmm.density import CANCELLATION_LIMIT, pass_by_residuals_pays
+from sparkgmm.parts import split
 from sparkgmm.products import Array
 
 
@@ -151,11 +152,13 @@ class Scan:
         results: dict[int, Measured] = {}
         for (i, narrow), (packed, log_likelihood) in zip(self.order, sums, strict=True):
             model = self.models[i]
+            packed, beside = np.split(packed, [packed.shape[1] - model.width + model.n_features], 1)
             mean = log_likelihood / frame.weight
             if model.family.shared and packed.shape[1] < PRODUCTS.n_features(model.d):
                 # the quadratic term that was left out of eta: the same for all components
                 mean -= 0.5 * model.stack.quadratic_of(frame.correlation)
             origin = np.where(narrow[:, None], model.means, 0.0)
             moments = Moments.unpack(packed, origin, frame.scale, frame.correlation)
+            moments = moments._replace(others=split(model.others, beside))
             results[i] = Measured(moments, mean)
         return [results[i] for i in range(len(self.models))]

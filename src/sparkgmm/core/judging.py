@@ -60,7 +60,8 @@ def judge(
     return Candidate(
         k=model.k,
         covariance_type=model.family.name,
-        n_parameters=n_parameters(model.k, model.d, model.family.name),
+        n_parameters=n_parameters(model.k, model.d, model.family.name)
+        + sum(part.n_parameters for part in model.others),
         mixture=to_mixture(model, frame, features),
         log_likelihood=weight * (height - frame.log_volume),
         log_likelihoods=tuple(weight * (v - frame.log_volume) for v in course.log_likelihoods),

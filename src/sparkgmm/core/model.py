@@ -13,6 +13,7 @@ from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import LOG_2PI
 from sparkgmm.mixture import Mixture
+from sparkgmm.parts import Parts
 from sparkgmm.products import Array
 
 # A variance below this share of the feature's own is no volume: a spike on equal rows.
@@ -21,12 +22,17 @@ VOLUME_FLOOR = 1e-14
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Weights (k,), means (k, d) and a stack of covariances of a family."""
+    """Weights (k,), and the parts of the components' densities.
+
+    The Gaussian over the numeric columns has means (k, d) and a stack of covariances of a family;
+    `others` are the parts beside it.
+    """
 
     family: Family
     weights: Array
     means: Array
     stack: Stack
+    others: Parts = ()
 
     @property
     def k(self) -> int:
@@ -48,9 +54,25 @@ class Model:
         """How many leading entries of T(x) = (1, x, x^2, x_i x_j) a pass has to add up for it."""
         return self.family.statistics.n_features(self.d)
 
+    @property
+    def width(self) -> int:
+        """How many entries the statistics of all parts have, a row and component."""
+        return self.n_features + sum(part.width for part in self.others)
+
+    @property
+    def log_masses(self) -> Array:
+        """The log-weights and the log normalisers of the parts beside the Gaussian, (k,)."""
+        masses = np.log(self.weights)
+        for part in self.others:
+            masses = masses + part.constants
+        return masses
+
 
 def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = None) -> Mixture:
-    """Go back to the data's units, heaviest component first, ties by mean."""
+    """Go back to the data's units, heaviest component first, ties by mean.
+
+    Of a model with other parts it is the marginal mixture of the numeric columns.
+    """
     w = model.weights
     means = frame.shift + model.means * frame.scale
     covariances = model.stack.dense(model.k) * np.outer(frame.scale, frame.scale)
@@ -75,11 +97,17 @@ def check_volume(model: Model) -> None:
     if not (pivots.min() > VOLUME_FLOOR and pivots.max() < 1 / VOLUME_FLOOR):
         met = f"{pivots.min():.3g} to {pivots.max():.3g}"
         raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
+    if not all(part.sound for part in model.others):
+        raise np.linalg.LinAlgError("a part beside the Gaussian is no number any more")
 
 
 def expected_log_likelihood(model: Model, moments: Moments) -> float:
     """Return the mean over the rows of the expected complete-data log-likelihood, Q of EM."""
     total = moments.counts.sum()
     quadratic = model.stack.quadratic(moments, model.means) / total
-    log_joint = np.log(model.weights) - 0.5 * model.stack.log_dets
-    return float(moments.counts @ log_joint) / total - 0.5 * (quadratic + model.d * LOG_2PI)
+    log_joint = model.log_masses - 0.5 * model.stack.log_dets
+    gaussian = float(moments.counts @ log_joint) / total - 0.5 * (quadratic + model.d * LOG_2PI)
+    if not model.others:
+        return gaussian
+    pairs = zip(model.others, moments.others, strict=True)
+    return gaussian + sum(float((part.natural * sums).sum()) for part, sums in pairs) / total

@@ -22,7 +22,7 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
 
     At most `most` moves, of the components that describe the seeds worst.
     """
-    if model.k < 3:
+    if model.k < 3 or model.others:  # the seeds have no column of another part
         return []
     Z, w = seeds.Z, seeds.w
     R = Density.of(model.weights, model.means, model.stack.dense(model.k)).responsibilities(Z).T

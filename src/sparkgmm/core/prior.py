@@ -10,6 +10,7 @@ from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.options import REG_COVAR
+from sparkgmm.parts import Parts
 
 
 class Prior(Protocol):
@@ -57,11 +58,17 @@ class Regularised:
         return -(0.5 * self.reg_covar * traces)
 
 
-def m_step(family: Family, moments: Moments, prior: Prior, before: Stack | None = None) -> Model:
+def m_step(
+    family: Family,
+    moments: Moments,
+    prior: Prior,
+    before: Stack | None = None,
+    others: Parts = (),
+) -> Model:
     """Return the model that maximises the expected log-likelihood of the moments and the prior.
 
     Dempster, Laird and Rubin (1977), section 4.3. `before` are the covariances of the step before,
-    if there was one.
+    if there was one, `others` the parts beside the Gaussian, which are estimated as well.
 
     Raises
     ------
@@ -71,6 +78,11 @@ def m_step(family: Family, moments: Moments, prior: Prior, before: Stack | None 
     """
     moments = prior.join(moments)
     stack = family.estimate(moments, before)
-    model = Model(family, moments.shares, moments.origin + moments.offset, stack)
+    means = moments.origin + moments.offset
+    parts = tuple(
+        part.estimate(moments.counts, sums)
+        for part, sums in zip(others, moments.others, strict=True)
+    )
+    model = Model(family, moments.shares, means, stack, parts)
     check_volume(model)
     return model

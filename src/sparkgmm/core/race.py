@@ -151,4 +151,4 @@ class Race:
 
 def flops_a_row(states: Sequence[Trajectory]) -> int:
     """Return what a row costs in a pass for all of them: 4 k F."""
-    return sum(4 * state.model.k * state.model.n_features for state in states)
+    return sum(4 * state.model.k * state.model.width for state in states)

@@ -58,7 +58,8 @@ def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
         if not model.family.closed:
             stack = model.family.nearest(stack.dense(model.k), np.ones(model.d))
         weights[j] = weights[others].sum() / others.sum()
-        return Model(model.family, weights / weights.sum(), means, stack)
+        parts = tuple(part.with_mean_at(j, others) for part in model.others)
+        return Model(model.family, weights / weights.sum(), means, stack, parts)
 
     return reseed
 
@@ -68,4 +69,5 @@ def without(model: Model, j: int) -> Model:
     others = np.arange(model.k) != j
     weights = model.weights[others]
     stack = model.stack.take(others)
-    return Model(model.family, weights / weights.sum(), model.means[others], stack)
+    parts = tuple(part.take(others) for part in model.others)
+    return Model(model.family, weights / weights.sum(), model.means[others], stack, parts)

@@ -39,6 +39,7 @@ from sparkgmm.density import (
     subtract_squares,
     whitened,
 )
+from sparkgmm.parts import Parts, fill, natural
 from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
@@ -71,7 +72,7 @@ def total(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
 
 
 def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
-    np.subtract(block.values[:, rows], frame.shift[:, None], out=out)
+    np.subtract(block.values[: len(out), rows], frame.shift[:, None], out=out)
     out *= 1 / frame.scale[:, None]
     return out
 
@@ -142,6 +143,9 @@ class NaturalKernel:
     # How many candidates share each eta, as the row where each begins and the last ends.
     bounds: tuple[tuple[int, ...], ...]
     narrow: tuple[_Narrow, ...]
+    # Parts beside the Gaussian fill rows of T; their rows of eta, for each of the stacks above.
+    parts: Parts = ()
+    part_etas: tuple[Array, ...] = ()
 
     @classmethod
     def of(
@@ -149,17 +153,22 @@ class NaturalKernel:
     ) -> NaturalKernel:
         """Stack the candidates; those that need the same features of T must stand together.
 
+        All have the same kinds of parts: one T serves all.
+
         `narrow` tells for each which of its components (k,) are to be measured about their means:
         none of one whose components share a covariance: its products lack a term.
         """
         etas: list[list[Array]] = []
+        part_etas: list[list[Array]] = []
         apart: list[_Narrow] = []
         for i, model in enumerate(models):
             eta = natural_parameters(model)
             if not (etas and etas[-1][0].shape[1] == eta.shape[1]):
                 etas.append([])
+                part_etas.append([])
             first = sum(map(len, etas[-1]))
             etas[-1].append(eta)
+            part_etas[-1].append(natural(model.others, model.k))
             if narrow is not None and narrow[i].any():
                 which = np.flatnonzero(narrow[i])
                 log_norms, whiteners = whitened(model, True, which)
@@ -171,26 +180,28 @@ class NaturalKernel:
                     )
                 ]
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
-        stacked = tuple(np.concatenate(group) for group in etas)
-        return cls(frame, stacked, tuple(bounds), tuple(apart))
+        stacked, beside = (tuple(map(np.concatenate, groups)) for groups in (etas, part_etas))
+        return cls(frame, stacked, tuple(bounds), tuple(apart), models[0].others, beside)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
         numbers = [np.array([c.group, c.row, c.log_norm]) for c in self.narrow]
         whiteners = [c.whitener for c in self.narrow]
         means = [c.mean for c in self.narrow]
-        stacked = *self.etas, *map(np.array, self.bounds)
+        beside = self.part_etas if self.parts else ()
+        stacked = *self.etas, *map(np.array, self.bounds), *beside
         return self.frame.shift, self.frame.scale, *stacked, *numbers, *means, *whiteners
 
     def __call__(self, block: Block) -> list[Sums]:
         """Return the statistics of one block, a candidate each."""
-        d, n = block.values.shape
+        d, n = len(self.frame.shift), block.n_rows
         F = max(eta.shape[1] for eta in self.etas)
         step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
         T_room = room(F, step)
         L_room = room(max(len(eta) for eta in self.etas), step)
         Z_room, Y_room = room(1 + d, step), room(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
+        beside = [np.zeros_like(eta) for eta in self.part_etas]
         S = np.zeros((len(self.narrow), 1 + d, 1 + d))
         narrow = list(zip(self.narrow, S, strict=True))
         narrow_of = [[(c, S_c) for c, S_c in narrow if c.group == g] for g in range(len(self.etas))]
@@ -201,19 +212,26 @@ class NaturalKernel:
             X, Z, Y = T[1 : 1 + d], Z_room[:, : T.shape[1]], Y_room[:, : T.shape[1]]
             fill_monomials(_standardise(block, rows, self.frame, X), T)
             w = None if block.weights is None else block.weights[rows]
+            T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
                 T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
                 multiply(eta, T_used, out=L)
                 for c, _ in narrow_of[g]:
                     c.set_joint(X, L, Z, Y)
+                if T_parts is not None:
+                    L += self.part_etas[g] @ T_parts
                 for i, (first, end) in enumerate(pairwise(bounds)):
                     log_likelihoods[g][i] += _softmax(L[first:end], w)
                 add_product(L, T_used, out=moments[g])
+                if T_parts is not None:
+                    beside[g] += L @ T_parts.T
                 for c, S_c in narrow_of[g]:
                     c.add_moments(X, L, Z, out=S_c)
         for c, S_c in narrow:
             here = moments[c.group]
             here[c.row] = S_c.ravel()[_packed_order(d)[: here.shape[1]]]
+        if self.parts:
+            moments = [np.concatenate(both, axis=1) for both in zip(moments, beside, strict=True)]
         return [
             Sums(moments[g][first:end], log_likelihoods[g][i])
             for g, bounds in enumerate(self.bounds)
@@ -240,23 +258,30 @@ class WhitenedKernel:
     whiteners: Array
     origins: Array
     centred: bool
+    # Parts beside the Gaussian, and their rows of eta, (k, width).
+    parts: Parts
+    part_eta: Array
 
     @classmethod
     def of(cls, model: Model, frame: Frame, centred: bool) -> WhitenedKernel:
         """Prepare one candidate of any covariance type."""
         origins = model.means if centred else np.zeros_like(model.means)
-        return cls(frame, *whitened(model, centred, np.arange(model.k)), origins, centred)
+        log_norms, whiteners = whitened(model, centred, np.arange(model.k))
+        part_eta = natural(model.others, model.k)
+        return cls(frame, log_norms, whiteners, origins, centred, model.others, part_eta)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
         frame = self.frame
-        return frame.shift, frame.scale, self.log_norms, self.whiteners, self.origins
+        beside = (self.part_eta,) if self.parts else ()
+        return frame.shift, frame.scale, self.log_norms, self.whiteners, self.origins, *beside
 
     def __call__(self, block: Block) -> list[Sums]:
         """Return the statistics of one block, about the origins."""
         k, d = self.origins.shape
         bands = self._bands
         S = np.zeros((k, 1 + d, 1 + d))
+        beside = np.zeros_like(self.part_eta)
         log_likelihood = 0.0
         step = _chunk_rows(block.n_rows, _WHITENED_VALUES // (2 + 2 * d), _WHITENED_ROWS)
         heights = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
@@ -271,12 +296,19 @@ class WhitenedKernel:
                 X_g = self._about_origin(group.start, X, out=Z)
                 for V in bands:
                     subtract_squares(V[group], X_g, R[group], Y)
+            T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
+            if T_parts is not None:
+                R += self.part_eta @ T_parts
             log_likelihood += _softmax(R, None if block.weights is None else block.weights[rows])
+            if T_parts is not None:
+                beside += R @ T_parts.T
             np.sqrt(R, out=R)
             for j in range(k):
                 np.multiply(self._about_origin(j, X, out=Z), R[j], out=Z)
                 S[j] += Z @ Z.T
         moments = S.reshape(k, -1).take(_packed_order(d), axis=1)
+        if self.parts:
+            moments = np.concatenate([moments, beside], axis=1)
         return [Sums(moments, log_likelihood)]
 
     @cached_property

@@ -33,7 +33,7 @@ class Moments(NamedTuple):
     `second` is (k, d, d), or its diagonal (k, d), or None where the family needs none. `scale` (d,)
     is the standard deviation of each feature in the data's units, and `total` (d, d) the second
     moment of all the rows, a row, in standardised coordinates. `ridge` is what a prior adds to the
-    variances of every component.
+    variances of every component. `others` are the sums (k, width) of parts beside the Gaussian.
     """
 
     counts: Array
@@ -43,6 +43,7 @@ class Moments(NamedTuple):
     scale: Array
     total: Array
     ridge: float = 0.0
+    others: tuple[Array, ...] = ()
 
     @classmethod
     def unpack(cls, packed: Array, origin: Array, scale: Array, total: Array) -> Moments:
@@ -94,7 +95,10 @@ class Moments(NamedTuple):
             else:
                 second = new.squares() + self.squares()
         return new._replace(
-            counts=new.counts + self.counts, first=new.first + self.first, second=second
+            counts=new.counts + self.counts,
+            first=new.first + self.first,
+            second=second,
+            others=tuple(a + b for a, b in zip(new.others, self.others, strict=True)),
         )
 
 
