@@ -212,7 +212,7 @@ def test_nights_follow_each_other_as_on_local_files(
     assert bucket.litter() == []
 
 
-def test_a_driver_killed_between_passes_goes_on_to_the_bits_of_local_files(
+def test_a_driver_killed_after_passes_were_kept_goes_on_to_the_bits_of_local_files(
     s3_jobs: Jobs, other_s3_jobs: Jobs, s3: S3, bucket: Bucket, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
@@ -223,8 +223,8 @@ def test_a_driver_killed_between_passes_goes_on_to_the_bits_of_local_files(
     more = {"model": {"k": 5, "n_init": 2}}
     config = fit(f"{bucket.uri}/rows.parquet", f"{bucket.uri}/runs", **more)
     other_s3_jobs.hadoop()
-    # once the first passes are kept the store stops to answer
-    s3.rules({"fault": "hang", "operation": "PUT", "key": r"state/(?!000000)\d+\.passes"})
+    # passes are kept, and the store stops to answer when the run is to be published
+    s3.rules({"fault": "hang", "operation": "PUT", "key": r"\.publishing$"})
     with ThreadPoolExecutor(1) as pool:
         killed = pool.submit(other_s3_jobs.run, "fit", config)
         until(lambda: s3.met() == [1], killed)
