@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from sparkgmm.runs.claim import LostError, claimed, is_dead, this_process, token_of
+from sparkgmm.runs.claim import Claim, LostError, claimed, is_dead, let_go, mark, token_of
 from sparkgmm.spark.storage import Folder
 
 NAME = ".a.publishing"
@@ -25,7 +25,7 @@ def root(spark: SparkSession, tmp_path: Path) -> Folder:
 
 
 def of_a_dead_process() -> bytes:
-    program = "from sparkgmm.runs.claim import this_process; print(this_process().decode())"
+    program = "from sparkgmm.runs.claim import mark; print(mark().decode())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     return done.stdout.strip()
 
@@ -91,7 +91,7 @@ def test_who_lost_the_claim_does_not_publish_and_leaves_the_claim_of_the_other(
 
 
 def test_a_process_that_lives_or_that_ran_elsewhere_is_not_taken_for_dead() -> None:
-    assert not is_dead(this_process())
+    assert not is_dead(mark())
     assert not is_dead(json.dumps({**json.loads(of_a_dead_process()), "machine": "x"}).encode())
     assert is_dead(of_a_dead_process())
     for content in (None, b"", b"[]", b"\xff", b'{"process": "1"}'):
@@ -99,5 +99,30 @@ def test_a_process_that_lives_or_that_ran_elsewhere_is_not_taken_for_dead() -> N
 
 
 def test_a_process_number_that_was_given_away_again_is_another_process() -> None:
-    there = json.loads(this_process())
+    there = json.loads(mark())
     assert is_dead(json.dumps({**there, "started": "1"}).encode())
+
+
+def test_what_this_process_let_go_of_counts_no_more_though_the_process_lives() -> None:
+    held = mark()
+    assert not is_dead(held)
+    let_go(held)
+    assert is_dead(held)
+
+
+def test_a_claim_that_could_not_be_deleted_does_not_hold_up_the_next_job_of_this_process(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("the credentials expired")
+
+    claim = Claim(root, NAME, 120.0)
+    claim.take()
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "delete", refused)
+        with pytest.raises(OSError, match="expired"):
+            claim.release()
+    assert root.exists(NAME)
+    begun = time.monotonic()
+    with claimed(root, NAME):
+        assert time.monotonic() - begun < 10

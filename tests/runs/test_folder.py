@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.claim import this_process
+from sparkgmm.runs.claim import mark
 from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
@@ -55,7 +55,7 @@ def published(root: Folder) -> Folder:
 
 
 def of_a_dead_process() -> bytes:
-    program = "from sparkgmm.runs.claim import this_process; print(this_process().decode())"
+    program = "from sparkgmm.runs.claim import mark; print(mark().decode())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     return done.stdout.strip()
 
@@ -242,7 +242,7 @@ def test_another_run_removes_what_a_dead_process_left_but_not_what_a_living_one_
     kind: str, published: Folder
 ) -> None:
     draft = "0123456789abcdef0123456789abcdef"
-    for name, owner in (("dead", of_a_dead_process()), ("living", this_process())):
+    for name, owner in (("dead", of_a_dead_process()), ("living", mark())):
         published.write(f".{name}.publishing", owner)
         published.write(f".{name}.{draft}/model.json", b"half")
         published.write(f"{name}/model.json", b"half")
@@ -258,7 +258,7 @@ def test_another_run_removes_what_a_dead_process_left_but_not_what_a_living_one_
 def test_a_claim_from_another_machine_counts_as_left_only_after_an_hour(
     published: Folder, tmp_path: Path
 ) -> None:
-    elsewhere = json.dumps({**json.loads(this_process()), "machine": "another"}).encode()
+    elsewhere = json.dumps({**json.loads(mark()), "machine": "another"}).encode()
     for name, age in (("old", 3700), ("new", 600)):
         published.write(f".{name}.publishing", elsewhere)
         then = time.time() - age
@@ -267,6 +267,29 @@ def test_a_claim_from_another_machine_counts_as_left_only_after_an_hour(
     assert RunFolder(published, "after").publish(FILES, None, {})
     assert time.monotonic() - begun < 30
     assert sorted(published.entries()) == [".new.publishing", "LATEST", "after", "before"]
+
+
+def test_a_run_whose_job_was_killed_before_latest_is_named_by_the_next_attempt(
+    published: Folder, tmp_path: Path
+) -> None:
+    assert RunFolder(published, "after").publish(FILES, None, {})
+    published.replace("LATEST", b"before\n")
+    RunFolder(published, "after").complete()
+    assert published.read_text("LATEST") == "before\n"  # somebody went back to it
+    published.write(".after.publishing", of_a_dead_process())
+    os.utime(tmp_path / "runs" / "before" / "manifest.json", (1, 1))
+    RunFolder(published, "after").complete()
+    assert published.read_text("LATEST") == "after\n"
+    assert not published.exists(".after.publishing")
+
+
+def test_a_run_that_came_later_keeps_latest(published: Folder, tmp_path: Path) -> None:
+    published.write(".before.publishing", of_a_dead_process())
+    RunFolder(published, "after").publish(FILES, None, {})
+    published.write(".before.publishing", of_a_dead_process())
+    os.utime(tmp_path / "runs" / "before" / "manifest.json", (1, 1))
+    RunFolder(published, "before").complete()
+    assert published.read_text("LATEST") == "after\n"
 
 
 def test_an_old_run_comes_back_that_was_out_of_the_way_when_its_successor_was_killed(
@@ -510,7 +533,7 @@ def test_the_next_score_removes_the_draft_of_a_killed_one_but_not_that_of_a_livi
     output: Folder,
 ) -> None:
     dead, living = (RowsFolder(output, "append") for _ in range(2))
-    for rows, owner in ((dead, of_a_dead_process()), (living, this_process())):
+    for rows, owner in ((dead, of_a_dead_process()), (living, mark())):
         write_draft(rows, "a")
         output.parent.write(f"{rows.draft.name}.owner", owner)
     rows = RowsFolder(output, "append")

@@ -150,19 +150,7 @@ def test_a_put_whose_connection_breaks_is_done_once(
     assert not JAVA.search(done.err), done.err
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        1,
-        pytest.param(
-            2,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="Hadoop 3.5's input stream `analytics` does not go through S3A's retries",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("times", [1, 2])
 def test_reading_goes_on_where_connections_break(
     place: Place, s3: S3, expected: bytes, times: int
 ) -> None:
@@ -302,20 +290,7 @@ def test_what_fails_while_a_run_is_published_publishes_nothing(
     assert ("runs/night/manifest.json" in case.keys) == ("LATEST" in what)
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(
-            what,
-            marks=pytest.mark.xfail(
-                strict=True, reason="a whole run that LATEST does not name is left alone"
-            ),
-        )
-        if "LATEST" in what
-        else what
-        for what in WHILE_PUBLISHING
-    ],
-)
+@pytest.mark.parametrize("what", WHILE_PUBLISHING)
 def test_the_next_job_publishes_what_another_could_not(
     waiting: Future[dict[str, CutShort]], s3_jobs: Jobs, expected: bytes, what: str
 ) -> None:

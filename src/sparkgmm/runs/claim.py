@@ -21,6 +21,8 @@ from sparkgmm.errors import SparkGmmError
 from sparkgmm.spark.storage import Folder
 
 PATIENCE_SECONDS = 120.0
+# What this process holds now: it may live on after it could not let go of a claim.
+_held: set[str] = set()
 _POLL_SECONDS = 0.2
 
 
@@ -35,7 +37,7 @@ class Claim:
         self._root = root
         self._name = name
         self._patience = patience
-        self._owner = {**_this_process(), "token": uuid.uuid4().hex}
+        self._owner = _this_process()
         self._beats = 0
         self._released = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
@@ -87,6 +89,7 @@ class Claim:
 
     def release(self) -> None:
         """Let others have it."""
+        _held.discard(self._owner["token"])
         self._released.set()
         self._keeper.join()
         if token_of(self._root.read_if_there(self._name)) == self._owner["token"]:
@@ -100,8 +103,8 @@ def claimed(root: Folder, name: str, patience: float = PATIENCE_SECONDS) -> Iter
     A claim that stays unchanged for longer than `patience`, in seconds, is of a dead process.
     """
     claim = Claim(root, name, patience)
-    claim.take()
     try:
+        claim.take()
         yield claim
     finally:
         claim.release()
@@ -114,11 +117,12 @@ def token_of(content: bytes | None) -> str | None:
 
 
 def is_dead(content: bytes | None) -> bool:
-    """Tell whether the process of a claim or a draft ran on this machine, and has ended."""
-    owner = _parsed(content)
-    here = _this_process()
-    if owner.get("machine") != here["machine"] or not isinstance(owner.get("process"), int):
+    """Tell whether the process of a claim or a mark has ended, or let it go: on this machine."""
+    owner, machine = _parsed(content), _machine()
+    if owner.get("machine") != machine or not isinstance(owner.get("process"), int):
         return False
+    if owner["process"] == os.getpid() and owner.get("started") == _started(os.getpid()):
+        return owner.get("token") not in _held
     return _started(owner["process"]) != owner.get("started")
 
 
@@ -130,13 +134,24 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def this_process() -> bytes:
-    """Return what a file holds by which others can tell whether this process has ended."""
+def mark() -> bytes:
+    """Return what a file holds by which others can tell whether who wrote it still works.
+
+    It counts until `let_go` is called with it, or this process ends.
+    """
     return json.dumps(_this_process()).encode()
 
 
+def let_go(content: bytes) -> None:
+    """Have a mark of this process count no more."""
+    _held.discard(str(token_of(content)))
+
+
 def _this_process() -> dict[str, Any]:
-    return {"machine": _machine(), "process": os.getpid(), "started": _started(os.getpid())}
+    token = uuid.uuid4().hex
+    _held.add(token)
+    number = os.getpid()
+    return {"machine": _machine(), "process": number, "started": _started(number), "token": token}
 
 
 def _machine() -> str:

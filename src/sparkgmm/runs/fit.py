@@ -142,6 +142,7 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     terminal.about(run_id=run_id, step="start")
     if run.is_whole() and not overwrite:
         refuse_drifted(run, run.manifest())
+        run.complete()
         terminal.say(_left_alone(run, config))
         return
     root.check_writable()

@@ -24,7 +24,7 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.claim import Claim, claimed, is_dead, this_process
+from sparkgmm.runs.claim import Claim, claimed, is_dead, let_go, mark
 from sparkgmm.runs.config import RUN_ID
 from sparkgmm.runs.termination import undisturbed
 from sparkgmm.spark.storage import Folder
@@ -80,6 +80,27 @@ class RunFolder:
     def is_latest(self) -> bool:
         """Tell whether LATEST names this run."""
         return latest_of(self._root) == self.run_id
+
+    def complete(self) -> None:
+        """Have LATEST name this run, if the job that published it ended just before that.
+
+        Its claim is there then. A run that was published later keeps LATEST.
+        """
+        name = f".{self.run_id}{_CLAIM}"
+        if not self._root.exists(name):
+            return
+        with claimed(self._root, name):
+            latest = latest_of(self._root)
+            if latest is None or self._is_newer_than(latest):
+                self._name_latest(True)
+            self.state.delete()
+
+    def _is_newer_than(self, run_id: str) -> bool:
+        """Tell whether this whole run was published after another, or that one is gone."""
+        other = f"{run_id}/{MANIFEST}"
+        if not self._root.exists(other):
+            return True
+        return self._root.modified(other) < self._folder.modified(MANIFEST)
 
     def discard(self) -> None:
         """Remove what an unfinished run left; a whole run stays."""
@@ -444,6 +465,7 @@ class RowsFolder:
         self.folder = folder
         self.draft = self._beside()
         self._mark = f"{self.draft.name}{_OWNER}"
+        self._owner = mark()
 
     def _beside(self) -> Folder:
         return self.folder.sibling(f".{self.folder.name}.{uuid.uuid4().hex}")
@@ -484,7 +506,7 @@ class RowsFolder:
         """Mark the draft as this process's, and remove those that killed jobs left."""
         around = self.folder.parent
         before = around.entries()
-        around.write(self._mark, this_process())
+        around.write(self._mark, self._owner)
         drafts = re.compile(rf"(\.{re.escape(self.folder.name)}\.[0-9a-f]{{32}}){_OWNER}")
         for match in filter(None, map(drafts.fullmatch, before)):
             if _is_left(around, match[0], self._mark, _OWNED_SECONDS):
@@ -503,7 +525,7 @@ class RowsFolder:
         with undisturbed():
             self._take_place()
             with contextlib.suppress(Exception):  # the rows are in their place
-                self.folder.parent.delete(self._mark)
+                self._let_go()
 
     def _take_place(self) -> None:
         if not self.holds_rows:
@@ -529,7 +551,12 @@ class RowsFolder:
 
     def discard(self) -> None:
         """Remove the draft."""
+        let_go(self._owner)
         self.draft.delete()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        let_go(self._owner)
         self.folder.parent.delete(self._mark)
 
 

@@ -74,8 +74,9 @@ FAULTS = (
             "FileSystem not found",
             r"ClassNotFoundException: Class \S*(?:FileSystem|\.fs\.)\S* not found",
             r"ClassNotFoundException: \S*AWSCredentialsProvider",
+            "NoClassDefFoundError: (?:software/amazon|com/amazonaws|com/google/cloud)",
         ),
-        "this Spark has no connector for it",
+        "this Spark has no connector for it, or not all of it",
         "",  # see _connector
         verb="reached",
         cause=False,

@@ -38,14 +38,16 @@ DEFAULTS = {
 
 # Hadoop's clients try for minutes, without a word, where nothing answers: 160 s on S3A without a
 # server, longer than 330 s on one that takes connections and never answers, 15 min on a namenode
-# whose machine drops packets. By these it is 20 to 70 s, and requests of which a fifth is answered
+# whose machine drops packets. By these it is 15 to 75 s, and requests of which a fifth is answered
 # 503 go through. What the user set, here or in a core-site.xml, stays as it is.
 HADOOP_DEFAULTS = {
-    "fs.s3a.attempts.maximum": "1",  # of the SDK: retries, so two attempts
-    "fs.s3a.retry.limit": "2",  # of S3A around them
+    "fs.s3a.attempts.maximum": "0",  # of the SDK: none again, S3A's own are around it
+    "fs.s3a.retry.limit": "2",
     "fs.s3a.retry.interval": "1s",
-    "fs.s3a.retry.throttle.limit": "5",  # where the answer is 503
-    "fs.s3a.retry.throttle.interval": "500ms",
+    "fs.s3a.retry.throttle.limit": "7",  # where the answer is 503
+    "fs.s3a.retry.throttle.interval": "200ms",
+    # the newer stream of Hadoop 3.5 ends a job when two connections break in a row
+    "fs.s3a.input.stream.type": "classic",
     "fs.s3a.connection.establish.timeout": "15000",  # milliseconds; Hadoop 3.3 takes no unit
     "fs.s3a.connection.timeout": "15000",
     "fs.s3a.connection.request.timeout": "15s",

@@ -37,13 +37,17 @@ class FileInfo:
 class Folder:
     """A folder on any file system that this Spark can reach.
 
-    What a file system throws is raised as `use.error`, which names the path as the user gave it.
+    What a file system throws is raised as `use.error`, which names the path as the user gave it:
+    `given`, if this folder was found from it.
     """
 
-    def __init__(self, spark: SparkSession, path: str, use: Use = OUTPUT) -> None:
+    def __init__(
+        self, spark: SparkSession, path: str, use: Use = OUTPUT, given: str | None = None
+    ) -> None:
         self._spark = spark
         self.path = path.rstrip("/") or "/"
         self._use = use
+        self._given = given or self.path
         jvm: Any = spark.sparkContext._jvm
         self._jvm = jvm
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
@@ -74,7 +78,7 @@ class Folder:
 
     def child(self, name: str) -> Folder:
         """Return a folder below this one."""
-        return Folder(self._spark, f"{self.path.rstrip('/')}/{name}", self._use)
+        return self._near(f"{self.path.rstrip('/')}/{name}")
 
     @property
     def name(self) -> str:
@@ -83,24 +87,27 @@ class Folder:
 
     def sibling(self, name: str) -> Folder:
         """Return a folder beside this one."""
-        return Folder(self._spark, f"{self.uri.rpartition('/')[0]}/{name}", self._use)
+        return self._near(f"{self.uri.rpartition('/')[0]}/{name}")
 
     @property
     def parent(self) -> Folder:
         """The folder that this one is in."""
-        return Folder(self._spark, str(self._base.getParent().toString()), self._use)
+        return self._near(str(self._base.getParent().toString()))
+
+    def _near(self, path: str) -> Folder:
+        return Folder(self._spark, path, self._use, self._given)
 
     def _at(self, name: str) -> Any:
         return self._jvm.org.apache.hadoop.fs.Path(self._base, name) if name else self._base
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with asking(self.path, self._use, address=self.uri):
+        with asking(self._given, self._use, address=self.uri):
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with asking(self.path, self._use, writing=True, address=self.uri):
+        with asking(self._given, self._use, writing=True, address=self.uri):
             yield
 
     def exists(self, name: str = "") -> bool:
@@ -321,7 +328,7 @@ class Folder:
         with self._reading():
             found = self._fs.globStatus(self._base) or []
         paths = [str(status.getPath().toString()) for status in list(found)[:most]]
-        return [Folder(self._spark, path, self._use) for path in paths]
+        return [self._near(path) for path in paths]
 
     def modified(self, name: str) -> int:
         """Return when a file was written last, in milliseconds."""
@@ -356,7 +363,7 @@ class Folder:
 
         """
         probe = f".sparkgmm-{uuid.uuid4().hex}"
-        with asking(shown or self.path, self._use, writing=True, address=self.uri):
+        with asking(shown or self._given, self._use, writing=True, address=self.uri):
             missing = self._missing_parents() if self.renames else []
             try:
                 self._write(probe, b"")
