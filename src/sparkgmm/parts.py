@@ -92,9 +92,9 @@ def fill(parts: Sequence[Part], values: Array) -> Array:
     return T
 
 
-def natural(parts: Sequence[Part], k: int) -> Array:
-    """Return the natural parameters of all parts, (k, width)."""
-    return np.concatenate([np.empty((k, 0)), *(part.natural for part in parts)], axis=1)
+def natural(parts: Sequence[Part]) -> Array:
+    """Return the natural parameters of one part or more, (k, width)."""
+    return np.concatenate([part.natural for part in parts], axis=1)
 
 
 def split(parts: Sequence[Part], sums: Array) -> tuple[Array, ...]:

@@ -85,7 +85,7 @@ def test_the_algebra_of_every_stack_is_that_of_its_dense_matrices(name: str) -> 
         + counts[:, None, None] * means[:, :, None] * means[:, None, :]
     )
     expected = np.einsum("kij,kij->", inverses, about)
-    assert stack.quadratic(moments, means) == pytest.approx(expected, rel=1e-10)
+    assert stack.quadratic(moments, means, counts.sum()) == pytest.approx(expected, rel=1e-10)
 
 
 @EVERY

@@ -28,7 +28,7 @@ _RCOND = 1e-7
 
 def pack(model: Model) -> Array:
     """Return the parameters as one vector without bounds."""
-    others = (part.pack() for part in model.others)
+    others = [part.pack() for part in model.others]
     return np.concatenate([np.log(model.weights), model.means.ravel(), model.stack.pack(), *others])
 
 
@@ -52,7 +52,7 @@ def metric(model: Model) -> Array:
     """
     root = np.sqrt(model.weights)[:, None]
     sd, rest = model.stack.metric(root)
-    others = (part.metric(root).ravel() for part in model.others)
+    others = [part.metric(root).ravel() for part in model.others]
     return np.concatenate([root.ravel(), (root / sd).ravel(), rest.ravel(), *others])
 
 

@@ -152,13 +152,15 @@ class Scan:
         results: dict[int, Measured] = {}
         for (i, narrow), (packed, log_likelihood) in zip(self.order, sums, strict=True):
             model = self.models[i]
-            packed, beside = np.split(packed, [packed.shape[1] - model.width + model.n_features], 1)
+            others: tuple[Array, ...] = ()
+            if model.others:
+                width = model.width - model.n_features
+                packed, others = packed[:, :-width], split(model.others, packed[:, -width:])
             mean = log_likelihood / frame.weight
             if model.family.shared and packed.shape[1] < PRODUCTS.n_features(model.d):
                 # the quadratic term that was left out of eta: the same for all components
                 mean -= 0.5 * model.stack.quadratic_of(frame.correlation)
             origin = np.where(narrow[:, None], model.means, 0.0)
-            moments = Moments.unpack(packed, origin, frame.scale, frame.correlation)
-            moments = moments._replace(others=split(model.others, beside))
+            moments = Moments.unpack(packed, origin, frame.scale, frame.correlation, others)
             results[i] = Measured(moments, mean)
         return [results[i] for i in range(len(self.models))]

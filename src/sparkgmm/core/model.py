@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Model:
         """How many entries the statistics of all parts have, a row and component."""
         return self.n_features + sum(part.width for part in self.others)
 
-    @property
+    @cached_property
     def log_masses(self) -> Array:
         """The log-weights and the log normalisers of the parts beside the Gaussian, (k,)."""
         masses = np.log(self.weights)
@@ -97,14 +98,14 @@ def check_volume(model: Model) -> None:
     if not (pivots.min() > VOLUME_FLOOR and pivots.max() < 1 / VOLUME_FLOOR):
         met = f"{pivots.min():.3g} to {pivots.max():.3g}"
         raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
-    if not all(part.sound for part in model.others):
+    if model.others and not all(part.sound for part in model.others):
         raise np.linalg.LinAlgError("a part beside the Gaussian is no number any more")
 
 
 def expected_log_likelihood(model: Model, moments: Moments) -> float:
     """Return the mean over the rows of the expected complete-data log-likelihood, Q of EM."""
     total = moments.counts.sum()
-    quadratic = model.stack.quadratic(moments, model.means) / total
+    quadratic = model.stack.quadratic(moments, model.means, total) / total
     log_joint = model.log_masses - 0.5 * model.stack.log_dets
     gaussian = float(moments.counts @ log_joint) / total - 0.5 * (quadratic + model.d * LOG_2PI)
     if not model.others:

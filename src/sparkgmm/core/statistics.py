@@ -160,6 +160,7 @@ class NaturalKernel:
         """
         etas: list[list[Array]] = []
         part_etas: list[list[Array]] = []
+        parts = models[0].others
         apart: list[_Narrow] = []
         for i, model in enumerate(models):
             eta = natural_parameters(model)
@@ -168,7 +169,8 @@ class NaturalKernel:
                 part_etas.append([])
             first = sum(map(len, etas[-1]))
             etas[-1].append(eta)
-            part_etas[-1].append(natural(model.others, model.k))
+            if parts:
+                part_etas[-1].append(natural(model.others))
             if narrow is not None and narrow[i].any():
                 which = np.flatnonzero(narrow[i])
                 log_norms, whiteners = whitened(model, True, which)
@@ -180,16 +182,16 @@ class NaturalKernel:
                     )
                 ]
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
-        stacked, beside = (tuple(map(np.concatenate, groups)) for groups in (etas, part_etas))
-        return cls(frame, stacked, tuple(bounds), tuple(apart), models[0].others, beside)
+        stacked = tuple(np.concatenate(group) for group in etas)
+        beside = tuple(np.concatenate(group) for group in part_etas) if parts else ()
+        return cls(frame, stacked, tuple(bounds), tuple(apart), parts, beside)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
         numbers = [np.array([c.group, c.row, c.log_norm]) for c in self.narrow]
         whiteners = [c.whitener for c in self.narrow]
         means = [c.mean for c in self.narrow]
-        beside = self.part_etas if self.parts else ()
-        stacked = *self.etas, *map(np.array, self.bounds), *beside
+        stacked = *self.etas, *map(np.array, self.bounds), *self.part_etas
         return self.frame.shift, self.frame.scale, *stacked, *numbers, *means, *whiteners
 
     def __call__(self, block: Block) -> list[Sums]:
@@ -267,7 +269,7 @@ class WhitenedKernel:
         """Prepare one candidate of any covariance type."""
         origins = model.means if centred else np.zeros_like(model.means)
         log_norms, whiteners = whitened(model, centred, np.arange(model.k))
-        part_eta = natural(model.others, model.k)
+        part_eta = natural(model.others) if model.others else np.empty((model.k, 0))
         return cls(frame, log_norms, whiteners, origins, centred, model.others, part_eta)
 
     def arrays(self) -> tuple[Array, ...]:

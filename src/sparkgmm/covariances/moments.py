@@ -46,7 +46,14 @@ class Moments(NamedTuple):
     others: tuple[Array, ...] = ()
 
     @classmethod
-    def unpack(cls, packed: Array, origin: Array, scale: Array, total: Array) -> Moments:
+    def unpack(
+        cls,
+        packed: Array,
+        origin: Array,
+        scale: Array,
+        total: Array,
+        others: tuple[Array, ...] = (),
+    ) -> Moments:
         """Read the (k, F) array of a pass, F as in `Statistics.n_features`."""
         k, d = origin.shape
         counts, first, rest = packed[:, 0], packed[:, 1 : 1 + d], packed[:, 1 + d :]
@@ -58,7 +65,7 @@ class Moments(NamedTuple):
             rows, columns = diagonal_order(d)
             second[:, rows, columns] = rest
             second[:, columns, rows] = rest
-        return cls(counts, first, second, origin, scale, total)
+        return cls(counts, first, second, origin, scale, total, others=others)
 
     @property
     def offset(self) -> Array:

@@ -75,8 +75,11 @@ class Stack(Protocol):
         """Return one matrix a component, (k, d, d)."""
         ...
 
-    def quadratic(self, moments: Moments, means: Array) -> float:
-        """Return the sum, over rows and components, of the squared whitened distances to means."""
+    def quadratic(self, moments: Moments, means: Array, weight: float) -> float:
+        """Return the sum, over rows and components, of the squared whitened distances to means.
+
+        `weight` is the sum of the moments' counts.
+        """
         ...
 
     def quadratic_of(self, second: Array) -> float:
@@ -192,14 +195,14 @@ class Dense:
     def dense(self, k: int) -> Array:
         return np.broadcast_to(self.values, (k, *self.values.shape[1:]))
 
-    def quadratic(self, moments: Moments, means: Array) -> float:
+    def quadratic(self, moments: Moments, means: Array, weight: float) -> float:
         offset = means - moments.origin
         # second + offset cross^T, made symmetric, is the second moment about the means; beside a
         # precision, which is symmetric, it need not be made so
         cross = moments.counts[:, None] * offset - 2 * moments.first
         second = moments.second
         if second is None:  # what all components share a pass does not measure
-            second = moments.total * (moments.counts.sum() / len(means))
+            second = moments.total * (weight / len(means))
         about = second + offset[:, :, None] * cross[:, None, :]
         return float((self.precisions * about).sum())
 
@@ -305,7 +308,7 @@ class Diagonal:
         d = self.variances.shape[1]
         return np.broadcast_to(self.variances[:, :, None] * np.eye(d), (k, d, d))
 
-    def quadratic(self, moments: Moments, means: Array) -> float:
+    def quadratic(self, moments: Moments, means: Array, weight: float) -> float:
         offset = means - moments.origin
         cross = moments.counts[:, None] * offset - 2 * moments.first
         return float(((moments.squares() + offset * cross) / self.variances).sum())
