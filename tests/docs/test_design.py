@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,11 +174,12 @@ def test_the_text_of_an_error_of_the_configuration(
 
 def test_the_text_of_an_error_is_raised_where_the_page_says() -> None:
     X = np.column_stack([np.arange(10.0), np.ones(10)])
-    for question, index, wrong in (
+    cases: tuple[tuple[str, int, Callable[[], Any]], ...] = (
         ("rows that no mixture can be fitted to", 1, lambda: fit_array(X, 1)),
         ("rows that no mixture can be fitted to", 0, lambda: fit_array(X[:1], 1)),
         ("a value out of an option's range", 0, lambda: fit_array(X, 0)),
-    ):
+    )
+    for question, index, wrong in cases:
         with pytest.raises(InputError) as met:
             wrong()
         error: BaseException | None = met.value
