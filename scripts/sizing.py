@@ -82,7 +82,7 @@ class Sizing:
 
 
 def n_features(d: int) -> int:
-    """Return F, the features of a row with full covariance (docs/design.md)."""
+    """Return F, the features of a row with full covariance (docs/decisions.md)."""
     return 1 + d + d * (d + 1) // 2
 
 

@@ -568,8 +568,8 @@ text(r"""
 ## From here
 
 The same fit as a Spark job, on any number of rows, is `make run`; the [README](../README.md)
-shows how to run it on your own table. [design.md](design.md) says how it works and what was
-measured, [theory.md](theory.md) why it is right.
+shows how to run it on your own table. [design.md](design.md) says how it works,
+[decisions.md](decisions.md) what was measured, [theory.md](theory.md) why it is right.
 """)
 
 
