@@ -387,6 +387,8 @@ class Round(Diagonal):
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         d = len(self.unit)
+        # in the data's units, though means are in standardised ones: a weight that is less apt than
+        # it might be, which the path of every spherical fit goes by
         sd = np.repeat(np.sqrt(self.values)[:, None], d, axis=1)
         shape = np.full((len(self.values), 1), np.sqrt(2 * d))
         return sd, root * shape if len(shape) == len(root) else shape
