@@ -146,6 +146,19 @@ class JavaError(Exception):
             InputError,
             ("version 9. Available versions: [0, 1]", "input.options"),
         ),
+        (
+            "org.apache.spark.SparkException: Cannot find catalog plugin class for catalog 'ice': "
+            "org.apache.iceberg.spark.SparkCatalog.\n\tat a.b(c.scala:1)",
+            ConfigurationError,
+            ("'ice'", "--packages org.apache.iceberg:iceberg-spark-runtime"),
+        ),
+        (
+            "[CANNOT_LOAD_CATALOG.PLUGIN_CLASS_NOT_FOUND] Cannot load catalog 'spark_catalog' with "
+            "the plugin class 'org.apache.spark.sql.delta.catalog.DeltaCatalog': cannot find the "
+            "plugin class. SQLSTATE: 46103",
+            ConfigurationError,
+            ("'spark_catalog'", "--packages io.delta:delta-spark"),
+        ),
         ("Cannot find snapshot with ID 5", InputError, ("snapshot with ID 5",)),
         (
             "[DELTA_MISSING_CHANGE_DATA] Error getting change data for range [0 , 1] as change "

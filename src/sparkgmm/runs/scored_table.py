@@ -25,7 +25,13 @@ from sparkgmm.runs.termination import undisturbed
 from sparkgmm.spark.file_systems import OUTPUT, error_of
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.table_errors import NAMES, first_sentence, no_source, table_error
+from sparkgmm.spark.table_errors import (
+    NAMES,
+    first_sentence,
+    lacks_catalog_class,
+    no_source,
+    table_error,
+)
 from sparkgmm.spark.tables import current_version, describe
 
 Mode = Literal["error", "overwrite", "append"]
@@ -210,7 +216,7 @@ class ScoredTable:
     def refused(self, error: Exception) -> ConfigurationError | None:
         """Return the error to show where the table did not take the rows, or None."""
         text = str(error)
-        missing = "DATA_SOURCE_NOT_FOUND" in text or "Cannot find catalog plugin class" in text
+        missing = "DATA_SOURCE_NOT_FOUND" in text or lacks_catalog_class(text)
         if missing and self.format in NAMES:
             return no_source(self.format, "output.format")
         if _CONFLICT.search(text):
@@ -519,17 +525,20 @@ class _IcebergTable:
 def _iceberg_path(spark: SparkSession, path: str) -> _IcebergTable:
     """Return the Iceberg table at a path, which needs a catalog to be made in one commit.
 
-    The catalog holds what is in the folder above it, as Iceberg's own for folders does.
+    The catalog is of Iceberg's kind for folders: its namespaces and tables are folders below one.
     """
     folder = Folder(spark, path, OUTPUT)
     if not folder.name:
         raise ConfigurationError(f"output.path {path!r} is a whole file system: name a folder")
-    above = folder.parent.uri
+    parent = folder.parent
+    # a name alone, as "files", would be taken for one of a table's tables of metadata
+    namespace = [parent.name] if parent.name else []
+    above = parent.parent.uri if namespace else parent.uri
     catalog = f"{_CATALOG_OF_PATHS}{sha256(above.encode()).hexdigest()[:12]}"
     key = f"spark.sql.catalog.{catalog}"
     spark.conf.set(f"{key}.type", "hadoop")
     spark.conf.set(f"{key}.warehouse", above)
     spark.conf.set(f"{key}.cache-enabled", "false")
     spark.conf.set(key, "org.apache.iceberg.spark.SparkCatalog")
-    name = TableName(f"{catalog}.{backticked(folder.name)}")
+    name = TableName(".".join(map(backticked, (catalog, *namespace, folder.name))))
     return _IcebergTable(spark, name, folder)

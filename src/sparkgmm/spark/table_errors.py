@@ -48,9 +48,10 @@ _FILES_GONE = re.compile(
     r"DELTA_FILE_NOT_FOUND|FILE_NOT_EXIST|FileNotFoundException|NotFoundException"
 )
 _NO_CATALOG = re.compile(r"REQUIRES_SINGLE_PART_NAMESPACE|CATALOG_NOT_FOUND")
+# Spark 4.3 and later, and before.
 _PLUGIN = re.compile(
-    r"(?:Cannot find catalog plugin class for catalog|CLASS_NOT_FOUND\S* [^\n]*catalog)[^\n]*?"
-    r"['`\"]?([\w.-]+)['`\"]?:\s*([\w.$]+)"
+    r"Cannot load catalog '([^']+)' with the plugin class '([\w.$]+)': cannot find"
+    r"|Cannot find catalog plugin class for catalog '([^']+)': ([\w.$]+\w)"
 )
 
 
@@ -63,11 +64,13 @@ def spark_version() -> str:
 
 def how_to_add(format_name: str) -> str:
     """Say which options of spark-submit bring a table format to this Spark."""
+    return f"--packages {_package(format_name)} {_SETTINGS[format_name]}"
+
+
+def _package(format_name: str) -> str:
     minor = ".".join(spark_version().split(".")[:2])
-    package = _PACKAGES.get((format_name, minor))
-    if package is None:
-        package = f"{_ARTIFACTS[format_name]} in the version made for Spark {minor}"
-    return f"--packages {package} {_SETTINGS[format_name]}"
+    known = _PACKAGES.get((format_name, minor))
+    return known or f"{_ARTIFACTS[format_name]} in the version made for Spark {minor}"
 
 
 def no_source(format_name: str, key: str = "input.format") -> ConfigurationError:
@@ -83,6 +86,11 @@ def not_set_up(told: str) -> ConfigurationError:
     return ConfigurationError(
         f"{told} is a Delta table, and this Spark is not set up for Delta: add {_SETTINGS['delta']}"
     )
+
+
+def lacks_catalog_class(text: str) -> bool:
+    """Tell whether Spark does not have the class of a catalog."""
+    return _PLUGIN.search(text) is not None
 
 
 def table_error(error: BaseException, told: str) -> SparkGmmError | None:
@@ -122,9 +130,12 @@ def _not_configured(text: str, told: str) -> ConfigurationError | None:
         return not_set_up(told)
     plugin = _PLUGIN.search(text)
     if plugin is not None:
+        catalog, name = plugin.group(1) or plugin.group(3), plugin.group(2) or plugin.group(4)
+        known = next((f for f in FORMATS if f in name), None)
+        package = "its package" if known is None else _package(known)
         return ConfigurationError(
-            f"the catalog {plugin.group(1)!r} needs class {plugin.group(2)}, which this Spark does "
-            "not have: add its package with --packages"
+            f"the catalog {catalog!r} needs class {name}, which this Spark does not have: add "
+            f"--packages {package}"
         )
     data_source = re.search(r"DATA_SOURCE_NOT_FOUND\][^\n]*?: (delta|iceberg)\b", text)
     return None if data_source is None else no_source(data_source.group(1), told)
