@@ -40,7 +40,7 @@ from sparkgmm.density import (
     whitened,
 )
 from sparkgmm.parts import Parts, fill, natural
-from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
+from sparkgmm.products import Array, add_product, aligned_empty, fill_monomials, multiply
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
 # numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
@@ -120,7 +120,7 @@ class _Narrow:
     whitener: Array
 
     def set_joint(self, X: Array, L: Array, Z: Array, Y: Array) -> None:
-        """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are room."""
+        """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are buffers."""
         mine = slice(self.row, self.row + 1)
         L[mine] = self.log_norm
         subtract_squares(self.whitener[None], about(self.mean, X, out=Z), L[mine], Y)
@@ -197,9 +197,9 @@ class NaturalKernel:
         d, n = len(self.frame.shift), block.n_rows
         F = max(eta.shape[1] for eta in self.etas)
         step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
-        T_room = room(F, step)
-        L_room = room(max(len(eta) for eta in self.etas), step)
-        Z_room, Y_room = room(1 + d, step), room(d, step)
+        T_buffer = aligned_empty(F, step)
+        L_buffer = aligned_empty(max(len(eta) for eta in self.etas), step)
+        Z_buffer, Y_buffer = aligned_empty(1 + d, step), aligned_empty(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
         beside = [np.zeros_like(eta) for eta in self.part_etas]
         S = np.zeros((len(self.narrow), 1 + d, 1 + d))
@@ -208,13 +208,13 @@ class NaturalKernel:
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            T = T_room[:, : rows.stop - start]
-            X, Z, Y = T[1 : 1 + d], Z_room[:, : T.shape[1]], Y_room[:, : T.shape[1]]
+            T = T_buffer[:, : rows.stop - start]
+            X, Z, Y = T[1 : 1 + d], Z_buffer[:, : T.shape[1]], Y_buffer[:, : T.shape[1]]
             fill_monomials(_standardise(block, rows, self.frame, X), T)
             w = None if block.weights is None else block.weights[rows]
             T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
-                T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
+                T_used, L = T[: eta.shape[1]], L_buffer[: len(eta), : T.shape[1]]
                 multiply(eta, T_used, out=L)
                 for c, _ in narrow_of[g]:
                     c.set_joint(X, L, Z, Y)
@@ -284,11 +284,11 @@ class WhitenedKernel:
         beside = np.zeros_like(self.part_eta)
         log_likelihood = 0.0
         step = _chunk_rows(block.n_rows, _WHITENED_VALUES // (2 + 2 * d), _WHITENED_ROWS)
-        heights = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
-        rooms = [room(height, step) for height in heights]
+        n_rows = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
+        buffers = [aligned_empty(n, step) for n in n_rows]
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            X, Z, R, Y = (values[:, : rows.stop - start] for values in rooms)
+            X, Z, R, Y = (values[:, : rows.stop - start] for values in buffers)
             X[0] = 1.0
             _standardise(block, rows, self.frame, X[1:])
             R[:] = self.log_norms[:, None]

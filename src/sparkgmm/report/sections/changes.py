@@ -205,8 +205,8 @@ def _within_sight(heights: Array, nights: Sequence[Night]) -> Array:
     if good.sum() < 2:
         return heights
     low, high = heights[good].min(), heights[good].max()
-    room = 0.5 * max(high - low, 0.1)
-    return np.asarray(np.where(good, heights, np.clip(heights, low - room, high + room)))
+    reach = 0.5 * max(high - low, 0.1)
+    return np.asarray(np.where(good, heights, np.clip(heights, low - reach, high + reach)))
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
