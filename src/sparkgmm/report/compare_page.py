@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Array, Labels
-from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
+from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_problems, reordered
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.page import plots, render
 from sparkgmm.report.style import Picture, picture, short, style
@@ -32,9 +32,9 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
     if kmeans is not None:
         labels = comparison.labels_of(kmeans)
         losses = hard_loss(ours, comparison.sample, labels, comparison.matched["kmeans"])
-    trouble = []
+    problems = []
     if mllib is not None and mllib.mixture is not None:
-        trouble = mllib_trouble(mllib.mixture, comparison.sample)
+        problems = mllib_problems(mllib.mixture, comparison.sample)
     page = render(
         "compare.html",
         contours=contours,
@@ -47,7 +47,7 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
         more=max(0, ours.d - _FEATURES),
         notes=[f"{s.title}: {s.note}" for s in comparison.solved if s.note],
         losses=losses,
-        trouble=trouble,
+        problems=problems,
     )
     return {"compare.html": page.encode(), **plots([contours])}
 

@@ -236,7 +236,7 @@ def hard_loss(mixture: Mixture, sample: Sample, labels: Labels, order: Sequence[
     ]
 
 
-def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
+def mllib_problems(mixture: Mixture, sample: Sample) -> list[str]:
     """Say how MLlib's E-step went wrong, where its result shows that it did.
 
     MLlib adds the machine epsilon to every weighted density; where all densities of a row are far

@@ -49,6 +49,7 @@ from sparkgmm.runs.record import (
 from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.runs.update import STATISTICS, find_base, statistics_of
+from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import rejected
@@ -56,7 +57,6 @@ from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.tables import Snapshot, reading_files_of
-from sparkgmm.spark.trouble import translate_writing
 
 
 @speaking(KEYS)

@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.quarantine import describe_invalid
 from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
-from sparkgmm.spark.trouble import telling
 
 
 def open_source(
@@ -33,7 +33,7 @@ def open_input(
 ) -> tuple[Opened, Features]:
     """Open the input and resolve its features, without reading the rows."""
     source = config.input
-    with telling(source.place):
+    with translated_errors(source.place):
         opened = open_source(spark, source, begun)
         return opened, find_features(opened.df, source.features, source.weight)
 

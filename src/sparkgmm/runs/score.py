@@ -19,6 +19,7 @@ from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.reading import open_source, what_is_read
 from sparkgmm.runs.scored_table import ScoredTable, differing
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.spark.error_translation import translate, translate_writing, translated_errors
 from sparkgmm.spark.file_systems import MODEL, first_line
 from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
@@ -29,7 +30,6 @@ from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.tables import describe, reading_files_of
 from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import telling, translate, translate_writing
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -68,7 +68,7 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
-    with telling(source.place):
+    with translated_errors(source.place):
         opened = open_source(spark, source)
         df = opened.df
         _check_apart(spark, config, output, model)

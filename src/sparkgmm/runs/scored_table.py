@@ -129,7 +129,7 @@ class ScoredTable:
             If the table holds rows under mode error, or cannot be looked at.
 
         """
-        with self._telling():
+        with self._translated_errors():
             if self._mode == "error":
                 self._refuse_rows(self.store, self.told)
                 if quarantine:
@@ -145,12 +145,12 @@ class ScoredTable:
 
     def check_writable(self) -> None:
         """Refuse a place where this user can make no table."""
-        with self._telling():
+        with self._translated_errors():
             self.store.check_writable()
 
     def check_columns(self, scored: DataFrame) -> None:
         """Refuse to add rows to rows of other columns or types; the first that differs is named."""
-        with self._telling():
+        with self._translated_errors():
             if self._mode == "overwrite" or not self.store.exists():
                 return
             found = differing(self.store.rows().schema, scored.schema, self.format)
@@ -194,7 +194,7 @@ class ScoredTable:
             self._made = None
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Raise what Spark raises about the table alone as the error to show."""
         try:
             yield

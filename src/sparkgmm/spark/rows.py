@@ -33,10 +33,10 @@ from sparkgmm.spark.blocks import (
     pick,
     statistics,
 )
+from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
-from sparkgmm.spark.trouble import telling
 
 # Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
 # spark.sparkgmm.driverBytes sets it.
@@ -103,7 +103,9 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
         )
-        with telling(self._path):  # some sources look at their files only when rows are planned
+        with translated_errors(
+            self._path
+        ):  # some sources look at their files only when rows are planned
             made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
             self._partitions = partitions_of(made)
         self._summaries = self._make()
@@ -126,7 +128,7 @@ class Blocks:
 
     def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
         """Run a Spark action under a description that the Spark UI shows."""
-        with described(self._spark, label), telling(self._path):
+        with described(self._spark, label), translated_errors(self._path):
             return action()
 
     def _on_partitions(self, function: OnPartition, label: str) -> list[Any]:

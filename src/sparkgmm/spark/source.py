@@ -25,12 +25,12 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.error_translation import input_at, translate, translated_errors
 from sparkgmm.spark.file_systems import INPUT, announcing, first_line, system_of
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
-from sparkgmm.spark.trouble import input_at, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -293,7 +293,7 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
 
 def files_of(df: DataFrame, path: object) -> list[FileInfo]:
     """List the files of the input; Spark evaluates what is constant in a predicate for it."""
-    with telling(path), announcing(path):
+    with translated_errors(path), announcing(path):
         return input_files(df.sparkSession, df.inputFiles())
 
 
