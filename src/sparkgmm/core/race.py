@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.evidence import Evidence, Measured
-from sparkgmm.core.judging import Course, flaw
+from sparkgmm.core.judging import Course, why_degenerate
 from sparkgmm.core.model import Model
 from sparkgmm.core.repair import Reseed, weakest, without
 
@@ -134,7 +134,9 @@ class Race:
         """Order runs: sound ones first, then those with all components, then by likelihood."""
         fault = 2
         if not state.collapsed:
-            found = flaw(state.model, state.measured, self.evidence.profile, self.settings.prior)
+            found = why_degenerate(
+                state.model, state.measured, self.evidence.profile, self.settings.prior
+            )
             fault = 0 if found is None else 1
         return fault, state.n_dropped, -state.log_likelihood
 

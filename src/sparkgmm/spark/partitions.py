@@ -16,7 +16,7 @@ from weakref import WeakSet
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.spark.blocks import OnPartition, forget, forget_all, settle_worker
+from sparkgmm.spark.blocks import OnPartition, forget, forget_all, prepare_worker
 from sparkgmm.spark.session import packed_package
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _mapper(
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        settle_worker()
+        prepare_worker()
         rows = [SimpleNamespace(**row) for batch in batches for row in batch.to_pylist()]
         results = list(function(rows))
         if clean:

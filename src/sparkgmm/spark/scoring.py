@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.spark.blocks import Layout, decode_vectors, settle_worker
+from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
 from sparkgmm.spark.score_columns import ScoreColumn, Scored, arrow_of, as_lists
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class RecordScorer:
         step = max(64, _BATCH_VALUES // (mixture.d + mixture.k))
 
         def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            settle_worker()
+            prepare_worker()
             for batch in batches:
                 for start in range(0, batch.num_rows, step):
                     yield self.score(batch.slice(start, step), totals)
