@@ -103,8 +103,8 @@ def mean_log_density(rows: Rows, mixture: Mixture) -> float:
         [measured] = evidence.measure([model], "log density under the earlier mixture")
     except np.linalg.LinAlgError:  # its components have no width at the scale of these rows
         return -math.inf
-    height = measured.log_likelihood
-    return -math.inf if math.isnan(height) else height - evidence.frame.log_volume
+    log_likelihood = measured.log_likelihood
+    return -math.inf if math.isnan(log_likelihood) else log_likelihood - evidence.frame.log_volume
 
 
 def share_below(mixture: Mixture, X: Array, weights: Array, threshold: float) -> float:

@@ -96,20 +96,20 @@ def em(state: Trajectory, settings: Settings) -> Em:
     """
     prior = settings.prior
     anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
-    model, plain, height = state.model, state.model, -math.inf
+    model, plain, best = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         measured = yield model  # E-step: one pass over the data
         objective = measured.log_likelihood + prior.log_density(model, measured.moments)
-        fell = objective < height - _ROUNDING
+        fell = objective < best - _ROUNDING
         if fell and model is not plain:
             state.n_rejected += 1
             anderson.take_back()
             model = plain
         elif fell and prior.floor == 0:  # rounding, not the likelihood, stops the climb
-            state.distance = height - objective
+            state.distance = best - objective
             state.converged = True
         else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
-            height = objective
+            best = objective
             state.model, state.measured = model, measured
             steps = _steps(state, measured.moments, anderson, settings)
             if steps is None:
@@ -155,21 +155,21 @@ def distance(
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
     log-likelihood. If the limit is `times` as far as the proposal and the way there is a parabola,
-    the height left is half the slope along it (the Newton decrement). It is never below what the
-    EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
+    what is left to gain is half the slope along it (the Newton decrement). It is never below what
+    the EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
     any case.
     """
 
-    def height(m: Model) -> float:
+    def expected(m: Model) -> float:
         return expected_log_likelihood(m, moments)
 
-    gain = height(plain) - height(model)
+    gain = expected(plain) - expected(model)
     if gain > enough:
         return float(gain)
     here, there = pack(model), pack(proposal)
     h = 0.1
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
-    slope = (height(ahead) - height(behind)) / (2 * h)
+    slope = (expected(ahead) - expected(behind)) / (2 * h)
     return float(max(0.5 * abs(slope) * times, gain, 0.0))
 
 

@@ -95,9 +95,9 @@ def _fit(
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
-    heights: list[float | None] = [None] * len(winners)
+    held_out_means: list[float | None] = [None] * len(winners)
     if validate:
-        heights = held_out([winner.state for winner in winners], rows, search, frame)
+        held_out_means = held_out([winner.state for winner in winners], rows, search, frame)
     candidates = tuple(
         judge(
             winner.state.model,
@@ -106,9 +106,9 @@ def _fit(
             settings.prior,
             winner.course(search.settings.tol),
             features,
-            height,
+            held_out_mean,
         )
-        for winner, height in zip(winners, heights, strict=True)
+        for winner, held_out_mean in zip(winners, held_out_means, strict=True)
     )
     chosen = choose(candidates, search.criterion, search.lenient)
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]

@@ -56,14 +56,14 @@ def judge(
     """Return the candidate that a model is, in the data's units, by what was measured at it."""
     frame, profile = evidence.frame, evidence.profile
     weight = profile.weight
-    height = -math.inf if measured is None else measured.log_likelihood
+    log_likelihood = -math.inf if measured is None else measured.log_likelihood
     return Candidate(
         k=model.k,
         covariance_type=model.family.name,
         n_parameters=n_parameters(model.k, model.d, model.family.name)
         + sum(part.n_parameters for part in model.others),
         mixture=to_mixture(model, frame, features),
-        log_likelihood=weight * (height - frame.log_volume),
+        log_likelihood=weight * (log_likelihood - frame.log_volume),
         log_likelihoods=tuple(weight * (v - frame.log_volume) for v in course.log_likelihoods),
         entropy=0.0 if measured is None else max(0.0, entropy(model, measured, weight)),
         weight=weight,

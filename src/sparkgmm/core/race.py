@@ -110,8 +110,8 @@ class Race:
     def _report(self, live: int) -> None:
         if self._progress:
             leader = max(self.states, key=lambda state: state.log_likelihood)
-            height = leader.log_likelihood - self.evidence.frame.log_volume
-            self._progress(self.n_passes, live, height, leader.distance)
+            mean = leader.log_likelihood - self.evidence.frame.log_volume
+            self._progress(self.n_passes, live, mean, leader.distance)
 
     def by_kind(self) -> dict[tuple[str, int], list[Trajectory]]:
         """Return the runs of each kind, the best first."""

@@ -144,8 +144,12 @@ class Comparison:
             return f"{solved.title} gave no mixture ({solved.failed})"
         short = self.short_by(solved)
         side = "worse" if short >= 0 else "better"
-        kind = solved.mixture.covariance_type
-        other = "" if kind == self.ours.covariance_type else f", with {kind} covariances"
+        covariance_type = solved.mixture.covariance_type
+        other = (
+            ""
+            if covariance_type == self.ours.covariance_type
+            else f", with {covariance_type} covariances"
+        )
         if solved.name == "kmeans":
             return (
                 f"k-means, which assigns each row to one cluster, describes the rows "

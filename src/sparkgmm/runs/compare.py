@@ -278,13 +278,11 @@ def _measured(solved: list[Solved], rows: Rows) -> list[Solved]:
     frame = evidence.frame
     found = {s.name: from_mixture(s.mixture, frame) for s in solved if s.mixture is not None}
     results = evidence.measure(list(found.values()), "log-likelihoods of the mixtures compared")
-    heights = {
+    means = {
         name: measured.log_likelihood - frame.log_volume
         for name, measured in zip(found, results, strict=True)
     }
-    return [
-        replace(s, mean_log_likelihood=heights[s.name]) if s.name in heights else s for s in solved
-    ]
+    return [replace(s, mean_log_likelihood=means[s.name]) if s.name in means else s for s in solved]
 
 
 def _as_json(comparison: Comparison, config: CompareConfig) -> dict[str, Any]:

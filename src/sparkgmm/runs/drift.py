@@ -72,7 +72,7 @@ class Earlier:
         try:
             metrics = json.loads(model.run.read_text("metrics.json"))
             n_rows = max(float(metrics["sum_of_weights"]), float(metrics["rows_used"]))
-            height = float(metrics["mean_log_likelihood"])
+            mean = float(metrics["mean_log_likelihood"])
         except Exception as error:
             raise InputError(
                 f"{path!r} cannot be read, which the drift section needs ({error!r}): restore it, "
@@ -81,7 +81,7 @@ class Earlier:
         labels = model.labels or tuple(range(model.mixture.k))
         labelled = Labelled(model.mixture, labels, model.next_label, n_rows)
         edge = None if model.quantiles is None else threshold(model.quantiles, OUTLIERS)
-        return cls(model.run, labelled, height, edge)
+        return cls(model.run, labelled, mean, edge)
 
     @property
     def run_id(self) -> str:
@@ -235,10 +235,10 @@ def judge_drift(
     before = previous_of(run)
     previous = None if before is None else before.name
     mixture, n_rows = chosen.mixture, max(chosen.weight, float(rows.profile.n_rows))
-    height = chosen.mean_log_likelihood
+    mean = chosen.mean_log_likelihood
     if earlier is None:
         labelled = Labelled.first(mixture, n_rows)
-        return Judged(run.run_id, height, labelled, None, None, (), previous)
+        return Judged(run.run_id, mean, labelled, None, None, (), previous)
     labelled = earlier.labelled.following(mixture, n_rows)
     drift = _measure(earlier, labelled, rows)
     crossed = tuple(
@@ -246,7 +246,7 @@ def judge_drift(
         for level in ("fail", "warn")
         for crossing in crossings(drift.measures, level, getattr(config, level).model_dump())
     )
-    return Judged(run.run_id, height, labelled, earlier, drift, crossed, previous)
+    return Judged(run.run_id, mean, labelled, earlier, drift, crossed, previous)
 
 
 def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
@@ -256,7 +256,7 @@ def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
     from the two mixtures.
     """
     before = earlier.labelled
-    height = mean_log_density(rows, before.mixture)
+    density = mean_log_density(rows, before.mixture)
     share = None
     if earlier.edge is not None:
         sample = Sample.of(rows)
@@ -266,8 +266,8 @@ def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
         after,
         tuple(changes(before, after)),
         jensen_shannon(before.mixture, after.mixture),
-        height,
-        earlier.mean_log_likelihood - height,
+        density,
+        earlier.mean_log_likelihood - density,
         share,
     )
 

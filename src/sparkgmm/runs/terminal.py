@@ -108,15 +108,15 @@ class Terminal:
 
     @contextmanager
     def fitting(self, n_rows: int, max_iter: int) -> Iterator[Callable[..., None]]:
-        """Yield a function to call after each pass: number, live candidates, height, distance."""
+        """Yield a function to call after each pass, with what `core.race.Progress` lists."""
         last_line = [0.0]
         started = time.monotonic()
 
-        def describe(n_pass: int, live: int, height: float, distance: float) -> str:
+        def describe(n_pass: int, live: int, mean: float, distance: float) -> str:
             speed = n_pass * n_rows / max(time.monotonic() - started, 1e-9)
             left = "" if distance == float("inf") else f", {distance:.1e} to the limit"
             others = f", {live} candidates go on" if live > 1 else ""
-            return f"pass {n_pass}: {height:.6f} nats a row{left}, {speed:,.0f} rows/s{others}"
+            return f"pass {n_pass}: {mean:.6f} nats a row{left}, {speed:,.0f} rows/s{others}"
 
         if not self._live:
 

@@ -138,15 +138,15 @@ def nights_figure(since: Since) -> Picture | None:
     figure = Figure(figsize=(8.2, 6.4), layout="constrained")
     (weights, divergence), (density, outliers) = figure.subplots(2, 2, sharex=True)
     _draw_weights(weights, nights)
-    _draw_line(divergence, nights, _heights(nights, lambda night: night.divergence))
+    _draw_line(divergence, nights, _values(nights, lambda night: night.divergence))
     divergence.set_title("divergence from the run compared with, nats")
-    own = _heights(nights, lambda night: night.mean_log_likelihood)
-    earlier = _heights(nights, lambda night: night.mean_log_density)
+    own = _values(nights, lambda night: night.mean_log_likelihood)
+    earlier = _values(nights, lambda night: night.mean_log_density)
     _draw_line(density, nights, _within_sight(own, nights), 0, "own mixture")
     _draw_line(density, nights, _within_sight(earlier, nights), 1, "the earlier mixture")
     density.set_title("mean log density of the rows, nats")
     density.legend(fontsize=7)
-    _draw_line(outliers, nights, _heights(nights, lambda night: night.outlier_share))
+    _draw_line(outliers, nights, _values(nights, lambda night: night.outlier_share))
     outliers.axhline(OUTLIERS, color=FAINT, linestyle=":")
     outliers.set_title(f"share below the earlier {OUTLIERS:.1%} quantile")
     for axes, measure in ((divergence, "divergence"), (outliers, "outlier_share")):
@@ -165,13 +165,13 @@ def nights_figure(since: Since) -> Picture | None:
 def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
     labels = sorted({label for night in nights for label in night.weights})
     for label in labels:
-        heights = np.array([night.weights.get(label, np.nan) for night in nights])
-        axes.plot(heights, color=colour(label), marker="o", markersize=2.5)
+        values = np.array([night.weights.get(label, np.nan) for night in nights])
+        axes.plot(values, color=colour(label), marker="o", markersize=2.5)
         if len(labels) <= _NAMED:
-            at = int(np.flatnonzero(np.isfinite(heights))[-1])
+            at = int(np.flatnonzero(np.isfinite(values))[-1])
             axes.annotate(
                 str(label),
-                (at, heights[at]),
+                (at, values[at]),
                 xytext=(4, 0),
                 textcoords="offset points",
                 color=colour(label),
@@ -185,28 +185,28 @@ def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
 def _draw_line(
     axes: Axes,
     nights: Sequence[Night],
-    heights: Array,
+    values: Array,
     j: int = 0,
     name: str | None = None,
 ) -> None:
-    axes.plot(heights, color=colour(j), marker="o", markersize=2.5, label=name)
+    axes.plot(values, color=colour(j), marker="o", markersize=2.5, label=name)
     failed = [i for i, night in enumerate(nights) if night.verdict == "failed"]
-    axes.plot(failed, heights[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
+    axes.plot(failed, values[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
 
 
-def _heights(nights: Sequence[Night], figure_of: Callable[[Night], float | None]) -> Array:
+def _values(nights: Sequence[Night], figure_of: Callable[[Night], float | None]) -> Array:
     values = [figure_of(night) for night in nights]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _within_sight(heights: Array, nights: Sequence[Night]) -> Array:
+def _within_sight(values: Array, nights: Sequence[Night]) -> Array:
     """Bring what failed runs measured near to the others, which else would be a flat line."""
-    good = np.array([night.verdict != "failed" for night in nights]) & np.isfinite(heights)
+    good = np.array([night.verdict != "failed" for night in nights]) & np.isfinite(values)
     if good.sum() < 2:
-        return heights
-    low, high = heights[good].min(), heights[good].max()
+        return values
+    low, high = values[good].min(), values[good].max()
     reach = 0.5 * max(high - low, 0.1)
-    return np.asarray(np.where(good, heights, np.clip(heights, low - reach, high + reach)))
+    return np.asarray(np.where(good, values, np.clip(values, low - reach, high + reach)))
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
