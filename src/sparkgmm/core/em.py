@@ -45,8 +45,8 @@ class Trajectory:
     far; `of_rows` are those of the rows that were read alone, where a history stands for others.
     `distance` estimates how far the limit lies above the last. `collapsed` says that a component
     lost its rows or its volume, so that there is no next step; `reseeded`, that one was put
-    elsewhere before this run. `wanted` components it should have: it has fewer where one that could
-    not be kept was dropped.
+    elsewhere before this run. It should have `target_k` components; it has fewer where one that
+    could not be kept was dropped.
     """
 
     model: Model
@@ -58,10 +58,10 @@ class Trajectory:
     collapsed: bool = False
     n_rejected: int = 0
     reseeded: bool = False
-    wanted: int = 0
+    target_k: int = 0
 
     def __post_init__(self) -> None:
-        self.wanted = self.wanted or self.model.k
+        self.target_k = self.target_k or self.model.k
 
     @property
     def log_likelihood(self) -> float:
@@ -74,14 +74,14 @@ class Trajectory:
         return len(self.log_likelihoods)
 
     @property
-    def kind(self) -> tuple[str, int]:
-        """Covariance type and number of components wanted: starts of one kind compete."""
-        return self.model.family.name, self.wanted
+    def candidate_key(self) -> tuple[str, int]:
+        """Covariance type and `target_k`: starts that have them in common compete."""
+        return self.model.family.name, self.target_k
 
     @property
     def n_dropped(self) -> int:
-        """How many components less than wanted there are."""
-        return self.wanted - self.model.k
+        """How many components fewer than `target_k` there are."""
+        return self.target_k - self.model.k
 
 
 Em = Generator[Model, Measured, None]
@@ -156,8 +156,8 @@ def distance(
     Fisher's identity gives its slope at the model as that of the expected complete-data
     log-likelihood. If the limit is `times` as far as the proposal and the way there is a parabola,
     what is left to gain is half the slope along it (the Newton decrement). It is never below what
-    the EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
-    any case.
+    the EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on
+    in any case.
     """
 
     def expected(m: Model) -> float:

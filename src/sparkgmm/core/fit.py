@@ -90,7 +90,7 @@ def _fit(
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
-        states = [Trajectory(w.state.model, wanted=w.state.wanted) for w in winners]
+        states = [Trajectory(w.state.model, target_k=w.state.target_k) for w in winners]
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
