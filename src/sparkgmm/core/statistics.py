@@ -151,16 +151,16 @@ class NaturalKernel:
     def of(
         cls, models: Sequence[Model], frame: Frame, narrow: Sequence[Array] | None = None
     ) -> NaturalKernel:
-        """Stack the candidates; those that need the same features of T must stand together.
+        """Stack the candidates; those that need the same features of T must be next to each other.
 
         All have the same kinds of parts: one T serves all.
 
-        `narrow` tells for each which of its components (k,) are to be measured about their means:
+        `narrow` says for each which of its components (k,) are to be measured about their means:
         none of one whose components share a covariance: its products lack a term.
         """
         etas: list[list[Array]] = []
         part_etas: list[list[Array]] = []
-        apart: list[_Narrow] = []
+        narrow_ones: list[_Narrow] = []
         for i, model in enumerate(models):
             eta = natural_parameters(model)
             if not (etas and etas[-1][0].shape[1] == eta.shape[1]):
@@ -173,7 +173,7 @@ class NaturalKernel:
                 which = np.flatnonzero(narrow[i])
                 log_norms, whiteners = whitened(model, True, which)
                 means = model.means[which]
-                apart += [
+                narrow_ones += [
                     _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
                     for j, log_norm, mean, V in zip(
                         which.tolist(), log_norms.tolist(), means, whiteners, strict=True
@@ -181,7 +181,7 @@ class NaturalKernel:
                 ]
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
         stacked, beside = (tuple(map(np.concatenate, groups)) for groups in (etas, part_etas))
-        return cls(frame, stacked, tuple(bounds), tuple(apart), models[0].others, beside)
+        return cls(frame, stacked, tuple(bounds), tuple(narrow_ones), models[0].others, beside)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""

@@ -29,7 +29,7 @@ from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.tables import describe, reading_files_of
-from sparkgmm.spark.transform import Wanted, check_columns, score_rows
+from sparkgmm.spark.transform import ScoreRequest, check_columns, score_rows
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -44,7 +44,7 @@ class Task:
     df: DataFrame
     features: Features
     model: StoredModel
-    wanted: Wanted
+    request: ScoreRequest
     output: RowsFolder | ScoredTable
     opened: Opened
 
@@ -74,15 +74,15 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         _check_apart(spark, config, output, model)
         features = find_model_features(df, mixture.features, mixture.d, model.vector)
     keep = config.output.keep
-    wanted = Wanted(
+    request = ScoreRequest(
         tuple(df.columns if keep == "all" else keep),
         tuple(config.output.columns),
         _threshold(config, model),
         config.input.invalid_rows == "fail",
         model.labels,
     )
-    check_columns(df, features, wanted)
-    return Task(df, features, model, wanted, output, opened)
+    check_columns(df, features, request)
+    return Task(df, features, model, request, output, opened)
 
 
 def _open_output(spark: SparkSession, config: ScoreConfig) -> RowsFolder | ScoredTable:
@@ -157,8 +157,8 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
     outliers = (
         "none flagged"
-        if task.wanted.threshold is None
-        else f"log density below {task.wanted.threshold:.6g}, the "
+        if task.request.threshold is None
+        else f"log density below {task.request.threshold:.6g}, the "
         f"{config.output.outlier_quantile:g} quantile of the training data"
     )
     return "\n".join(
@@ -166,8 +166,8 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
             f"reads    {what_is_read(task.opened, config.input)}",
             f"model    {task.model.run.path}: k = {mixture.k}, {mixture.covariance_type}",
             f"features {len(names)}{source}: {shown}",
-            f"keeps    {', '.join(task.wanted.kept) or 'no column of the input'}",
-            f"adds     {', '.join(task.wanted.columns)}",
+            f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
+            f"adds     {', '.join(task.request.columns)}",
             f"outliers {outliers}",
             f"writes   {_written_to(config, task)}",
         ]
@@ -195,7 +195,7 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
         task = open_task(spark, config)
     terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
-    scored, totals = score_rows(task.df, task.features, task.model.mixture, task.wanted)
+    scored, totals = score_rows(task.df, task.features, task.model.mixture, task.request)
     with reading_files_of(task.opened.snapshot):
         if isinstance(task.output, ScoredTable):
             seconds = _into_table(spark, config, task.output, task, scored, terminal)
@@ -295,7 +295,7 @@ def _judge(task: Task, every_row: bool) -> int:
     if not every_row and not found.isEmpty():
         return 0
     counts = count_invalid(task.df, task.features)
-    if counts.invalid and task.wanted.fail:
+    if counts.invalid and task.request.fail:
         raise InputError(describe_invalid(counts, task.features))
     _check_rows(counts.read, counts.invalid)
     return int(counts.invalid)
@@ -388,10 +388,10 @@ def _lines(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> I
         f"rows     {n_read:,} read, {n_scored:,} scored, {n_invalid:,} invalid, in {seconds:.1f} s "
         f"({n_read / max(seconds, 1e-9):,.0f} rows/s)"
     )
-    if task.wanted.threshold is not None:
+    if task.request.threshold is not None:
         n = totals.outliers.value
         yield (
-            f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.wanted.threshold:.6g}, "
+            f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.request.threshold:.6g}, "
             f"the {config.output.outlier_quantile:g} quantile of the training data"
         )
     table = task.output if isinstance(task.output, ScoredTable) else None

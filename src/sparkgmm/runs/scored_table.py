@@ -271,20 +271,20 @@ def differing(held: StructType, new: StructType, format_name: str) -> str | None
 # --- the kinds of tables
 
 
-def _store(spark: SparkSession, place: str | TableName, wanted: str | None) -> Store:
-    """Return how to write to a place; `wanted` is the format that the user asked for, or None."""
+def _store(spark: SparkSession, place: str | TableName, asked: str | None) -> Store:
+    """Return how to write to a place; `asked` is the format that the user asked for, or None."""
     if not isinstance(place, TableName):
-        return _DeltaPath(spark, place) if wanted == "delta" else _iceberg_path(spark, place)
+        return _DeltaPath(spark, place) if asked == "delta" else _iceberg_path(spark, place)
     found = _provider(spark, place)
     if found is None:
         held = _catalog_holds(spark, place)
-        found = held or wanted or "parquet"
+        found = held or asked or "parquet"
         why = f"catalog {place.parts[0]!r} holds tables of {found}"
     else:
         why = f"it is a table of {found}"
-    if wanted is not None and wanted != found:
+    if asked is not None and asked != found:
         raise ConfigurationError(
-            f"output.format is {wanted!r}, but for output.table {place!r} {why}: leave "
+            f"output.format is {asked!r}, but for output.table {place!r} {why}: leave "
             "output.format out, or choose another table"
         )
     if found == "iceberg":

@@ -220,13 +220,13 @@ class Blocks:
 
     def take(self, numbers: Array) -> Block:
         """Fetch some rows by their ascending numbers, counted over the partitions in order."""
-        wanted, start = {}, 0
+        by_partition, start = {}, 0
         for summary in self._summaries:
             end = start + summary.n_rows
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
-            wanted[summary.partition] = mine - start
+            by_partition[summary.partition] = mine - start
             start = end
-        function = pick(self._layout, wanted)
+        function = pick(self._layout, by_partition)
         picked = self._on_partitions_here(function, "drawing the pilot sample")
         blocks = [block for part in picked for block in part if block.n_rows]
         return take_rows(blocks, np.arange(count_rows(blocks)))

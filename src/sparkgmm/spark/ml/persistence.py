@@ -102,12 +102,12 @@ class Reader(MLReader[S], Generic[S]):
         """
         folder = path.rstrip("/")
         metadata = load_metadata(folder, self.sparkSession)
-        wanted = public_name(self._cls)
-        if metadata.get("class") != wanted:
+        expected = public_name(self._cls)
+        if metadata.get("class") != expected:
             hint = "GaussianMixtureModel.fromSpark(path) reads it"
             other = "load it with that class"
             raise InputError(
-                f"{path!r} holds a {metadata.get('class')}, not a {wanted}: "
+                f"{path!r} holds a {metadata.get('class')}, not a {expected}: "
                 f"{hint if metadata.get('class') == SPARK_CLASS else other}"
             )
         with asking(path, PATH_READ):
