@@ -22,10 +22,10 @@ from sparkgmm.report.page import report
 from sparkgmm.report.run import Run
 from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fitting import as_search
+from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.rows import Read
+from sparkgmm.spark.cluster_rows import Read
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -20,8 +20,8 @@ from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
 from sparkgmm.runs import cli
 from sparkgmm.runs.config import ScoreConfig
-from sparkgmm.runs.drift import Judged, _nights
-from sparkgmm.runs.score import run_score
+from sparkgmm.runs.drift_check import Judged, _nights
+from sparkgmm.runs.score_job import run_score
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.storage import Folder
 

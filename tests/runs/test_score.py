@@ -21,7 +21,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RunFolder, to_json
-from sparkgmm.runs.score import plan_score, run_score
+from sparkgmm.runs.score_job import plan_score, run_score
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.storage import Folder
 

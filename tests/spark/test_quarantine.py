@@ -10,8 +10,8 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql.types import IntegerType, StructField, StructType
 
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
-from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import find_features
 
 NAN, INF = float("nan"), float("inf")

@@ -104,7 +104,7 @@ def _terminal(options: argparse.Namespace) -> Terminal:
 
 
 def _fit_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.fit import plan, run_fit
+    from sparkgmm.runs.fit_job import plan, run_fit
 
     def run(spark: SparkSession, config: FitConfig, options: argparse.Namespace) -> None:
         run_fit(spark, config, _terminal(options), options.overwrite)
@@ -113,7 +113,7 @@ def _fit_steps() -> tuple[Plan, Run]:
 
 
 def _score_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.score import plan_score, run_score
+    from sparkgmm.runs.score_job import plan_score, run_score
 
     def run(spark: SparkSession, config: ScoreConfig, options: argparse.Namespace) -> None:
         run_score(spark, config, _terminal(options))
@@ -122,7 +122,7 @@ def _score_steps() -> tuple[Plan, Run]:
 
 
 def _compare_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.compare import plan_compare, run_compare
+    from sparkgmm.runs.compare_job import plan_compare, run_compare
 
     def run(spark: SparkSession, config: CompareConfig, options: argparse.Namespace) -> None:
         run_compare(spark, config, _terminal(options))

@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.quarantine import describe_invalid
-from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
 
 

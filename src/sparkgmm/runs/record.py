@@ -19,11 +19,11 @@ from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.core.update import Update
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.drift import Judged, lines_of
+from sparkgmm.runs.drift_check import Judged, lines_of
 from sparkgmm.runs.provenance import source
+from sparkgmm.runs.statistics_file import Base
 from sparkgmm.runs.terminal import candidate_table, component_table
-from sparkgmm.runs.update import Base
-from sparkgmm.spark.rows import Read
+from sparkgmm.spark.cluster_rows import Read
 from sparkgmm.spark.source import Features
 from sparkgmm.version import __version__
 

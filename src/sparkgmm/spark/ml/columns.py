@@ -11,7 +11,7 @@ from pyspark.sql.types import ArrayType, FloatType, NumericType
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import (
     Features,
     did_you_mean,

@@ -18,7 +18,7 @@ from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import speaking
 from sparkgmm.options import SPARK
 from sparkgmm.spark.ml.columns import check_new
-from sparkgmm.spark.ml.fitting import Outcome, Plan, fit_all
+from sparkgmm.spark.ml.fit_plans import Outcome, Plan, fit_all
 from sparkgmm.spark.ml.model import GaussianMixtureModel
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved

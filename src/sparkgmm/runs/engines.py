@@ -21,11 +21,11 @@ from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig, ModelConfig
-from sparkgmm.runs.drift import Earlier, check_features, open_earlier, previous_of
+from sparkgmm.runs.drift_check import Earlier, check_features, open_earlier, previous_of
 from sparkgmm.runs.folder import RunFolder, load_mixture
 from sparkgmm.runs.state import Begun
+from sparkgmm.runs.statistics_file import Base, find_base
 from sparkgmm.runs.terminal import Terminal
-from sparkgmm.runs.update import Base, find_base
 from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.source import Features

@@ -22,14 +22,14 @@ from sparkgmm.errors import ConfigurationError, FitError, speaking
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
-from sparkgmm.runs.fitting import as_search
+from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.reading import judge, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
-from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.storage import Folder
 

@@ -15,8 +15,8 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.ml.columns import find_features, judge
-from sparkgmm.spark.rows import Blocks
 
 # With fewer rows than this, for each component and each row that it needs, one is on its own.
 _ROWS_TO_TELL = 5

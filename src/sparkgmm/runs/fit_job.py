@@ -18,7 +18,7 @@ from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError, speaking
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.drift import (
+from sparkgmm.runs.drift_check import (
     Judged,
     drift_json,
     in_manifest,
@@ -27,7 +27,7 @@ from sparkgmm.runs.drift import (
     refuse_drifted,
     since,
 )
-from sparkgmm.runs.fitting import Before, solve
+from sparkgmm.runs.engines import Before, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
@@ -47,13 +47,13 @@ from sparkgmm.runs.record import (
     versions,
 )
 from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
+from sparkgmm.runs.statistics_file import STATISTICS, find_base, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
-from sparkgmm.runs.update import STATISTICS, find_base, statistics_of
+from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import rejected
-from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.tables import Snapshot, reading_files_of
