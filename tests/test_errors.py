@@ -17,7 +17,7 @@ from sparkgmm.options import KEYS, PYTHON, SPARK, Option
 PACKAGE = Path(options.__file__).parent
 # What all front ends call: here options are named by objects alone.
 NUMERICS = [*sorted((PACKAGE / "core").glob("*.py")), PACKAGE / "mixture.py"]
-SHARED = [*NUMERICS, PACKAGE / "spark" / "rows.py"]
+SHARED = [*NUMERICS, PACKAGE / "spark" / "cluster_rows.py"]
 FRONT_ENDS = {"the jobs": KEYS, "fit_array": PYTHON, "Spark ML": SPARK}
 
 

@@ -17,7 +17,7 @@ from sparkgmm.report.run import Run
 from sparkgmm.report.sections.choice import candidate_table
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.prometheus import exposition
-from sparkgmm.runs.terminal import candidate_table as terminal_table
+from sparkgmm.runs.terminal import candidates_as_text
 
 
 def fitted() -> Run:
@@ -76,7 +76,7 @@ def test_each_criterion_has_a_column_for_the_terminal(criterion: str, run: Run) 
     assert column.heading == criterion
     expected = getattr(run.mixture, criterion)(faithful())
     assert float(value(run.chosen)) == pytest.approx(expected, abs=0.01)
-    first, *lines = terminal_table(tuple(run.candidates), run.chosen, criterion).splitlines()
+    first, *lines = candidates_as_text(tuple(run.candidates), run.chosen, criterion).splitlines()
     assert first.split() == ["k", "covariance", "log-likelihood", criterion]
     assert sum(line.split()[0] == "*" for line in lines) == 1
 

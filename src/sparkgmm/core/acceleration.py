@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 
 from sparkgmm.core.model import Model
-from sparkgmm.parts import Parts, cut
+from sparkgmm.parts import Parts, cut_vector
 from sparkgmm.products import Array
 
 DEPTH = 5
@@ -40,7 +40,7 @@ def unpack(vector: Array, like: Model) -> Model:
     others: Parts = ()
     if like.others:
         rest, tail = np.split(rest, [len(like.stack.pack())])
-        others = cut(like.others, tail)
+        others = cut_vector(like.others, tail)
     stack = like.stack.unpacked(rest)
     return Model(like.family, w / w.sum(), means.reshape(k, d), stack, others)
 

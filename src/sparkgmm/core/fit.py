@@ -65,7 +65,7 @@ def fit(
         If every candidate is degenerate.
 
     """
-    check(rows, max(search.k), features)
+    check_rows(rows, max(search.k), features)
     with one_blas_thread:
         return _fit(rows, search, features, starts, progress, validate, earlier)
 
@@ -123,7 +123,7 @@ def share_of_tol(rows: Rows) -> float:
     return _SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
 
 
-def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
+def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
     """Raise InputError where no mixture of k components can be fitted."""
     profile = rows.profile
     if not LEAST_WEIGHT < profile.weight < np.inf:

@@ -13,7 +13,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import check, fit
+from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.sample import Sample
@@ -24,7 +24,7 @@ from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
 from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import to_json
-from sparkgmm.runs.reading import judge, open_input, plan_input, without_constants
+from sparkgmm.runs.reading import check_valid, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
 from sparkgmm.spark.cluster_rows import Blocks
@@ -105,7 +105,7 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     df = opened.df
     with ExitStack() as held:
         blocks = held.enter_context(Blocks(df, features, config.input.place))
-        judge(blocks.read, features, config.input.invalid_rows)
+        check_valid(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)
     from sparkgmm.report.compare_page import compare_page
@@ -132,7 +132,7 @@ def _solve_all(
     from sparkgmm.report.comparison import TITLES, Comparison
 
     rows = blocks.rows(config.model.seed)
-    check(rows, max(config.model.k), features.names)
+    check_rows(rows, max(config.model.k), features.names)
     terminal.say("sparkgmm fits")
     ours = _ours(rows, features, config.model)
     assert ours.mixture is not None

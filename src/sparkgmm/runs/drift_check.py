@@ -138,7 +138,7 @@ def open_earlier(
     return earlier
 
 
-def check_features(earlier: Earlier | None, names: Sequence[str]) -> None:
+def check_same_features(earlier: Earlier | None, names: Sequence[str]) -> None:
     """Refuse to compare mixtures of other features.
 
     Raises

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import Fit, check, fit
+from sparkgmm.core.fit import Fit, check_rows, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import from_mixture
@@ -21,7 +21,7 @@ from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig, ModelConfig
-from sparkgmm.runs.drift_check import Earlier, check_features, open_earlier, previous_of
+from sparkgmm.runs.drift_check import Earlier, check_same_features, open_earlier, previous_of
 from sparkgmm.runs.folder import RunFolder, load_mixture
 from sparkgmm.runs.state import Begun
 from sparkgmm.runs.statistics_file import Base, find_base
@@ -68,7 +68,7 @@ class Before:
         """Refuse to go on from, or to compare with, mixtures of other features."""
         if self.base is not None:
             self.base.check_features(names)
-        check_features(self.compared, names)
+        check_same_features(self.compared, names)
 
     @property
     def updated_from(self) -> dict[str, str] | None:
@@ -137,7 +137,7 @@ def solve(
     """
     if before.base is not None:
         return _update(rows, features, model, before.base, terminal)
-    check(rows, max(model.k), features.names)
+    check_rows(rows, max(model.k), features.names)
     if model.engine == "mllib":
         return _fit_by_mllib(df, rows, features, model, terminal)
     start = before.start

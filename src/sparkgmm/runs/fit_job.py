@@ -31,7 +31,7 @@ from sparkgmm.runs.engines import Before, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
-    judge,
+    check_valid,
     open_input,
     plan_input,
     what_was_read,
@@ -42,7 +42,7 @@ from sparkgmm.runs.record import (
     figures,
     manifest_of,
     metrics_of,
-    model_of,
+    model_json,
     summary,
     versions,
 )
@@ -189,7 +189,7 @@ def _read_and_fit(
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
             blocks = held.enter_context(Blocks(df, features, config.input.place))
-        judge(blocks.read, features, config.input.invalid_rows)
+        check_valid(blocks.read, features, config.input.invalid_rows)
         known = () if before.base is None else before.base.features
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
@@ -275,7 +275,7 @@ def _documents(
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")
     final = metrics()
-    model = model_of(result.chosen, fitted.features, membership, judged)
+    model = model_json(result.chosen, fitted.features, membership, judged)
     statistics = statistics_of(result.history, fitted.features.names, run, spark, before.base)
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),

@@ -62,7 +62,7 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     ]
 
 
-def judge(found: Read, features: Features, invalid_rows: str) -> None:
+def check_valid(found: Read, features: Features, invalid_rows: str) -> None:
     """Stop at invalid rows under `fail`, saying which columns hold what how often."""
     counts = found.counts
     if counts.invalid == 0 or invalid_rows != "fail":

@@ -28,7 +28,7 @@ from sparkgmm.spark.score_columns import columns_of
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.tables import describe, reading_files_of
+from sparkgmm.spark.tables import describe_table, reading_files_of
 from sparkgmm.spark.transform import ScoreRequest, check_columns, score_rows
 
 # Below the output; the underscore has those who read the output pass it by.
@@ -134,7 +134,7 @@ def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]
     if place is None:
         return []
     if isinstance(place, TableName):
-        location = describe(spark, place).location
+        location = describe_table(spark, place).location
         return [] if location is None else [(place_named(place), location)]
     paths = [place] if isinstance(place, str) else place
     return [(place_named(path), path) for path in paths]

@@ -26,7 +26,7 @@ from sparkgmm.spark.file_systems import OUTPUT, error_of
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.table_errors import NAMES, first_sentence, no_source, table_error
-from sparkgmm.spark.tables import current_version, describe
+from sparkgmm.spark.tables import current_version, describe_table
 
 Mode = Literal["error", "overwrite", "append"]
 # What the rejected rows' table is called: the name of the scored rows' table, and this.
@@ -301,7 +301,7 @@ def _provider(spark: SparkSession, name: TableName) -> str | None:
     """Return the format of a table that exists, or None."""
     if not _table_exists(spark, name):
         return None
-    found = describe(spark, name).provider
+    found = describe_table(spark, name).provider
     if found is None:
         raise ConfigurationError(f"output.table {name!r} is a view: name a table")
     return found
@@ -415,7 +415,7 @@ class _CatalogTable:
 
     def _swap(self, df: DataFrame) -> None:
         """Write a table beside this one, and let it take the name: files have no commit."""
-        if not describe(self._spark, self._name).managed:
+        if not describe_table(self._spark, self._name).managed:
             raise ConfigurationError(
                 f"output.table {self._name!r} is an external table of {self.format}, which cannot "
                 "be replaced in one step: use a table of delta or iceberg, or output.path"
@@ -449,7 +449,7 @@ class _CatalogTable:
         return None if self.format != "delta" else current_version(self._spark, self._name, "delta")
 
     def location(self) -> str | None:
-        return describe(self._spark, self._name).location if self.exists() else None
+        return describe_table(self._spark, self._name).location if self.exists() else None
 
     def check_writable(self) -> None:
         namespace = self._name.parts[:-1]
@@ -509,7 +509,7 @@ class _IcebergTable:
     def location(self) -> str | None:
         if self._folder is not None:
             return self._folder.uri
-        return describe(self._spark, self._name).location if self.exists() else None
+        return describe_table(self._spark, self._name).location if self.exists() else None
 
     def check_writable(self) -> None:
         if self._folder is not None:

@@ -153,7 +153,7 @@ class Terminal:
         )
 
 
-def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> str:
+def components_as_text(mixture: Mixture, labels: Sequence[int] | None = None) -> str:
     """Return the components as text: weight, and mean and standard deviation of each feature.
 
     `labels`, one for each component, get a column where there are any.
@@ -179,7 +179,7 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
     return "\n".join(lines)
 
 
-def candidate_table(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
+def candidates_as_text(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
     """Return what was compared, best first, the chosen one marked."""
     shown = [column_of(key) for key in ("k", "covariance_type", "log_likelihood", criterion)]
     rows = [["", *(column.heading for column, _ in shown), ""]]

@@ -163,10 +163,10 @@ class TableInfo:
 
 def provider(spark: SparkSession, name: TableName) -> str | None:
     """Return the format of a table, or None for a view."""
-    return describe(spark, name).provider
+    return describe_table(spark, name).provider
 
 
-def describe(spark: SparkSession, name: TableName) -> TableInfo:
+def describe_table(spark: SparkSession, name: TableName) -> TableInfo:
     """Ask the catalog about a table.
 
     Raises

@@ -45,7 +45,7 @@ def check_column(df: DataFrame, param: str, name: str) -> None:
         )
 
 
-def check_features(df: DataFrame, name: str) -> None:
+def check_features_column(df: DataFrame, name: str) -> None:
     """Refuse a features column that is missing or holds neither vectors nor arrays of numbers.
 
     Raises
@@ -105,7 +105,7 @@ def attributes(df: DataFrame, name: str) -> dict[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
-def find_features(df: DataFrame, name: str, weight: str | None) -> Features:
+def find_features_column(df: DataFrame, name: str, weight: str | None) -> Features:
     """Resolve what is to be fitted; rows are looked at only where their length is not noted.
 
     Raises
@@ -119,7 +119,7 @@ def find_features(df: DataFrame, name: str, weight: str | None) -> Features:
             "the DataFrame is a stream, which a fit cannot read to its end: fit a table; the model "
             "transforms streams"
         )
-    check_features(df, name)
+    check_features_column(df, name)
     if weight is not None:
         check_number(df, "weightCol", weight)
     d = noted_length(df, name)
@@ -148,7 +148,7 @@ def _noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
     return tuple(str(named[i]) for i in range(d))
 
 
-def judge(blocks: Blocks, features: Features) -> None:
+def check_dataframe(blocks: Blocks, features: Features) -> None:
     """Stop at invalid rows, and where none counts, saying which columns hold what how often.
 
     Raises

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from pyspark.sql import DataFrame
 
-from sparkgmm.core.fit import check, fit
+from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.cluster_rows import Blocks
-from sparkgmm.spark.ml.columns import find_features, judge
+from sparkgmm.spark.ml.columns import check_dataframe, find_features_column
 
 # With fewer rows than this, for each component and each row that it needs, one is on its own.
 _ROWS_TO_TELL = 5
@@ -54,9 +54,9 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
     for (name, weight), mine in _grouped(range(len(plans)), lambda i: plans[i].columns):
         group = {i: plans[i] for i in mine}
         try:
-            features = find_features(df, name, weight)
+            features = find_features_column(df, name, weight)
             with Blocks(df, features) as blocks:
-                judge(blocks, features)
+                check_dataframe(blocks, features)
                 outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
             outcomes |= dict.fromkeys(mine, error)
@@ -95,7 +95,7 @@ def _fit_joint(
     possible = []
     for k in search.k:
         try:
-            check(rows, k, names)
+            check_rows(rows, k, names)
             possible.append(k)
         except InputError as error:
             outcomes |= {(k, name): error for name in search.covariance_type}

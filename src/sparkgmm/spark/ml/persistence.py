@@ -74,7 +74,7 @@ class Writer(MLWriter):
         try:
             with asking(path, PATH_WRITTEN, writing=True):
                 self._instance._save_data(folder, self.sparkSession, mode)
-                metadata = describe(self._instance, public_name(type(self._instance)))
+                metadata = metadata_of(self._instance, public_name(type(self._instance)))
                 save_metadata(metadata | self._instance._noted(), folder, self.sparkSession, mode)
         except AnalysisException as error:
             if "ALREADY_EXISTS" not in str(error):
@@ -123,7 +123,7 @@ def public_name(cls: type[Saved]) -> str:
     return str(cls.__dict__.get("_saved_as", name))  # a subclass is not what its base is
 
 
-def describe(instance: Params, class_name: str) -> dict[str, Any]:
+def metadata_of(instance: Params, class_name: str) -> dict[str, Any]:
     """Return the metadata of an instance in Spark's own form; the Spark version comes later."""
     return {
         "class": class_name,
@@ -198,7 +198,7 @@ def components(mixture: Mixture, spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, _COMPONENTS).coalesce(1)
 
 
-def load_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> Mixture:
+def read_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> Mixture:
     """Read a mixture from data/ and what the metadata say of it.
 
     Raises
