@@ -50,7 +50,7 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
                 run.membership,
                 run.metrics,
                 run.configuration,
-                run.since,
+                run.past,
             ),
             sections=parts,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from sparkgmm.core.figures import BINDING
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
-from sparkgmm.report.since import Since
+from sparkgmm.report.past_runs import PastRuns
 from sparkgmm.report.views import correlation, names_of
 
 # A correlation matrix this ill-conditioned is near-singular.
@@ -27,12 +27,12 @@ def remarks(
     membership: Membership,
     metrics: Mapping[str, Any],
     configuration: Mapping[str, Any],
-    since: Since | None = None,
+    past: PastRuns | None = None,
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
     return [
-        *_about_drift(since),
+        *_about_drift(past),
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen, float(model["reg_covar"])),
         *_about_fit(membership),
@@ -41,12 +41,12 @@ def remarks(
     ]
 
 
-def _about_drift(since: Since | None) -> Iterator[str]:
-    if since is None:
+def _about_drift(past: PastRuns | None) -> Iterator[str]:
+    if past is None:
         return
-    for crossing in since.crossed:
+    for crossing in past.crossed:
         level = "drifted too far" if crossing.level == "fail" else "drifted"
-        yield f"The run {level} since {since.against}: {crossing}."
+        yield f"The run {level} since {past.against}: {crossing}."
 
 
 def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:

@@ -26,7 +26,7 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
-from sparkgmm.report.since import Night, Since
+from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.runs.config import RUN_ID, DriftConfig, FitConfig
 from sparkgmm.runs.folder import (
     MANIFEST,
@@ -43,11 +43,11 @@ from sparkgmm.spark.storage import Folder
 
 DRIFT = "drift.json"
 # The report shows so many runs, this one among them.
-_NIGHTS = 30
+_SHOWN_RUNS = 30
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ComparedRun:
     """The run that a new one is compared with.
 
     `mean_log_likelihood` is that of its own rows, in nats a row; `edge` the log density below
@@ -60,7 +60,7 @@ class Earlier:
     edge: float | None
 
     @classmethod
-    def of(cls, model: StoredModel) -> Earlier:
+    def of(cls, model: StoredModel) -> ComparedRun:
         """Read what a run says of itself.
 
         Raises
@@ -89,7 +89,7 @@ class Earlier:
         return self.folder.name
 
 
-def previous_of(run: RunFolder) -> Folder | None:
+def previous_run(run: RunFolder) -> Folder | None:
     """Return the run before this one in its output root, or None if this is the first.
 
     That is the one that LATEST names. A run that is done again is not its own predecessor: it
@@ -107,10 +107,10 @@ def previous_of(run: RunFolder) -> Folder | None:
     return None if latest in (None, run.run_id) else root.child(str(latest))
 
 
-def open_earlier(
+def open_compared_run(
     spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
-) -> Earlier | None:
-    """Return the run to compare with; None without a drift section, or on the first night.
+) -> ComparedRun | None:
+    """Return the run to compare with; None without a drift section, or in the first run.
 
     Raises
     ------
@@ -124,11 +124,11 @@ def open_earlier(
     path = config.drift.against
     folder = None if path is None else Folder(spark, path, Use("drift.against", ConfigurationError))
     if folder is None or folder.uri == run.root.uri:
-        folder = previous_of(run)
+        folder = previous_run(run)
         if folder is None:
             say(f"no earlier run in {run.root_path}: there is nothing to compare with yet")
             return None
-    earlier = Earlier.of(load_model(folder))
+    earlier = ComparedRun.of(load_model(folder))
     limits = (config.drift.warn.outlier_share, config.drift.fail.outlier_share)
     if earlier.edge is None and limits != (None, None):
         raise ConfigurationError(
@@ -138,7 +138,7 @@ def open_earlier(
     return earlier
 
 
-def check_same_features(earlier: Earlier | None, names: Sequence[str]) -> None:
+def check_same_features(earlier: ComparedRun | None, names: Sequence[str]) -> None:
     """Refuse to compare mixtures of other features.
 
     Raises
@@ -159,14 +159,14 @@ def check_same_features(earlier: Earlier | None, names: Sequence[str]) -> None:
 class Judged:
     """A new run's labels, what changed, and which thresholds that crosses.
 
-    `earlier` and `drift` are None on the first night. `previous` is the run before this one in its
+    `earlier` and `drift` are None in the first run. `previous` is the run before this one in its
     own output root, which may be another than the one compared with.
     """
 
     run_id: str
     mean_log_likelihood: float
     labelled: Labelled
-    earlier: Earlier | None
+    earlier: ComparedRun | None
     drift: Drift | None
     crossed: tuple[Crossing, ...]
     previous: str | None
@@ -222,7 +222,7 @@ def _figures(drift: Drift | None) -> dict[str, Any]:
 def judge_drift(
     config: DriftConfig | None,
     run: RunFolder,
-    earlier: Earlier | None,
+    earlier: ComparedRun | None,
     chosen: Candidate,
     rows: Rows,
 ) -> Judged | None:
@@ -232,7 +232,7 @@ def judge_drift(
     """
     if config is None:
         return None
-    before = previous_of(run)
+    before = previous_run(run)
     previous = None if before is None else before.name
     mixture, n_rows = chosen.mixture, max(chosen.weight, float(rows.profile.n_rows))
     mean = chosen.mean_log_likelihood
@@ -249,7 +249,7 @@ def judge_drift(
     return Judged(run.run_id, mean, labelled, earlier, drift, crossed, previous)
 
 
-def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
+def _measure(earlier: ComparedRun, after: Labelled, rows: Rows) -> Drift:
     """Compare in one pass over all the rows: their mean log density under the earlier mixture.
 
     The share of outliers is that of the pilot sample's rows, the divergence comes from rows drawn
@@ -315,39 +315,41 @@ def refuse_drifted(run: RunFolder, manifest: Mapping[str, Any], written: bool = 
     )
 
 
-def since(judged: Judged | None, run: RunFolder, config: DriftConfig | None) -> Since | None:
+def past_runs_of(
+    judged: Judged | None, run: RunFolder, config: DriftConfig | None
+) -> PastRuns | None:
     """Return what the report shows: the changes, and the runs before this one."""
     if judged is None or config is None:
         return None
-    return Since(
+    return PastRuns(
         None if judged.earlier is None else judged.earlier.run_id,
         judged.labelled,
         judged.drift,
         judged.crossed,
-        [*_nights(run.root, judged), _night(judged.record())],
+        [*_past_runs(run.root, judged), _past_run(judged.record())],
         {level: getattr(config, level).model_dump() for level in ("warn", "fail")},
     )
 
 
-def _nights(root: Folder, judged: Judged) -> list[Night]:
+def _past_runs(root: Folder, judged: Judged) -> list[PastRun]:
     """Read the runs before this one, the oldest first, as far back as each names the one before."""
-    nights: list[Night] = []
+    runs: list[PastRun] = []
     seen, run_id = {judged.run_id}, judged.previous
-    while run_id is not None and run_id not in seen and len(nights) < _NIGHTS - 1:
+    while run_id is not None and run_id not in seen and len(runs) < _SHOWN_RUNS - 1:
         if not RUN_ID.fullmatch(str(run_id)):  # it must not lead elsewhere
             break
         seen.add(run_id)
         path = f"{run_id}/{DRIFT}"
         try:
             values = json.loads(root.read_text(path)) if root.exists(path) else {}
-            nights.insert(0, _night(values))
+            runs.insert(0, _past_run(values))
             run_id = values["previous"]
         except (ValueError, KeyError, TypeError, AttributeError):
             break  # a run without a drift section, or a damaged file: the picture begins after it
-    return nights
+    return runs
 
 
-def _night(values: Mapping[str, Any]) -> Night:
+def _past_run(values: Mapping[str, Any]) -> PastRun:
     """Take from a drift.json what the picture needs; raise what a damaged one makes."""
     measures = values["measures"] or {}
     figures = (
@@ -359,7 +361,7 @@ def _night(values: Mapping[str, Any]) -> Night:
     own, earlier, divergence, outliers = (None if x is None else float(x) for x in figures)
     weights = {int(label): float(weight) for label, weight in values["weights"].items()}
     run_id, verdict = str(values["run_id"]), str(values["verdict"])
-    return Night(run_id, weights, own, earlier, divergence, outliers, verdict)
+    return PastRun(run_id, weights, own, earlier, divergence, outliers, verdict)
 
 
 def lines_of(judged: Judged) -> list[str]:

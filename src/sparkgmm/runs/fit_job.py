@@ -23,11 +23,11 @@ from sparkgmm.runs.drift_check import (
     drift_json,
     in_manifest,
     judge_drift,
-    open_earlier,
+    open_compared_run,
+    past_runs_of,
     refuse_drifted,
-    since,
 )
-from sparkgmm.runs.engines import Before, solve
+from sparkgmm.runs.engines import EarlierRuns, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
@@ -46,8 +46,8 @@ from sparkgmm.runs.record import (
     summary,
     versions,
 )
-from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
-from sparkgmm.runs.statistics_file import STATISTICS, find_base, statistics_of
+from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
+from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translate_writing
@@ -77,14 +77,14 @@ def _plan_update(spark: SparkSession, config: FitConfig, run_id: str) -> list[st
     if config.model.update is None:
         return []
     run = RunFolder(Folder(spark, config.output.path), run_id)
-    base = find_base(spark, config, run, None, overwrite=True)
+    base = find_base_run(spark, config, run, None, overwrite=True)
     return [f"updates  {'nothing: there is no run before it' if base is None else base.path}"]
 
 
 def _plan_drift(spark: SparkSession, config: FitConfig, run_id: str) -> list[str]:
     said: list[str] = []
     run = RunFolder(Folder(spark, config.output.path), run_id)
-    earlier = open_earlier(spark, config, run, said.append)
+    earlier = open_compared_run(spark, config, run, said.append)
     if earlier is not None:
         said.append(f"{earlier.folder.path}, run {earlier.run_id!r}")
     return [f"drift    {what}" for what in said]
@@ -121,7 +121,7 @@ class _Fitted:
     rows: Rows
     fit: Fit
     judged: Judged | None
-    before: Before
+    earlier_runs: EarlierRuns
 
 
 @speaking(KEYS)
@@ -178,7 +178,7 @@ def _read_and_fit(
     state = State(run.state, run.run_id, terminal.say)
     if not overwrite:
         state.check_configuration(config.deciding())
-    before = Before.open(spark, config, run, state.begun, overwrite, terminal.say)
+    earlier_runs = EarlierRuns.open(spark, config, run, state.begun, overwrite, terminal.say)
     terminal.about(step="read")
     with described(spark, "opening the input"):
         begun_with = state.begun_with(versions(spark), overwrite)
@@ -190,30 +190,35 @@ def _read_and_fit(
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
             blocks = held.enter_context(Blocks(df, features, config.input.place))
         check_valid(blocks.read, features, config.input.invalid_rows)
-        known = () if before.base is None else before.base.features
+        known = () if earlier_runs.base is None else earlier_runs.base.features
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
-        before.check_features(features.names)
+        earlier_runs.check_features(features.names)
         seconds = watch.lap("read")
         terminal.say(what_was_read(blocks, features, dropped, seconds))
         table = None if snapshot is None else snapshot.record()
-        begun = Begun.of(
-            config.deciding(), versions(spark), files, blocks.profile, before.updated_from, table
+        begun = BegunRun.of(
+            config.deciding(),
+            versions(spark),
+            files,
+            blocks.profile,
+            earlier_runs.updated_from,
+            table,
         )
         state.begin(begun, config.input.place, anew=overwrite)
         terminal.about(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
-            result = solve(df, rows, features, config.model, before, terminal)
+            result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:
             run.discard()  # it would end there again
             raise
         watch.lap("fit")
-        judged = judge_drift(config.drift, run, before.compared, result.chosen, rows)
+        judged = judge_drift(config.drift, run, earlier_runs.compared, result.chosen, rows)
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
-        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, before)
+        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, earlier_runs)
 
 
 @contextmanager
@@ -263,20 +268,20 @@ def _documents(
     terminal: Terminal,
 ) -> _Documents:
     """Write down, in memory, what was found."""
-    result, judged, before = fitted.fit, fitted.judged, fitted.before
+    result, judged, earlier_runs = fitted.fit, fitted.judged, fitted.earlier_runs
     mixture = result.chosen.mixture
     membership = Membership(mixture, Sample.of(fitted.rows))
     manifest = manifest_of(spark, config, run.run_id, started, fitted.source.record())
-    manifest |= {**in_manifest(judged), "updated_from": before.updated_from}
+    manifest |= {**in_manifest(judged), "updated_from": earlier_runs.updated_from}
 
     def metrics() -> dict[str, Any]:
-        return metrics_of(result, fitted.read, fitted.dropped, watch, before.base)
+        return metrics_of(result, fitted.read, fitted.dropped, watch, earlier_runs.base)
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")
     final = metrics()
     model = model_json(result.chosen, fitted.features, membership, judged)
-    statistics = statistics_of(result.history, fitted.features.names, run, spark, before.base)
+    statistics = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),
         "model.json": to_json(model).encode(),
@@ -326,14 +331,14 @@ def _report(
     """Draw the report's files; a fit of hours is not lost for a picture that fails."""
     if not config.output.report:
         return {}
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports its font cache
     from sparkgmm.report.page import report  # matplotlib takes a second to import
     from sparkgmm.report.run import Run
 
     try:
         found, profile = fitted.fit, fitted.rows.profile
-        drifted = since(fitted.judged, run, config.drift)
-        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, drifted)
+        past = past_runs_of(fitted.judged, run, config.drift)
+        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, past)
         with _drawing:
             return report(shown)
     except Exception as error:

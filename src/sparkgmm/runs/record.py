@@ -21,7 +21,7 @@ from sparkgmm.core.update import Update
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import Judged, lines_of
 from sparkgmm.runs.provenance import source
-from sparkgmm.runs.statistics_file import Base
+from sparkgmm.runs.statistics_file import BaseRun
 from sparkgmm.runs.terminal import candidates_as_text, components_as_text
 from sparkgmm.spark.cluster_rows import Read
 from sparkgmm.spark.source import Features
@@ -71,7 +71,7 @@ def metrics_of(
     found: Read,
     dropped: Sequence[str],
     watch: Stopwatch,
-    base: Base | None = None,
+    base: BaseRun | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
     row = figures_of(result.chosen)

@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunRun:
     """What must be the same for a run to go on: how, by which version, and from which rows.
 
     `configuration` holds the sections that decide the fit; `rows` is a digest of their profile,
@@ -65,13 +65,13 @@ class Begun:
         profile: Profile,
         base: Mapping[str, Any] | None = None,
         table: Mapping[str, Any] | None = None,
-    ) -> Begun:
+    ) -> BegunRun:
         """Describe a run that has read its rows."""
         listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
         return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base, table)
 
     @classmethod
-    def read(cls, text: str) -> Begun | None:
+    def read(cls, text: str) -> BegunRun | None:
         """Return what a run wrote, or None where that is damaged or of another format."""
         try:
             values = json.loads(text)
@@ -90,19 +90,19 @@ class State:
         self._folder = folder
         self._run_id = run_id
         self._say = say
-        self._begun: Begun | None = None
+        self._begun: BegunRun | None = None
         # another job that publishes this very run may remove its state at any moment
         with suppress(Exception):
             if folder.exists(_BEGUN):
-                self._begun = Begun.read(folder.read_text(_BEGUN))
-        self._unwritten: Begun | None = None
+                self._begun = BegunRun.read(folder.read_text(_BEGUN))
+        self._unwritten: BegunRun | None = None
         self._known: dict[int, _Pass] = {}
         self._fresh: list[_Pass] = []
         self._next_write = time.monotonic() + _EVERY_SECONDS
         self._broken = False
 
     @property
-    def begun(self) -> Begun | None:
+    def begun(self) -> BegunRun | None:
         """What an earlier attempt wrote, if it was read."""
         return self._begun
 
@@ -136,7 +136,7 @@ class State:
                 "--overwrite"
             )
 
-    def begin(self, begun: Begun, path: object, anew: bool) -> None:
+    def begin(self, begun: BegunRun, path: object, anew: bool) -> None:
         """Take over the passes of an earlier attempt at this very run, or begin.
 
         With `anew`, passes over other rows or by another configuration are dropped.
@@ -147,7 +147,7 @@ class State:
             If the rows are not those that the run was begun with.
 
         """
-        begun = Begun(**json.loads(to_json(asdict(begun))))  # as it will be read
+        begun = BegunRun(**json.loads(to_json(asdict(begun))))  # as it will be read
         before = self._begun
         if before is not None and before.versions == begun.versions:
             if replace(before, versions={}, files=()) == replace(begun, versions={}, files=()):
@@ -311,7 +311,7 @@ def first_difference(before: Any, after: Any, path: str = "") -> str:
     return "" if before == after else f"{path} was {before!r}, is {after!r}"
 
 
-def _what_changed(before: Begun, after: Begun) -> str:
+def _what_changed(before: BegunRun, after: BegunRun) -> str:
     """Say which file is another, by size or time, or that it must be the rows themselves."""
     then, now = ({path: rest for path, *rest in begun.files} for begun in (before, after))
     for path in sorted({*then, *now}):
