@@ -15,7 +15,7 @@ class Named(Protocol):
 
 
 Remedy = str | tuple[str | Named, ...]
-"""What to do, in words between which options may stand: `("lower", K, "to 3")`."""
+"""What to do, in words, options among them: `("lower", K, "to 3")`."""
 
 
 class SparkGmmError(Exception):

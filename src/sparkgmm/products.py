@@ -2,7 +2,7 @@
 
 OpenBLAS copies both matrices into an order of its own before it multiplies. With few components
 those copies cost as much as the product. On processors with AVX-512 (Intel's for servers since
-Skylake, AMD's since Zen 4) it multiplies small matrices where they lie, at 70 to 85% of the peak
+Skylake, AMD's since Zen 4) it multiplies small matrices in place, at 70 to 85% of the peak
 instead of 30 to 60% (measured with 10 to 50 components). On others products stay whole.
 """
 

@@ -43,7 +43,7 @@ class Trajectory:
 
     `log_likelihoods` are means a row in standardised coordinates, one a pass, each the best so
     far; `of_rows` are those of the rows that were read alone, where a history stands for others.
-    `distance` estimates how far the limit lies above the last. `collapsed` says that a component
+    `distance` estimates how far the limit is above the last. `collapsed` says that a component
     lost its rows or its volume, so that there is no next step; `reseeded`, that one was put
     elsewhere before this run. It should have `target_k` components; it has fewer where one that
     could not be kept was dropped.

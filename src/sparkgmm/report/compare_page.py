@@ -53,7 +53,7 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
 
 
 def contour_figure(comparison: Comparison) -> Picture:
-    """Draw what each software found on the same axes: the pair that tells most, or the one."""
+    """Draw what each software found on the same axes: the pair that says most, or the one."""
     found = [s for s in comparison.solved if s.mixture is not None]
     features = telling_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
     names = [names_of(comparison.ours)[i] for i in features]

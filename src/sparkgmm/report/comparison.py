@@ -231,10 +231,10 @@ def hard_loss(mixture: Mixture, sample: Sample, labels: Labels, order: Sequence[
     doubtful = float(w[R.max(axis=1) < 0.95].sum())
     wrong = float(w @ (1 - R.max(axis=1)))
     return [
-        f"{moved:.2%} of the rows lie in another cluster than the component they most likely "
+        f"{moved:.2%} of the rows are in another cluster than the component they most likely "
         "belong to.",
         f"{doubtful:.2%} of the rows belong to no component with a certainty of 0.95; a hard "
-        "label does not tell which they are.",
+        "label does not say which they are.",
         f"Even the best hard labels are expected to be wrong for {wrong:.2%} of the rows, by the "
         "mixture's own responsibilities.",
     ]

@@ -30,7 +30,7 @@ def plot(
     A pair shows the rows in the mixed colours of their components, contours that hold 50, 80, 95
     and 99% of the mixture, ellipses of one and two standard deviations, and the means; one feature
     shows a histogram, the density and each weighted component. `features` are one or two names or
-    positions; by default the pair that tells most about the component. A new figure is made by
+    positions; by default the pair that says most about the component. A new figure is made by
     pyplot unless `ax` is given. Of more than 50,000 rows, evenly spaced ones are drawn.
 
     Raises
@@ -81,5 +81,5 @@ def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) 
         else:
             raise InputError(f"feature {name!r} is not in the mixture: it has {', '.join(names)}")
     if len(set(found)) < len(found):
-        raise InputError(f"feature {names[found[0]]!r} stands twice: name two, or one alone")
+        raise InputError(f"feature {names[found[0]]!r} appears twice: name two, or only one")
     return found

@@ -54,7 +54,7 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
         left = (
             f"about {chosen.distance:.1e} nats a row are left to the limit"
             if np.isfinite(chosen.distance)
-            else "how far the limit is could not be told"
+            else "how far the limit is could not be computed"
         )
         yield (
             f"The fit did not converge: it used up its {max_iter} passes and {left}. Raise "
@@ -101,7 +101,7 @@ def _about_fit(membership: Membership) -> Iterator[str]:
     noise = 3 * np.sqrt(_TAIL / n)
     if share > max(_HEAVY * _TAIL, _TAIL + noise):
         yield (
-            f"The data have heavier tails than the mixture: {share:.2%} of the rows lie where it "
+            f"The data have heavier tails than the mixture: {share:.2%} of the rows are where it "
             f"expects {_TAIL:.1%}. Components are drawn wide by them; more components, or a "
             "transformed feature, may describe the bulk better."
         )
@@ -127,7 +127,7 @@ def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
     invalid = int(metrics["rows_invalid"])
     if invalid:
         fate = (
-            "lie in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
+            "are in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
         )
         share = invalid / max(int(metrics["rows_read"]), 1)
         yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}."

@@ -1,4 +1,4 @@
-"""What there is to see in a mixture: marginals, contours that hold a share, features that tell."""
+"""What there is to see in a mixture: marginals, contours by share, features that say most."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def limits(values: Array) -> tuple[float, float]:
 
 
 def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:
-    """Return the share of rows that lie outside these axes."""
+    """Return the share of rows outside these axes."""
     low, high = np.array(bounds).T
     return float((np.clip(X, low, high) != X).any(axis=1).mean())
 

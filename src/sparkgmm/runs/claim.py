@@ -131,7 +131,7 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
 
 
 def this_process() -> bytes:
-    """Return what a file holds by which others can tell whether this process has ended."""
+    """Return what a file holds by which others know whether this process has ended."""
     return json.dumps(_this_process()).encode()
 
 
@@ -142,7 +142,7 @@ def _this_process() -> dict[str, Any]:
 def _machine() -> str:
     """Name this machine, its boot and its space of process numbers, so that numbers mean one thing.
 
-    Where the system does not tell (no Linux), no two processes are of one machine.
+    Where the system does not say (no Linux), no two processes are of one machine.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -57,7 +57,7 @@ def _parser(job: _Job) -> _Parser:
         default=[],
         dest="overrides",
         metavar="A.B=VALUE",
-        help="set a key by its dotted path, the value read as YAML; may stand several times",
+        help="set a key by its dotted path, the value read as YAML; may be given several times",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and schema, write nothing"
@@ -73,7 +73,7 @@ def _parser(job: _Job) -> _Parser:
         "--log-format",
         choices=["text", "json"],
         default="text",
-        help="how progress is told on standard error: json is a line an event, for log shippers",
+        help="how progress is written to standard error: json is a line an event, for log shippers",
     )
     parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
     return parser
@@ -174,7 +174,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _main(job: _Job, argv: Sequence[str] | None) -> int:
-    """Run a job; what a user can mend is one line on standard error."""
+    """Run a job; what a user can correct is one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     return _guarded(arguments, lambda: _run(job, _parser(job).parse_args(arguments)))
 

@@ -51,7 +51,7 @@ class ComparedRun:
     """The run that a new one is compared with.
 
     `mean_log_likelihood` is that of its own rows, in nats a row; `edge` the log density below
-    which 0.1% of them lie, or None where its model does not tell.
+    which 0.1% of them are, or None where its model does not say.
     """
 
     folder: Folder
@@ -96,9 +96,9 @@ def previous_run(run: RunFolder) -> Folder | None:
     follows the one that it followed before, as long as that is there.
     """
     root = run.root
-    told = run.manifest().get("drift") if run.is_whole() else None
-    if isinstance(told, dict):
-        before = told.get("previous")
+    record = run.manifest().get("drift") if run.is_whole() else None
+    if isinstance(record, dict):
+        before = record.get("previous")
         if before is None:
             return None
         if RUN_ID.fullmatch(str(before)) and root.exists(f"{before}/{MANIFEST}"):
@@ -115,7 +115,7 @@ def open_compared_run(
     Raises
     ------
     ConfigurationError
-        If drift.against is no run, or the run does not tell what a threshold holds for.
+        If drift.against is no run, or the run does not have what a threshold is for.
     InputError
         If the run cannot be read.
     """
@@ -276,13 +276,13 @@ def in_manifest(judged: Judged | None) -> dict[str, Any]:
     """Return what manifest.json says, from which a job that runs again knows the verdict."""
     if judged is None:
         return {}
-    told = {
+    record = {
         "verdict": judged.verdict,
         "previous": judged.previous,
         "against": None if judged.earlier is None else judged.earlier.run_id,
         "crossed": [str(crossing) for crossing in judged.crossed if crossing.level == "fail"],
     }
-    return {"drift": told}
+    return {"drift": record}
 
 
 def drift_json(judged: Judged | None) -> dict[str, bytes]:
@@ -291,26 +291,26 @@ def drift_json(judged: Judged | None) -> dict[str, bytes]:
 
 
 def refuse_drifted(run: RunFolder, manifest: Mapping[str, Any], written: bool = True) -> None:
-    """Stop at a run whose manifest tells that it failed its thresholds.
+    """Stop at a run that failed its thresholds, by its manifest.
 
     Where it was not `written` there is a run in its place that stays: the one that LATEST names.
 
     Raises
     ------
     DriftError
-        With the measures, where the run lies, and how to accept it.
+        With the measures, where the run is, and how to accept it.
     """
-    told = manifest.get("drift")
-    if not isinstance(told, Mapping) or told.get("verdict") != "failed":
+    record = manifest.get("drift")
+    if not isinstance(record, Mapping) or record.get("verdict") != "failed":
         return
     where = (
-        f"it lies in {run.path}, and LATEST does not name it"
+        f"it is in {run.path}, and LATEST does not name it"
         if written
         else f"it was not written, as the run in {run.path} stays"
     )
     raise DriftError(
-        f"run {run.run_id!r} drifted from {told.get('against')!r} "
-        f"({'; '.join(map(str, told.get('crossed', [])))}): {where}; mend the input, or accept it "
+        f"run {run.run_id!r} drifted from {record.get('against')!r} "
+        f"({'; '.join(map(str, record.get('crossed', [])))}): {where}; fix the input, or accept it "
         "by the same job with --overwrite --set drift.fail={}"
     )
 

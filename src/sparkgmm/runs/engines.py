@@ -111,13 +111,13 @@ def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
     if mixture.k in model.k and mixture.covariance_type in model.covariance_type:
         return mixture
     one = len(model.k) * len(model.covariance_type) == 1
-    told = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
+    found = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
     if one:
         raise ConfigurationError(
-            f"{told}{mixture.covariance_type}, the configuration {model.k[0]} and "
+            f"{found}{mixture.covariance_type}, the configuration {model.k[0]} and "
             f"{model.covariance_type[0]}: make them equal"
         )
-    say(f"{told}{mixture.covariance_type}, which is no candidate: all begin cold")
+    say(f"{found}{mixture.covariance_type}, which is no candidate: all begin cold")
     return None
 
 

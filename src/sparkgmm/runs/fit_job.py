@@ -152,10 +152,10 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     terminal.about(step="publish")
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
-        told = summary(
+        text = summary(
             fitted.fit, config.model.criterion, run.path, "report.html" in made.files, fitted.judged
         )
-        terminal.result(told, **figures(made.metrics))
+        terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
     if not published:
         terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")

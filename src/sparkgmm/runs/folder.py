@@ -330,7 +330,7 @@ def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A run's model and where it lies.
+    """A run's model and where it is.
 
     `vector` is the column that held all features, or None where each had a column of its own;
     `quantiles` are those of the training data's log density, or None in a run that has none.
@@ -436,7 +436,7 @@ class RowsFolder:
     """A folder of files of rows, written as a draft beside it and moved when whole.
 
     `mode` is error (refuse where there is one), overwrite or append. Beside the draft is a file
-    that names the process, so that the next job can tell a draft that was left behind.
+    that names the process, so that the next job knows a draft that was left behind.
     """
 
     def __init__(self, folder: Folder, mode: Literal["error", "overwrite", "append"]) -> None:

@@ -44,8 +44,8 @@ def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
         return opened.snapshot.described()
     files = files_of(opened.df, source.place)
     size = sum(info.n_bytes for info in files)
-    told = f"{len(files)} file(s), {size:,} bytes"
-    return told if source.table is None else f"table {source.table}: {told}"
+    found = f"{len(files)} file(s), {size:,} bytes"
+    return found if source.table is None else f"table {source.table}: {found}"
 
 
 def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[str]:

@@ -113,19 +113,21 @@ def _check_apart(
     output: RowsFolder | ScoredTable,
     model: StoredModel,
 ) -> None:
-    """Refuse an output that lies in what is read, or would take its place."""
+    """Refuse an output that is within what is read, or would take its place."""
     at = output.folder.uri if isinstance(output, RowsFolder) else output.store.location()
     if at is None:  # a table that is to be made: its catalog chooses where
         return
     here = Folder(spark, at).uri
-    told = place_named(config.output.place, "output")
+    target = place_named(config.output.place, "output")
     runs = [Folder(spark, config.model).uri, model.run.uri]
     if any(_is_within(run, here) for run in runs) or _is_within(here, runs[1]):
-        raise ConfigurationError(f"{told} is where the model lies: choose another")
+        raise ConfigurationError(f"{target} is where the model is: choose another")
     for named, path in _read_from(spark, config):
         there = Folder(spark, path).uri
         if _is_within(here, there) or _is_within(there, here):
-            raise ConfigurationError(f"{told} and {named} lie in each other: write elsewhere")
+            raise ConfigurationError(
+                f"{target} and {named} are one within the other: write elsewhere"
+            )
 
 
 def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]]:
@@ -141,7 +143,7 @@ def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]
 
 
 def _is_within(inner: str, outer: str) -> bool:
-    """Tell whether a path is another or lies below it, or below what matches it as a glob."""
+    """Return whether a path is another or is below it, or below what matches it as a glob."""
     parts, pattern = inner.rstrip("/").split("/"), outer.rstrip("/").split("/")
     return len(parts) >= len(pattern) and all(
         part == glob or fnmatchcase(part, glob) for part, glob in zip(parts, pattern, strict=False)

@@ -110,7 +110,7 @@ class ScoredTable:
         return self.store.format
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """How messages call it."""
         return place_named(self.place, "output")
 
@@ -131,15 +131,15 @@ class ScoredTable:
         """
         with self._translated_errors():
             if self._mode == "error":
-                self._refuse_rows(self.store, self.told)
+                self._refuse_rows(self.store, self.title)
                 if quarantine:
-                    told = f"the table of rejected rows {str(self.rejected_place)!r}"
-                    self._refuse_rows(self._rejected, told)
+                    name = f"the table of rejected rows {str(self.rejected_place)!r}"
+                    self._refuse_rows(self._rejected, name)
 
-    def _refuse_rows(self, store: Store, told: str) -> None:
+    def _refuse_rows(self, store: Store, name: str) -> None:
         if store.exists() and not store.rows().isEmpty():
             raise ConfigurationError(
-                f"{told} exists and is not empty: set output.mode to overwrite or append, or "
+                f"{name} exists and is not empty: set output.mode to overwrite or append, or "
                 "choose another"
             )
 
@@ -156,14 +156,14 @@ class ScoredTable:
             found = differing(self.store.rows().schema, scored.schema, self.format)
         if found is not None:
             raise ConfigurationError(
-                f"{self.told} {found}: choose another, or output.mode overwrite"
+                f"{self.title} {found}: choose another, or output.mode overwrite"
             )
 
     def write(self, scored: DataFrame) -> None:
         """Write the rows and make them visible, in one commit; nothing where that fails.
 
         What Spark raises goes on as it is: it may be about the rows or about the table. `refused`
-        tells the latter.
+        says the latter.
         """
         new = not self.store.exists()
         try:
@@ -203,7 +203,7 @@ class ScoredTable:
         except Exception as error:
             known = self.refused(error)
             if known is None:
-                of_format = table_error(error, self.told)
+                of_format = table_error(error, self.title)
                 known = None if of_format is None else ConfigurationError(str(of_format))
             raise known or error_of(error, OUTPUT, self.place, writing=True) or error from error
 
@@ -216,7 +216,7 @@ class ScoredTable:
         if _CONFLICT.search(text):
             unknown = _COMMIT_UNKNOWN in text
             return ConfigurationError(
-                f"{self.told} was written to by another job at the same time "
+                f"{self.title} was written to by another job at the same time "
                 f"({first_sentence(text)}), and "
                 + (
                     "it is not known whether these rows are in it: look at its history first"
@@ -226,7 +226,7 @@ class ScoredTable:
             )
         if type(error).__name__ in _OF_THE_PLAN:
             return ConfigurationError(
-                f"{self.told} cannot be written as {self.format} ({first_sentence(text)}): change "
+                f"{self.title} cannot be written as {self.format} ({first_sentence(text)}): change "
                 "output.columns or output.keep, or choose another table"
             )
         return None

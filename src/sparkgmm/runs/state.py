@@ -2,7 +2,7 @@
 
 A fit is a function of the rows' profile, of their sample, and of the sums that each pass over the
 rows returns. So the sums are its state: parameters, the history of the acceleration and where each
-candidate stands follow from them, to the bit. A resumed run is handed the sums that it would have
+candidate is follow from them, to the bit. A resumed run is handed the sums that it would have
 measured, for as long as it asks for the same ones.
 """
 

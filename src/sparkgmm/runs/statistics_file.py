@@ -28,7 +28,7 @@ class BaseRun:
     """The run that an update goes on from.
 
     `history` stands for its rows; `lineage` has the addresses of all runs whose rows these are,
-    the first first, so that no run's rows are added twice.
+    the oldest first, so that no run's rows are added twice.
     """
 
     run_id: str
@@ -89,7 +89,7 @@ def find_base_run(
     Raises
     ------
     ConfigurationError
-        If there is no such run, or it keeps no statistics, or those of another k or covariance type,
+        If there is no such run, or it has no statistics, those of another k or covariance type,
         or those of the very rows that are to be added.
     InputError
         If its statistics are not those that it wrote, or not those that the run was begun with.

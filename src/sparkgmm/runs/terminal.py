@@ -24,13 +24,13 @@ from sparkgmm.spark.session import note_in_log
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Off a terminal, passes are told at most this often.
+# Off a terminal, passes are shown at most this often.
 _LINE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 # A wide mixture is shown by its first features.
 _COLUMNS = 6
 
-# What a pass tells, in the order of its arguments.
+# What is shown of a pass, in the order of its arguments.
 _PASS_FIGURES = ("pass", "candidates", "mean_log_likelihood", "distance")
 
 TasksDone = Callable[[], tuple[int, int]]
@@ -38,7 +38,7 @@ TasksDone = Callable[[], tuple[int, int]]
 
 
 def tasks_done(spark: SparkSession) -> TasksDone:
-    """Return the function that tells it of the jobs that run now."""
+    """Return the function that shows the jobs that run now."""
     tracker = spark.sparkContext.statusTracker()
 
     def count() -> tuple[int, int]:

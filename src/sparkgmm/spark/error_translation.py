@@ -78,7 +78,7 @@ def translate(error: BaseException, path: object = None) -> SparkGmmError | None
         )
     if _NOT_COMPUTED.search(text):
         return InputError(
-            f"{name} has a row that cannot be computed ({first_line(error)}): correct the row, or "
+            f"{name} has a row that cannot be computed ({first_line(error)}): fix the row, or "
             "the expression, as in input.where (try_divide and try_cast give null)"
         )
     return None

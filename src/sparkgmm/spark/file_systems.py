@@ -1,7 +1,7 @@
 """What an exception of a file system means to the user: missing, forbidden, full, no answer, ...
 
 The one place that knows the exceptions of Hadoop, of its connectors and of the stores behind them.
-They are told apart by the names and texts that Java shows, since py4j hands over nothing else.
+They are distinguished by the names and texts that Java shows, since py4j hands over nothing else.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark import Accumulator
 
-# What a task that must not go on says; the driver then tells what is wrong with the rows.
+# What a task that must not go on says; the driver then says what is wrong with the rows.
 INVALID_ROW = "sparkgmm met an invalid row"
 # A batch that leaves has at most so many features and probabilities: 8 MiB, however large it came.
 _BATCH_VALUES = 2**20

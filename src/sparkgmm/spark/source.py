@@ -41,7 +41,7 @@ EXTENSIONS = {
     ".ndjson": "json",
     ".orc": "orc",
 }
-# So many rows or files are looked at to tell what the others will be.
+# So many rows or files are looked at to guess what the others will be.
 _PEEK = 1000
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
 _COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
@@ -111,7 +111,7 @@ def format_of(path: object) -> str:
     found = EXTENSIONS.get(suffixes[-1]) if suffixes else None
     if found is None:
         raise ConfigurationError(
-            f"input.format is not set and the extension of {first!r} does not tell it: set it to "
+            f"input.format is not set and the extension of {first!r} does not say it: set it to "
             "csv, parquet, json, orc or another Spark data source"
         )
     return found
@@ -342,7 +342,7 @@ def find_model_features(
     Raises
     ------
     InputError
-        If any are missing, stand twice in the data, or are not of a numeric type: all are named.
+        If any are missing, appear twice in the data, or are not of a numeric type: all are named.
 
     """
     if not df.columns:
@@ -440,7 +440,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
         return
     _check_rows(df)
     remedy = (
-        "one vector or array column stands alone, not among others"
+        "one vector or array column is given alone, not among others"
         if is_vector(dtype) or isinstance(dtype, ArrayType)
         else "leave it out or turn it into a number first"
     )

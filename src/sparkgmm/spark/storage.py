@@ -166,7 +166,7 @@ class Folder:
         """Write a small file that is not there yet; return False if there is one.
 
         Of several processes one succeeds on file:, hdfs: and stores with conditional puts.
-        `content` must be the caller's alone: where the answer to a put was lost, it tells whose
+        `content` must be the caller's alone: where the answer to a put was lost, it shows whose
         file it is. On other stores the file is looked at, written, and looked at again after a
         second, so that two processes that write within that second may both succeed.
         """

@@ -2,7 +2,7 @@
 
 A job reads its input several times: for the schema, to make blocks, to make them again where they
 were lost, and anew when it goes on after it died. So the state of the table is settled once, when
-the input is opened, and every reader is told to read that one.
+the input is opened, and every reader reads that one.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ NAN, INF = float("nan"), float("inf")
 def test_invalid_rows_are_named_and_counted(
     frame: Any, three: Array, quick: Any, bad: list[Any], fault: str
 ) -> None:
-    message = rf"{len(bad)} of {len(bad) + 120} rows are invalid \({fault}\): mend or drop"
+    message = rf"{len(bad)} of {len(bad) + 120} rows are invalid \({fault}\): fix or drop"
     with pytest.raises(InputError, match=message):
         quick(k=2).fit(frame([*three, *bad]))
 

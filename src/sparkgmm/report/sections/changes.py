@@ -27,7 +27,7 @@ _NAMED = 12
 _RUN_ID = 16
 _CAPTION = (
     "A point a run. The lines across are the thresholds of drift.warn (dashed) and drift.fail; a "
-    "cross is a run that failed them, drawn near the others where it lies far from them. Dotted: "
+    "cross is a run that failed them, drawn near the others where it is far from them. Dotted: "
     "what outliers are by definition."
 )
 

@@ -64,7 +64,7 @@ SECTION = Section(
 {{ show.figure(picture, "A line a candidate, the chosen one in colour.") }}
 {% else %}
 <p>Nothing to draw: {{ n_iter }} pass{{ "es" if n_iter != 1 }} over the data{{
-    ", of which the engine tells the end alone" if n_iter > 2
+    ", of which the engine reports only the end" if n_iter > 2
 }}.</p>
 {% endif %}
 """,

@@ -55,7 +55,7 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
         alt = f"Corner plot of {', '.join(names)}: every pair with contours, every feature alone"
     outside = share_outside(X, bounds)
     if outside > 0:
-        alt += f"; {outside:.2%} of the rows lie outside the axes"
+        alt += f"; {outside:.2%} of the rows are outside the axes"
     return picture(figure, "mixture", alt)
 
 
@@ -147,7 +147,7 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
     why = (
         ". All features are here."
         if len(shown) == d
-        else ", the features whose pairs tell most about a row's component (mutual information)."
+        else ", the features whose pairs say most about a row's component (mutual information)."
     )
     return (
         f"Drawn from {rows}: {', '.join(shown)}{why} Contours hold 50, 80, 95 and 99% of the "

@@ -1,4 +1,4 @@
-"""The columns of a DataFrame that an estimator, a model or an evaluator is told to use."""
+"""The columns of a DataFrame that an estimator, a model or an evaluator uses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sparkgmm.spark.source import (
 
 # So many features are named in a message.
 _NAMED = 4
-_REMEDY = "mend or drop such rows before the fit"
+_REMEDY = "fix or drop such rows before the fit"
 
 
 def check_column(df: DataFrame, param: str, name: str) -> None:
-    """Refuse a column that is missing or stands twice.
+    """Refuse a column that is missing or appears twice.
 
     Raises
     ------

@@ -188,8 +188,8 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
                 raise outcome
         if outcome.degenerate:
             warnings.warn(
-                f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to tell "
-                f"{self.getK()} clusters; give more, or lower k",
+                f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to "
+                f"distinguish {self.getK()} clusters; give more, or lower k",
                 stacklevel=4,
             )
         if outcome.n_dropped:

@@ -38,7 +38,7 @@ class Saved(Params, MLWritable, MLReadable[Any]):
         return Reader(cls)
 
     def _noted(self) -> dict[str, Any]:
-        """Return what is to stand in the metadata besides the params."""
+        """Return what the metadata holds besides the params."""
         return {}
 
     def _save_data(self, path: str, spark: SparkSession, mode: str) -> None:

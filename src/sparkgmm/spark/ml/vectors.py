@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What the first field of a dense vector holds; that of a sparse one is 0.
 DENSE = 1
-_REMEDY = "mend or drop such rows before transform"
+_REMEDY = "fix or drop such rows before transform"
 
 
 @dataclass(frozen=True)
