@@ -87,7 +87,7 @@ def _fill(run: Run) -> Mapping[str, Any] | None:
     return {
         "picture": criterion_figure(run.candidates, run.chosen, run.criterion),
         "candidates": table,
-        "words": (len(table.head) - 1,),  # the note
+        "text_columns": (len(table.head) - 1,),  # the note
     }
 
 
@@ -95,7 +95,7 @@ SECTION = Section(
     "Choosing among {{ candidates.rows | length }} candidates",
     """
 {{ show.figure(picture) }}
-{{ show.grid(candidates, "tall", words=words) }}
+{{ show.grid(candidates, "tall", text_columns=text_columns) }}
 """,
     _fill,
 )
