@@ -79,7 +79,7 @@ def whitened(components: Components, centred: bool, which: Array) -> tuple[Array
     return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
 
 
-def about(mean: Array, X: Array, out: Array) -> Array:
+def centred_on(mean: Array, X: Array, out: Array) -> Array:
     """Set out (1 + d, n) to (1; X - mean)."""
     out[0] = 1.0
     np.subtract(X, mean[:, None], out=out[1:])

@@ -27,8 +27,8 @@ class SparkGmmError(Exception):
     remedies : what to do about it, one of them or several; each says it once
 
     The numerics name options by objects, as they do not know who called them. The front end that
-    the error leaves by gives its own names for them with `speaking`, and a remedy by an option that
-    it does not have is left out.
+    the error leaves by gives its own names for them with `option_names`, and a remedy by an option
+    that it does not have is left out.
 
     `may_pass` is True where the same job may go well later with nothing changed: a store that did
     not answer.
@@ -86,7 +86,7 @@ class DriftError(SparkGmmError):
 
 
 @contextlib.contextmanager
-def speaking(names: Mapping[str, str]) -> Iterator[None]:
+def option_names(names: Mapping[str, str]) -> Iterator[None]:
     """Have errors that leave the block call options by these names, by the name in the table."""
     try:
         yield

@@ -721,7 +721,7 @@ def _names(options: Iterable[Option], front_end: str) -> dict[str, str]:
     return {name: own for name, own in found.items() if own is not None}
 
 
-# What the front ends call the options: for `errors.speaking`.
+# What the front ends call the options: for `errors.option_names`.
 KEYS = _names(OPTIONS.values(), "key")
 PYTHON = _names(OPTIONS.values(), "python")
 SPARK = _names(OPTIONS.values(), "spark")

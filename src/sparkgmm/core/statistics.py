@@ -33,7 +33,7 @@ from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.covariances.moments import diagonal_order
 from sparkgmm.density import (
-    about,
+    centred_on,
     exponentials,
     natural_parameters,
     subtract_squares,
@@ -123,11 +123,11 @@ class _Narrow:
         """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are buffers."""
         mine = slice(self.row, self.row + 1)
         L[mine] = self.log_norm
-        subtract_squares(self.whitener[None], about(self.mean, X, out=Z), L[mine], Y)
+        subtract_squares(self.whitener[None], centred_on(self.mean, X, out=Z), L[mine], Y)
 
     def add_moments(self, X: Array, R: Array, Z: Array, out: Array) -> None:
         """Add the second moment (1 + d, 1 + d) of (1; X - mean), of its row of R (k, n)."""
-        np.multiply(about(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
+        np.multiply(centred_on(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
         out += Z @ Z.T
 
 
@@ -330,7 +330,7 @@ class WhitenedKernel:
         return [slice(j, j + 1) for j in range(k)] if self.centred else [slice(0, k)]
 
     def _about_origin(self, j: int, X: Array, out: Array) -> Array:
-        return about(self.origins[j], X[1:], out) if self.centred else X
+        return centred_on(self.origins[j], X[1:], out) if self.centred else X
 
 
 @cache

@@ -14,7 +14,7 @@ from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.page import plots, render
 from sparkgmm.report.style import Picture, picture, short, style
 from sparkgmm.report.tables import Table
-from sparkgmm.report.views import marginal, names_of, telling_features
+from sparkgmm.report.views import informative_features, marginal, names_of
 
 _POINTS = 2000
 _FEATURES = 12
@@ -55,7 +55,7 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
 def contour_figure(comparison: Comparison) -> Picture:
     """Draw what each software found on the same axes: the pair that says most, or the one."""
     found = [s for s in comparison.solved if s.mixture is not None]
-    features = telling_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
+    features = informative_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
     names = [names_of(comparison.ours)[i] for i in features]
     thin = slice(None, None, max(1, -(-len(comparison.sample.X) // _POINTS)))
     X = comparison.sample.X[thin][:, features]

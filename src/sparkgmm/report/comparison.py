@@ -132,14 +132,14 @@ class Comparison:
                 f"{names} {verb} with sparkgmm in every weight, mean and covariance "
                 f"(largest difference {largest:.1e})"
             )
-        parts += [self._says(s) for s in peers if s not in agreeing]
+        parts += [self._sentence(s) for s in peers if s not in agreeing]
         return "; ".join(parts) + "."
 
     def _agrees(self, solved: Solved) -> bool:
         found = self.differences.get(solved.name)
         return found is not None and found.largest <= AGREE
 
-    def _says(self, solved: Solved) -> str:
+    def _sentence(self, solved: Solved) -> str:
         if solved.mixture is None:
             return f"{solved.title} gave no mixture ({solved.failed})"
         short = self.short_by(solved)
@@ -252,7 +252,7 @@ def mllib_problems(mixture: Mixture, sample: Sample) -> list[str]:
             f"MLlib's {mixture.k} components are one and the same: the largest Bhattacharyya "
             f"distance between any two is {_farthest(mixture):.1e}."
         )
-    drowned = _drowned(mixture, sample.X)
+    drowned = _share_below_rounding(mixture, sample.X)
     if drowned > 0.01:
         said.append(
             f"For {drowned:.1%} of the rows every weighted density, at MLlib's own result, is "
@@ -262,7 +262,7 @@ def mllib_problems(mixture: Mixture, sample: Sample) -> list[str]:
     return said
 
 
-def _drowned(mixture: Mixture, X: Array) -> float:
+def _share_below_rounding(mixture: Mixture, X: Array) -> float:
     log_density, R = mixture.score(X)
     joint = log_density[:, None] + np.log(np.maximum(R, 1e-300))
     return float((joint.max(axis=1) < np.log(_EPSILON)).mean())

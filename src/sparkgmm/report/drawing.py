@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.style import FAINT, INK, colour, quiet
+from sparkgmm.report.style import FAINT, INK, colour, ignoring_font_warnings
 from sparkgmm.report.views import SHARES, density_levels, limits
 
 # Up to here rows are drawn one by one, beyond as a picture of cells.
@@ -55,7 +55,7 @@ def draw_pair(
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(m, m)
     levels, indices = np.unique(density_levels(mixture), return_index=True)
-    with quiet():
+    with ignoring_font_warnings():
         lines = axes.contour(
             x, y, density, levels=levels, colors=INK, linewidths=0.5 if small else 0.9, zorder=3
         )

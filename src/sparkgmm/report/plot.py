@@ -13,7 +13,7 @@ from sparkgmm.core.sample import Sample
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
-from sparkgmm.report.views import marginal, names_of, telling_features
+from sparkgmm.report.views import informative_features, marginal, names_of
 
 # A notebook's picture needs no more rows.
 _MOST_ROWS = 50_000
@@ -67,7 +67,7 @@ def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) 
     if features is None:
         drawn = mixture.sample(2000, seed=0)[0] if rows is None else rows
         sample = Sample(drawn, np.ones(len(drawn)), complete=False)
-        return telling_features(mixture, sample, min(2, mixture.d))
+        return informative_features(mixture, sample, min(2, mixture.d))
     names = names_of(mixture)
     asked = [features] if isinstance(features, str | int | np.integer) else list(features)
     if not 1 <= len(asked) <= 2:

@@ -54,7 +54,7 @@ def colour(j: int) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def ignoring_font_warnings() -> Iterator[None]:
     """Leave out what matplotlib says of names and axes that the data made, not the reader."""
     with warnings.catch_warnings():
         for said in ("Glyph", "No contour levels", "constrained_layout not applied"):
@@ -67,7 +67,7 @@ def style() -> Iterator[None]:
     """Draw in our style within this context, whatever the user's matplotlibrc says."""
     known = set(font_manager.get_font_names())
     families = ["DejaVu Sans", *(name for name in _CJK if name in known)]
-    with mpl.rc_context(), quiet():
+    with mpl.rc_context(), ignoring_font_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(
             {

@@ -60,7 +60,7 @@ def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:
     return float((np.clip(X, low, high) != X).any(axis=1).mean())
 
 
-def telling_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:
+def informative_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:
     """Return the features whose pairs say most about the component that a row belongs to.
 
     A pair says as much as the mutual information of the component and the two features in the

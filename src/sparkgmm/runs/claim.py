@@ -53,12 +53,12 @@ class Claim:
             if there != seen:
                 seen, since = there, time.monotonic()
             if is_dead(there) or time.monotonic() - since > self._patience:
-                self._take_away(there)
+                self._delete_claim(there)
             else:
                 time.sleep(_POLL_SECONDS)
         self._keeper.start()
 
-    def _take_away(self, left_behind: bytes) -> None:
+    def _delete_claim(self, left_behind: bytes) -> None:
         """Delete a claim, if nobody has taken it over at this very moment."""
         if self._root.read_if_there(self._name) == left_behind:
             self._root.delete(self._name)

@@ -18,7 +18,7 @@ from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import ConfigurationError, FitError, speaking
+from sparkgmm.errors import ConfigurationError, FitError, option_names
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
@@ -61,7 +61,7 @@ class Problem:
         return self.blocks.take(numbers).values.T.astype(np.float64)
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan_compare(spark: SparkSession, config: CompareConfig) -> str:
     """Say in words what the job would do."""
     return "\n".join(
@@ -87,7 +87,7 @@ def _without_effect(config: CompareConfig) -> list[str]:
     return notes
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) -> None:
     """Do the job.
 

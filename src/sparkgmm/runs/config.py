@@ -126,7 +126,7 @@ class _Source(_Section):
         return value
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Self:
+    def _check_place(self) -> Self:
         if self.table is not None:
             self._check_table()
         elif self.path is None and self.format is None:

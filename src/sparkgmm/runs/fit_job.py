@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.sample import Membership, Sample
-from sparkgmm.errors import InputError, SparkGmmError, speaking
+from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import (
@@ -59,7 +59,7 @@ from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.tables import Snapshot, reading_files_of
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan(spark: SparkSession, config: FitConfig) -> str:
     """Say in words what the job would do."""
     run_id = config.output.run_id or "<time>-" + config.digest()
@@ -124,7 +124,7 @@ class _Fitted:
     earlier_runs: EarlierRuns
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
     """Do the job; a run that was begun and not finished goes on after its last pass.
 
@@ -139,17 +139,17 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     started = datetime.now(UTC)
     run_id = config.output.run_id or f"{started:%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{config.digest()}"
     run = RunFolder(root, run_id)
-    terminal.about(run_id=run_id, step="start")
+    terminal.set_context(run_id=run_id, step="start")
     if run.is_whole() and not overwrite:
         refuse_drifted(run, run.manifest())
-        terminal.say(_left_alone(run, config))
+        terminal.say(_existing_run_message(run, config))
         return
     root.check_writable()
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
-    terminal.about(step="report")
+    terminal.set_context(step="report")
     made = _documents(spark, config, run, fitted, started, watch, terminal)
-    terminal.about(step="publish")
+    terminal.set_context(step="publish")
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
         text = summary(
@@ -179,10 +179,10 @@ def _read_and_fit(
     if not overwrite:
         state.check_configuration(config.deciding())
     earlier_runs = EarlierRuns.open(spark, config, run, state.begun, overwrite, terminal.say)
-    terminal.about(step="read")
+    terminal.set_context(step="read")
     with described(spark, "opening the input"):
         begun_with = state.begun_with(versions(spark), overwrite)
-        with _going_on_with(run.run_id, begun_with):
+        with _naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
@@ -207,7 +207,7 @@ def _read_and_fit(
             table,
         )
         state.begin(begun, config.input.place, anew=overwrite)
-        terminal.about(step="fit")
+        terminal.set_context(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
@@ -222,7 +222,7 @@ def _read_and_fit(
 
 
 @contextmanager
-def _going_on_with(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+def _naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
     """Say of which attempt a state of a table is that is no longer there."""
     try:
         yield
@@ -237,7 +237,7 @@ def _going_on_with(run_id: str, state: Mapping[str, Any] | None) -> Iterator[Non
         ) from error
 
 
-def _left_alone(run: RunFolder, config: FitConfig) -> str:
+def _existing_run_message(run: RunFolder, config: FitConfig) -> str:
     """Say that a run is there, and whether it is another one than is asked for."""
     made = run.manifest().get("configuration", {})
     before = {key: made.get(key) for key in config.deciding()}

@@ -26,7 +26,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.claim import Claim, claimed, is_dead, this_process
 from sparkgmm.runs.config import RUN_ID
-from sparkgmm.runs.termination import undisturbed
+from sparkgmm.runs.termination import sigterm_delayed
 from sparkgmm.spark.storage import Folder
 
 MANIFEST = "manifest.json"
@@ -138,9 +138,9 @@ class RunFolder:
                 rejected.write.parquet(draft.child("rejected").uri)
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
-            with undisturbed():
+            with sigterm_delayed():
                 claim.check()
-                self._take_place(draft, accepted)
+                self._publish_files(draft, accepted)
         finally:
             draft.delete()
 
@@ -160,7 +160,7 @@ class RunFolder:
                 listed = _checksums(draft, {})
             else:
                 listed = []
-            with undisturbed():
+            with sigterm_delayed():
                 try:
                     for name, content in files.items():
                         self._folder.write(name, content)
@@ -171,7 +171,7 @@ class RunFolder:
                     self._folder.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
                     self._name_latest(accepted)
                 except BaseException:
-                    self._make_way()
+                    self._clear_target()
                     raise
         finally:
             if rejected is not None:
@@ -180,7 +180,7 @@ class RunFolder:
     def _beside(self, kind: str = "") -> Folder:
         return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}{kind}")
 
-    def _take_place(self, draft: Folder, accepted: bool) -> None:
+    def _publish_files(self, draft: Folder, accepted: bool) -> None:
         """Move the draft's files here, and then LATEST; an old run makes way, or comes back.
 
         File by file, since on object stores a folder that is renamed arrives in any order.
@@ -190,11 +190,11 @@ class RunFolder:
             before = self._beside(_BEFORE)
             self._folder.move(before)
         try:
-            self._make_way()  # an attempt may have been killed right here
+            self._clear_target()  # an attempt may have been killed right here
             draft.move_files(self._folder, last=MANIFEST)
             self._name_latest(accepted)
         except BaseException:
-            self._make_way()
+            self._clear_target()
             if before is not None:
                 self._folder.delete()
                 before.move(self._folder)
@@ -207,7 +207,7 @@ class RunFolder:
         if accepted:
             self._root.replace(LATEST, f"{self.run_id}\n".encode())
 
-    def _make_way(self) -> None:
+    def _clear_target(self) -> None:
         """Delete all that is in the folder but the state, the manifest first."""
         clear(self._folder)
 
@@ -500,12 +500,12 @@ class RowsFolder:
             If the file system refuses; what was there is there again.
 
         """
-        with undisturbed():
-            self._take_place()
+        with sigterm_delayed():
+            self._publish_files()
             with contextlib.suppress(Exception):  # the rows are in their place
                 self.folder.parent.delete(self._mark)
 
-    def _take_place(self) -> None:
+    def _publish_files(self) -> None:
         if not self.holds_rows:
             self.folder.delete()
             self.draft.move(self.folder)

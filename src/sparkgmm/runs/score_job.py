@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
-from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, speaking
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
@@ -150,7 +150,7 @@ def _is_within(inner: str, outer: str) -> bool:
     )
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
@@ -183,7 +183,7 @@ def _written_to(config: ScoreConfig, task: Task) -> str:
     return f"{kind}{config.output.place} ({format_name}, {config.output.mode})"
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> None:
     """Do the job.
 
@@ -192,10 +192,10 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     SparkGmmError
         If the configuration, the model or the input is at fault; nothing is published then.
     """
-    terminal.about(step="read")
+    terminal.set_context(step="read")
     with described(spark, "opening the input"):
         task = open_task(spark, config)
-    terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
+    terminal.set_context(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
     scored, totals = score_rows(task.df, task.features, task.model.mixture, task.request)
     with reading_files_of(task.opened.snapshot):
@@ -233,7 +233,7 @@ def _into_folder(
             _write(scored, folder, task, config)
         seconds = time.monotonic() - started
         _check_rows(totals.read.value, totals.invalid.value)
-        terminal.about(step="publish")
+        terminal.set_context(step="publish")
         if totals.invalid.value and config.input.invalid_rows == "quarantine":
             rows = rejected(task.df, task.features)
             with described(spark, "writing the rejected rows"):

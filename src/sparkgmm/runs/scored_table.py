@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs.config import ScoreOutputConfig
-from sparkgmm.runs.termination import undisturbed
+from sparkgmm.runs.termination import sigterm_delayed
 from sparkgmm.spark.file_systems import OUTPUT, error_of
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
@@ -424,7 +424,7 @@ class _CatalogTable:
         draft, before = self._name.beside(f"_{mark}_new"), self._name.beside(f"_{mark}_old")
         try:
             df.write.format(self.format).mode("error").saveAsTable(draft.quoted)
-            with undisturbed():
+            with sigterm_delayed():
                 self._rename(self._name, before)
                 try:
                     self._rename(draft, self._name)

@@ -193,10 +193,10 @@ class State:
         sums = measure()
         self._fresh.append(_Pass(number, label, request, tuple(sums)))
         if time.monotonic() >= self._next_write and not self._broken:
-            self._put_down()
+            self._write_passes()
         return sums
 
-    def _put_down(self) -> None:
+    def _write_passes(self) -> None:
         begun = time.monotonic()
         try:
             self._write()

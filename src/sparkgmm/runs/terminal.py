@@ -57,7 +57,7 @@ class Terminal:
         self._as_json = as_json
         self._live = self._console.is_terminal and not as_json
 
-    def about(self, **known: str) -> None:
+    def set_context(self, **known: str) -> None:
         """Note the `run_id` or `step` that what is said from here on is about."""
         json_log.set_context(**known)
         if self._as_json:

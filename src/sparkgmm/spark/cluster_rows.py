@@ -193,7 +193,7 @@ class Blocks:
         """
         profiles = [s.profile for s in self._summaries if s.profile is not None]
         if not profiles:
-            raise _nothing_left(self.read)
+            raise _no_rows_error(self.read)
         with np.errstate(over="ignore", invalid="ignore"):
             profile = reduce(add, profiles)
         if not LEAST_WEIGHT < profile.weight < np.inf:
@@ -246,7 +246,7 @@ class ClusterRows:
         return self._blocks.scan(kernels, label)
 
 
-def _nothing_left(read: Read) -> InputError:
+def _no_rows_error(read: Read) -> InputError:
     if read.counts.read == 0:
         return InputError(NO_ROWS)
     if read.counts.invalid == read.counts.read:

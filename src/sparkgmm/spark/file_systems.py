@@ -339,7 +339,7 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def asking(
+def file_system_errors(
     path: object, use: Use, writing: bool = False, address: str | None = None
 ) -> Iterator[None]:
     """Turn what a file system throws into an error of ours, and say when it is slow to answer.
@@ -358,7 +358,7 @@ def asking(
     if silent is not None and time.monotonic() < silent[0]:
         raise use.error(silent[1])
     try:
-        with announcing(path if address is None else address):
+        with logging_when_slow(path if address is None else address):
             yield
     except (Py4JJavaError, PySparkException) as error:
         known = error_of(error, use, path, writing)
@@ -370,7 +370,7 @@ def asking(
 
 
 @contextmanager
-def announcing(path: object) -> Iterator[None]:
+def logging_when_slow(path: object) -> Iterator[None]:
     """Log a line where a file system that is not of this machine takes long to answer."""
     system = system_of(path)
     if system is None:

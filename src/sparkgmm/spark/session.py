@@ -111,7 +111,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
         _quiet_about_queries()
-        _quiet(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
+        _set_log_levels(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if was_there:
         _not_ours.add(spark)
@@ -178,7 +178,7 @@ def note_in_log(run_id: str, step: str) -> None:
         _log_by(_JSON.replace("RUN_ID", run_id).replace("STEP", step))
 
 
-def _quiet(pattern: str) -> None:
+def _set_log_levels(pattern: str) -> None:
     """Have the JVM log by our rules before the SparkContext says its first word."""
     jvm = SparkContext._jvm
     assert jvm is not None

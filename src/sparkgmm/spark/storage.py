@@ -13,7 +13,7 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, asking
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, file_system_errors
 
 # File systems whose rename is cheap and replaces a file in one step. Elsewhere, on object stores, a
 # put does that, a rename is a copy and a delete for each file, and folders need not be made.
@@ -48,7 +48,7 @@ class Folder:
         self._jvm = jvm
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
         try:
-            with asking(path, use):
+            with file_system_errors(path, use):
                 base = jvm.org.apache.hadoop.fs.Path(_rooted(self.path))
                 fs = base.getFileSystem(self._conf)
         except Py4JJavaError as error:
@@ -95,12 +95,12 @@ class Folder:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with asking(self.path, self._use, address=self.uri):
+        with file_system_errors(self.path, self._use, address=self.uri):
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with asking(self.path, self._use, writing=True, address=self.uri):
+        with file_system_errors(self.path, self._use, writing=True, address=self.uri):
             yield
 
     def exists(self, name: str = "") -> bool:
@@ -356,7 +356,7 @@ class Folder:
 
         """
         probe = f".sparkgmm-{uuid.uuid4().hex}"
-        with asking(shown or self.path, self._use, writing=True, address=self.uri):
+        with file_system_errors(shown or self.path, self._use, writing=True, address=self.uri):
             missing = self._missing_parents() if self.renames else []
             try:
                 self._write(probe, b"")
@@ -393,7 +393,7 @@ def input_files(spark: SparkSession, uris: Sequence[str]) -> list[FileInfo]:
     conf = spark.sparkContext._jsc.hadoopConfiguration()
     infos = []
     for uri in sorted(uris):
-        with asking(uri, INPUT):
+        with file_system_errors(uri, INPUT):
             path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
             status = path.getFileSystem(conf).getFileStatus(path)
         infos.append(FileInfo(uri, status.getLen(), status.getModificationTime()))

@@ -23,7 +23,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import columns_of, columns_with_threshold
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, some
+from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, quoted_list
 
 # The types of the columns added, by their names in `ScoreColumn`.
 SPARK_TYPES: dict[str, DataType] = {
@@ -118,8 +118,8 @@ def check_columns(df: DataFrame, features: Features, request: ScoreRequest) -> N
     if missing:
         hint = did_you_mean(missing[0], df.columns)
         raise InputError(
-            f"output.keep names {some(missing)}, which the input does not have: {hint}its columns "
-            f"are {some(df.columns)}"
+            f"output.keep names {quoted_list(missing)}, which the input does not have: {hint}its "
+            f"columns are {quoted_list(df.columns)}"
         )
     _check_names(df, features, request)
     for name in request.kept:

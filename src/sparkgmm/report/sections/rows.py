@@ -16,7 +16,13 @@ from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import COLOURS, Picture, picture, short
-from sparkgmm.report.views import correlation, marginal, names_of, share_outside, telling_features
+from sparkgmm.report.views import (
+    correlation,
+    informative_features,
+    marginal,
+    names_of,
+    share_outside,
+)
 
 CORNER = 5
 # Names longer than this are cut, on the axes of a single plot.
@@ -157,7 +163,7 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
 
 def _fill(run: Run) -> Mapping[str, Any]:
     mixture = run.mixture
-    features = telling_features(mixture, run.sample, CORNER)
+    features = informative_features(mixture, run.sample, CORNER)
     return {
         "picture": mixture_figure(mixture, run.sample, features),
         "caption": _caption(run, [names_of(mixture)[i] for i in features]),

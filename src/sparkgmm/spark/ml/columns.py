@@ -17,7 +17,7 @@ from sparkgmm.spark.source import (
     did_you_mean,
     is_array,
     is_vector,
-    some,
+    quoted_list,
     vector_features,
 )
 
@@ -41,7 +41,7 @@ def check_column(df: DataFrame, param: str, name: str) -> None:
     if times == 0:
         raise InputError(
             f"{param} is {name!r}, which the DataFrame does not have: "
-            f"{did_you_mean(name, df.columns)}its columns are {some(df.columns)}"
+            f"{did_you_mean(name, df.columns)}its columns are {quoted_list(df.columns)}"
         )
 
 

@@ -15,7 +15,7 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.prior import Regularised
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
-from sparkgmm.errors import speaking
+from sparkgmm.errors import option_names
 from sparkgmm.options import SPARK
 from sparkgmm.spark.ml.columns import check_new
 from sparkgmm.spark.ml.fit_plans import Outcome, Plan, fit_all
@@ -184,7 +184,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     def _model(self, dataset: DataFrame, outcome: Outcome) -> GaussianMixtureModel:
         """Return the model with its summary, or raise why there is none."""
         if not isinstance(outcome, Candidate):
-            with speaking(SPARK):
+            with option_names(SPARK):
                 raise outcome
         if outcome.degenerate:
             warnings.warn(

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import FORMAT_VERSION, Mixture
-from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, asking
+from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, file_system_errors
 from sparkgmm.version import __version__
 
 S = TypeVar("S", bound="Saved")
@@ -72,7 +72,7 @@ class Writer(MLWriter):
             raise TypeError(f"path is {path!r}: give a string")
         folder, mode = path.rstrip("/"), "overwrite" if self.shouldOverwrite else "error"
         try:
-            with asking(path, PATH_WRITTEN, writing=True):
+            with file_system_errors(path, PATH_WRITTEN, writing=True):
                 self._instance._save_data(folder, self.sparkSession, mode)
                 metadata = metadata_of(self._instance, public_name(type(self._instance)))
                 save_metadata(metadata | self._instance._noted(), folder, self.sparkSession, mode)
@@ -110,7 +110,7 @@ class Reader(MLReader[S], Generic[S]):
                 f"{path!r} holds a {metadata.get('class')}, not a {expected}: "
                 f"{hint if metadata.get('class') == SPARK_CLASS else other}"
             )
-        with asking(path, PATH_READ):
+        with file_system_errors(path, PATH_READ):
             instance = self._cls._load_data(folder, self.sparkSession, metadata)
         instance._resetUid(metadata["uid"])
         _set_params(instance, metadata, path)
@@ -151,7 +151,7 @@ def load_metadata(folder: str, spark: SparkSession) -> dict[str, Any]:
 
     """
     try:
-        with asking(folder, PATH_READ):
+        with file_system_errors(folder, PATH_READ):
             row = spark.read.text(f"{folder}/metadata").first()
     except AnalysisException as error:
         if "PATH_NOT_FOUND" not in str(error):
