@@ -256,7 +256,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> pytest.MonkeyPat
     """End the next fit when it has put down so many passes."""
     from sparkgmm.runs.state import State
 
-    put_down = State._put_down
+    put_down = State._write_passes
 
     def counted(self: State) -> None:
         put_down(self)
@@ -265,7 +265,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> pytest.MonkeyPat
             raise Stopped
 
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(State, "_put_down", counted)
+    monkeypatch.setattr(State, "_write_passes", counted)
     return monkeypatch
 
 

@@ -43,10 +43,10 @@ class SparkGmmError(Exception):
 
     def __str__(self) -> str:
         problem, *remedies = self.args
-        said = [text for text in map(self._said, remedies) if text is not None]
+        said = [text for text in map(self._remedy_text, remedies) if text is not None]
         return f"{problem}: {_alternatives(said)}" if said else str(problem)
 
-    def _said(self, remedy: Remedy) -> str | None:
+    def _remedy_text(self, remedy: Remedy) -> str | None:
         """Return a remedy in the front end's words, None where it lacks an option."""
         words = []
         for part in (remedy,) if isinstance(remedy, str) else remedy:

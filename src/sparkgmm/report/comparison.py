@@ -252,10 +252,10 @@ def mllib_problems(mixture: Mixture, sample: Sample) -> list[str]:
             f"MLlib's {mixture.k} components are one and the same: the largest Bhattacharyya "
             f"distance between any two is {_farthest(mixture):.1e}."
         )
-    drowned = _share_below_rounding(mixture, sample.X)
-    if drowned > 0.01:
+    share = _share_below_rounding(mixture, sample.X)
+    if share > 0.01:
         said.append(
-            f"For {drowned:.1%} of the rows every weighted density, at MLlib's own result, is "
+            f"For {share:.1%} of the rows every weighted density, at MLlib's own result, is "
             f"below the machine epsilon ({_EPSILON:.1e}) that MLlib adds to it, so their "
             "responsibilities say more about that constant than about the row."
         )

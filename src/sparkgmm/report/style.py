@@ -57,8 +57,8 @@ def colour(j: int) -> str:
 def ignoring_font_warnings() -> Iterator[None]:
     """Leave out what matplotlib says of names and axes that the data made, not the reader."""
     with warnings.catch_warnings():
-        for said in ("Glyph", "No contour levels", "constrained_layout not applied"):
-            warnings.filterwarnings("ignore", message=said, category=UserWarning)
+        for message in ("Glyph", "No contour levels", "constrained_layout not applied"):
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         yield
 
 
