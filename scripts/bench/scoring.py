@@ -20,10 +20,10 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_model_features, read
-from sparkgmm.spark.transform import ScoreRequest, score_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import keep

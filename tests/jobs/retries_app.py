@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_model_features, read
-from sparkgmm.spark.transform import ScoreRequest, score_rows
 
 
 def die_once(batches: Iterable[Any]) -> Iterator[Any]:

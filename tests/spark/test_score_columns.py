@@ -20,8 +20,8 @@ from sparkgmm.runs.config import ScoreConfig, load_config
 from sparkgmm.spark import score_columns
 from sparkgmm.spark.ml.params import add_score_params
 from sparkgmm.spark.score_columns import SCORE_COLUMNS, ScoreColumn, Scored, selectable_columns
+from sparkgmm.spark.scored_rows import SPARK_TYPES, ScoreRequest, score_rows
 from sparkgmm.spark.source import find_model_features
-from sparkgmm.spark.transform import SPARK_TYPES, ScoreRequest, score_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(2), 3, 2, "full")

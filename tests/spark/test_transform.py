@@ -16,9 +16,9 @@ from sklearn.mixture import GaussianMixture
 from data_sets import TEXTBOOK, random_mixture
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.scoring import Totals
 from sparkgmm.spark.source import find_model_features
-from sparkgmm.spark.transform import ScoreRequest, score_rows
 
 ADDED = ("component", "probability", "log_density")
 ODD_NAMES = ["a.b", "a b", "a`b", "it's", 'say "x"', "温度", "a,b", "select", "feature 0"]

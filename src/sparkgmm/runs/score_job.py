@@ -25,11 +25,11 @@ from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected, valid
 from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scored_rows import ScoreRequest, check_columns, score_rows
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.tables import describe_table, reading_files_of
-from sparkgmm.spark.transform import ScoreRequest, check_columns, score_rows
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
