@@ -80,7 +80,7 @@ class Anderson:
         self.ahead = 1.0
 
     def take_back(self) -> None:
-        """Start anew, after a step that fell."""
+        """Start again, after a step that fell."""
         self._forget()
         self._reach = max(1.0, self._reach / GROWTH)
 

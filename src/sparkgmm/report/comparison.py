@@ -173,7 +173,7 @@ class Comparison:
 
 
 def all_alike(mixture: Mixture) -> bool:
-    """Tell whether there are several components and all are one and the same."""
+    """Return whether there are several components and all are one and the same."""
     return mixture.k > 1 and _farthest(mixture) < _SAME_COMPONENT
 
 

@@ -114,7 +114,7 @@ def token_of(content: bytes | None) -> str | None:
 
 
 def is_dead(content: bytes | None) -> bool:
-    """Tell whether the process of a claim or a draft ran on this machine, and has ended."""
+    """Return whether the process of a claim or a draft ran on this machine, and has ended."""
     owner = _parsed(content)
     here = _this_process()
     if owner.get("machine") != here["machine"] or not isinstance(owner.get("process"), int):

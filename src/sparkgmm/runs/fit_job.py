@@ -233,7 +233,7 @@ def _naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[No
             f"run {run_id!r} was begun and goes on with "
             f"{'version ' if 'version' in state else 'snapshot '}"
             f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
-            f"({error}): begin it anew with --overwrite, or name another output.run_id"
+            f"({error}): start it again with --overwrite, or name another output.run_id"
         ) from error
 
 

@@ -61,7 +61,7 @@ class RunFolder:
         return self._folder.child(STATE)
 
     def is_whole(self) -> bool:
-        """Tell whether a finished run is there."""
+        """Return whether a finished run is there."""
         return self._folder.exists(MANIFEST)
 
     def manifest(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class RunFolder:
         return self._root
 
     def is_latest(self) -> bool:
-        """Tell whether LATEST names this run."""
+        """Return whether LATEST names this run."""
         return latest_of(self._root) == self.run_id
 
     def discard(self) -> None:
@@ -250,7 +250,7 @@ def remove_leftovers(root: Folder, run_id: str) -> None:
 
 
 def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
-    """Tell whether the process that a file names has ended, or wrote it long before ours."""
+    """Return whether the process that a file names has ended, or wrote it long before ours."""
     if is_dead(folder.read_if_there(name)):
         return True
     return folder.modified(ours) - folder.modified(name) > 1000 * seconds
@@ -450,7 +450,7 @@ class RowsFolder:
 
     @property
     def holds_rows(self) -> bool:
-        """Tell whether there are files already."""
+        """Return whether there are files already."""
         return bool(self.folder.files(most=1))
 
     def check(self) -> None:

@@ -47,7 +47,7 @@ class Store(Protocol):
     format: str
 
     def exists(self) -> bool:
-        """Tell whether there is a table."""
+        """Return whether there is a table."""
 
     def rows(self) -> DataFrame:
         """Return the rows that the table has."""

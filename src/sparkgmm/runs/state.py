@@ -132,7 +132,7 @@ class State:
         if difference:
             raise ConfigurationError(
                 f"output.run_id {self._run_id!r} was begun with another configuration "
-                f"({difference}) and is not finished: name another run_id, or begin it anew with "
+                f"({difference}) and is not finished: name another run_id, or start it again with "
                 "--overwrite"
             )
 
@@ -156,11 +156,11 @@ class State:
             if not anew:
                 raise InputError(
                     f"{place_named(path)} changed since run {self._run_id!r} was begun "
-                    f"({_what_changed(before, begun)}): name another output.run_id, or begin it "
-                    "anew with --overwrite"
+                    f"({_what_changed(before, begun)}): name another output.run_id, or start it "
+                    "again with --overwrite"
                 )
         elif before is not None:
-            self._say(f"run {self._run_id} was begun by other versions: it is fitted anew")
+            self._say(f"run {self._run_id} was begun by other versions: it is fitted again")
         self._folder.delete()
         self._unwritten = begun
 
@@ -204,7 +204,7 @@ class State:
             self._broken = True
             self._say(
                 f"the passes cannot be kept ({first_line(error)}): the fit goes on, and would "
-                "begin anew if it were stopped"
+                "begin again at its first pass if it were stopped"
             )
         ended = time.monotonic()
         self._next_write = ended + max(_EVERY_SECONDS, (ended - begun) / _SHARE)

@@ -54,7 +54,7 @@ class BaseRun:
         if self.features != tuple(names):
             raise ConfigurationError(
                 f"model.update goes on from features {self.features}, the input has "
-                f"{tuple(names)}: name the same in the same order, or fit all rows anew "
+                f"{tuple(names)}: name the same in the same order, or fit all rows again "
                 "(model.update: null)"
             )
 
@@ -120,7 +120,7 @@ def _begun_with(folder: Folder, begun: BegunRun, run: RunFolder) -> BaseRun | No
     if base.sha256 != begun.base["sha256"]:
         raise InputError(
             f"run {run.run_id!r} was begun on the statistics of run {base.run_id!r}, which are "
-            "others now: begin it anew with --overwrite"
+            "others now: start it again with --overwrite"
         )
     return base
 
@@ -145,7 +145,7 @@ def _recorded(folder: Folder, recorded: Mapping[str, Any], run: RunFolder) -> Ba
     if not there.exists(MANIFEST):
         raise ConfigurationError(
             f"run {run.run_id!r} went on from run {run_id!r}, which is gone (output.keep_runs): "
-            "name another from before it in model.update with --overwrite, or fit all rows anew "
+            "name another from before it in model.update with --overwrite, or fit all rows again "
             "(model.update: null)"
         )
     return _read(there)
@@ -165,7 +165,7 @@ def _read(folder: Folder) -> BaseRun:
     if hashlib.sha256(content).hexdigest() != listed:
         raise InputError(
             f"{path!r} is not what the run wrote (its checksum is another than {MANIFEST}'s): "
-            "restore it, or fit all rows anew (model.update: null)"
+            "restore it, or fit all rows again (model.update: null)"
         )
     try:
         values = json.loads(content)
@@ -175,7 +175,7 @@ def _read(folder: Folder) -> BaseRun:
         history = History.from_dict(values)
     except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path!r} cannot be used ({error}): fit all rows anew (model.update: null)"
+            f"{path!r} cannot be used ({error}): fit all rows again (model.update: null)"
         ) from error
     return BaseRun(run.name, run.path, listed, features, lineage, history)
 
@@ -192,7 +192,7 @@ def _check_same_candidate(base: BaseRun, config: FitConfig) -> None:
         raise ConfigurationError(
             f"model.update {model.update!r} has k = {history.k} and covariance_type "
             f"{history.covariance_type}, the configuration {model.k[0]} and "
-            f"{model.covariance_type[0]}: make them equal, or fit all rows anew (model.update: "
+            f"{model.covariance_type[0]}: make them equal, or fit all rows again (model.update: "
             "null)"
         )
 

@@ -13,11 +13,11 @@ class JvmStderr(io.RawIOBase):
     """The standard error of the JVM that started this process."""
 
     def writable(self) -> bool:
-        """Tell that one can write to it."""
+        """Return True: one can write to it."""
         return True
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal, where that can be seen (on Linux)."""
+        """Return whether it is a terminal, where that can be seen (on Linux)."""
         try:
             target = Path(f"/proc/{os.getppid()}/fd/2").readlink()
         except OSError:
@@ -48,7 +48,7 @@ def direct_errors() -> None:
 
 
 def jvm_is_gone() -> bool:
-    """Tell whether there was a JVM and it does not answer any more."""
+    """Return whether there was a JVM and it does not answer any more."""
     from pyspark import SparkContext
 
     if SparkContext._jvm is None:

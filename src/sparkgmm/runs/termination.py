@@ -20,7 +20,7 @@ _at_rest.set()
 
 
 def asked_to_end() -> bool:
-    """Tell whether SIGTERM came."""
+    """Return whether SIGTERM came."""
     return _asked.is_set()
 
 

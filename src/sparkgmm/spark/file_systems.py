@@ -345,7 +345,7 @@ def file_system_errors(
     """Turn what a file system throws into an error of ours, and say when it is slow to answer.
 
     `address` is the path with its scheme, if the user's has none. A file system that just gave no
-    answer is not asked again for a while: whoever cleans up after an error would wait for it anew.
+    answer is not asked again for a while: whoever cleans up after an error would wait for it again.
 
     Raises
     ------

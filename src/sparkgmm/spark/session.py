@@ -136,7 +136,7 @@ def _bound_waits(conf: SparkConf) -> None:
 
 
 def sockets_fit(master: str, folder: str) -> bool:
-    """Tell whether Unix sockets can be made in `folder`, and in those of all other processes.
+    """Return whether Unix sockets can be made in `folder`, and in those of all other processes.
 
     An executor makes its sockets in its own temporary folder, of which the driver knows nothing:
     that of a YARN container is longer than a socket's path may be. In local mode there is none.

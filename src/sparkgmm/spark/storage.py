@@ -104,12 +104,12 @@ class Folder:
             yield
 
     def exists(self, name: str = "") -> bool:
-        """Tell whether a file or folder is there."""
+        """Return whether a file or folder is there."""
         with self._reading():
             return bool(self._fs.exists(self._at(name)))
 
     def is_file(self) -> bool:
-        """Tell whether this is no folder but a file."""
+        """Return whether this is no folder but a file."""
         with self._reading():
             try:
                 return bool(self._fs.getFileStatus(self._base).isFile())

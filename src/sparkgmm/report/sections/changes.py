@@ -250,7 +250,7 @@ SECTION = Section(
 {% if changes is not none %}
 <ul>{% for sentence in changed %}<li>{{ sentence }}</li>{% endfor %}</ul>
 {{ show.grid(changes, "tall") }}
-<p class="soft">A label stays with its component from run to run; components are numbered anew, by
+<p class="soft">A label stays with its component from run to run; components are numbered again, by
 weight, in each. In se: in standard errors, which take the rows' components for known. Means: before
 → now.</p>
 {% else %}
