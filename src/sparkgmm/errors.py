@@ -87,7 +87,7 @@ class DriftError(SparkGmmError):
 
 @contextlib.contextmanager
 def option_names(names: Mapping[str, str]) -> Iterator[None]:
-    """Have errors that leave the block call options by these names, by the name in the table."""
+    """Make errors that leave the block call options by these names, by the name in the table."""
     try:
         yield
     except SparkGmmError as error:

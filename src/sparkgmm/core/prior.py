@@ -47,7 +47,7 @@ class Regularised:
         return self.reg_covar
 
     def join(self, moments: Moments) -> Moments:
-        """Let it be added to the variances."""
+        """Return the moments with the floor added to the variances."""
         return moments._replace(ridge=self.reg_covar)
 
     def log_density(self, model: Model, moments: Moments) -> float:

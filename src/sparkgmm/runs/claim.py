@@ -86,7 +86,7 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the claim, so that others can make it."""
         self._released.set()
         self._keeper.join()
         if token_of(self._root.read_if_there(self._name)) == self._owner["token"]:

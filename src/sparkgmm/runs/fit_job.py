@@ -302,7 +302,7 @@ def _publish(
     made: _Documents,
     overwrite: bool,
 ) -> bool:
-    """Let the run take its place; False if another job's run of that name did first."""
+    """Publish the run at its place; False if another job's run of that name did first."""
     quarantined = config.input.invalid_rows == "quarantine"
     invalid = rejected(fitted.source.df, fitted.features) if quarantined else None
     accepted = fitted.judged is None or fitted.judged.accepted

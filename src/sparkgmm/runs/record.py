@@ -41,7 +41,7 @@ class Stopwatch:
         return cls({}, time.monotonic())
 
     def lap(self, step: str) -> float:
-        """Book the time since the last lap under a step."""
+        """Add the time since the last lap to a step."""
         now = time.monotonic()
         self.seconds[step] = round(now - self.started, 3)
         self.started = now

@@ -59,7 +59,7 @@ class Store(Protocol):
         """Add rows of the table's columns."""
 
     def overwrite(self, df: DataFrame, same_columns: bool) -> None:
-        """Have the table hold these rows alone."""
+        """Replace the rows of the table by these."""
 
     def drop(self) -> None:
         """Remove the table."""

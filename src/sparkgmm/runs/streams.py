@@ -41,7 +41,7 @@ class JvmStderr(io.RawIOBase):
 
 
 def direct_errors() -> None:
-    """Have what is meant for standard error arrive there, under spark-submit too."""
+    """Make what is meant for standard error arrive there, under spark-submit too."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         stream = io.BufferedWriter(JvmStderr())
         sys.stderr = io.TextIOWrapper(stream, encoding="utf-8", line_buffering=True)

@@ -172,14 +172,14 @@ def stopping(spark: SparkSession) -> Iterator[None]:
 
 
 def note_in_log(run_id: str, step: str) -> None:
-    """Have the lines of Spark's own log, where they are JSON, name what a job is at."""
+    """Make the lines of Spark's own log, where they are JSON, name what a job is at."""
     jvm = SparkContext._jvm
     if jvm is not None and (jvm.java.lang.System.getProperty(_PATTERN) or "").startswith("{"):
         _log_by(_JSON.replace("RUN_ID", run_id).replace("STEP", step))
 
 
 def _set_log_levels(pattern: str) -> None:
-    """Have the JVM log by our rules before the SparkContext says its first word."""
+    """Make the JVM log by our rules before the SparkContext says its first word."""
     jvm = SparkContext._jvm
     assert jvm is not None
     if any(
@@ -193,7 +193,7 @@ def _set_log_levels(pattern: str) -> None:
 
 
 def _quiet_about_queries() -> None:
-    """Have PySpark not log what it raises as well; the job says what was wrong in its own words."""
+    """Stop PySpark from logging what it raises; the job says what was wrong in its own words."""
     with contextlib.suppress(ImportError):  # Spark 3.5 logs nothing of the kind
         from pyspark.logger import PySparkLogger
 
@@ -202,7 +202,7 @@ def _quiet_about_queries() -> None:
 
 
 def _log_by(pattern: str) -> None:
-    """Have the JVM write its log by our rules, in lines of a pattern."""
+    """Make the JVM write its log by our rules, in lines of a pattern."""
     jvm = SparkContext._jvm
     assert jvm is not None
     jvm.java.lang.System.setProperty(_PATTERN, pattern)

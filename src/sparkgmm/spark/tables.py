@@ -364,7 +364,7 @@ def plan_in_one_thread(jvm: Any) -> None:
 
 
 def _plan_in_order(spark: SparkSession) -> None:
-    """Have Iceberg list a table's files in one thread: several find them in any order.
+    """Make Iceberg list a table's files in one thread: several find them in any order.
 
     The order decides which rows share a partition, and so the last bits of every sum.
     """
