@@ -47,7 +47,7 @@ class Regularised:
         return self.reg_covar
 
     def join(self, moments: Moments) -> Moments:
-        """Return the moments with the floor added to the variances."""
+        """Return the moments with `reg_covar` as their ridge, which the M-step adds."""
         return moments._replace(ridge=self.reg_covar)
 
     def log_density(self, model: Model, moments: Moments) -> float:
