@@ -46,8 +46,8 @@ def page() -> str:
 def _job(job: Job, shown: set[str]) -> Iterator[str]:
     yield f"## {job.name.capitalize()}\n\n"
     yield _wrapped(
-        f"{job.words} Started by `jobs/{job.name}_gmm.py`, or by `sparkgmm-{job.name}` where the "
-        "package is installed."
+        f"{job.description} Started by `jobs/{job.name}_gmm.py`, or by "
+        f"`sparkgmm-{job.name}` where the package is installed."
     )
     section = None
     for option in job.options:
@@ -71,8 +71,8 @@ def _parent(option: Option) -> str:
 
 def _option(option: Option) -> Iterator[str]:
     yield f"\n#### {', '.join(f'`{key}`' for key in option.keys)}\n\n"
-    yield _wrapped(option.words)
-    takes = ", ".join(filter(None, [f"Takes {option.kind.words}", option.several]))
+    yield _wrapped(option.description)
+    takes = ", ".join(filter(None, [f"Takes {option.kind.description}", option.several]))
     yield f"\n{_wrapped(f'{takes}. {_default(option)}.{_elsewhere(option)}')}"
     yield f"\n```yaml\n{_example(option.keys[0], option.example)}\n```\n"
 
@@ -111,9 +111,9 @@ def _in_python(option: Option) -> bool:
 
 
 def _row(option: Option) -> str:
-    differs = "" if option.spark_kind is None else f"in Spark ML {option.spark_kind.words}"
+    differs = "" if option.spark_kind is None else f"in Spark ML {option.spark_kind.description}"
     if option.key is None:
-        differs = option.words
+        differs = option.description
     names = (f"`{name}`" if name else "" for name in (option.key, option.python, option.spark))
     default = "" if option.default is None else f"`{_yaml(option.default)}`"
     return f"| {' | '.join([*names, default, differs])} |\n"

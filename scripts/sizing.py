@@ -21,7 +21,7 @@ from bench.model import NAMES, terms
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 MIB = 2**20
-DRIVER_BYTES = 64 * MIB  # up to here the driver scans by itself (sparkgmm.spark.rows)
+DRIVER_BYTES = 64 * MIB  # up to here the driver scans by itself (sparkgmm.spark.cluster_rows)
 PASSES = 20  # of the 5 to 30 that fits take
 READ_SECONDS = 120e-9  # a value and core: 61 s for 1e9 values on two cores (docs/benchmarks.md)
 TASKS = 2000  # more in a pass and handing them out costs more than they do

@@ -85,16 +85,16 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def on_executors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have passes run as Spark jobs, however small the data are."""
-    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
 
 
 @pytest.fixture
 def far_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the driver reach none of the executors' files, as on a cluster of several machines."""
-    from sparkgmm.spark.rows import Blocks
+    from sparkgmm.spark.cluster_rows import Blocks
 
     monkeypatch.setattr(Blocks, "_on_partitions_here", Blocks._on_partitions)
-    monkeypatch.setattr("sparkgmm.spark.rows.forget", lambda row: row.path is None)
+    monkeypatch.setattr("sparkgmm.spark.cluster_rows.forget", lambda row: row.path is None)
 
 
 @pytest.fixture(scope="session")

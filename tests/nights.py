@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import plan, run_fit
+from sparkgmm.runs.fit_job import plan, run_fit
 from sparkgmm.runs.terminal import Terminal
 
 CENTRES = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])

@@ -19,13 +19,13 @@ from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.page import report
+from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.report.run import Run
-from sparkgmm.report.since import Night, Since
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fitting import as_search
+from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.rows import Read
+from sparkgmm.spark.cluster_rows import Read
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -167,20 +167,20 @@ def drifted(n_nights: int = 30, verdict: str = "failed", **changes: Any) -> Run:
     new = old.following(after, 1500)
     drift = Drift(old, new, tuple(changed(old, new)), Estimate(0.12, 1e-3), -7.5, 1.25, 0.04)
     nights = [
-        Night(
+        PastRun(
             f"2026-11-{i + 1:02}", {0: 0.5, 1: 0.3, i % 3: 0.2}, -6.0, -6.1, 0.01, 0.001, "steady"
         )
         for i in range(n_nights - 1)
     ]
-    last = Night("2026-11-30", {0: 0.5, 4: 0.5}, -6.2, -7.5, 0.12, 0.04, verdict)
+    last = PastRun("2026-11-30", {0: 0.5, 4: 0.5}, -6.2, -7.5, 0.12, 0.04, verdict)
     none = dict.fromkeys(MEASURES)
     limits = {"warn": none | {"divergence": 0.05}, "fail": none | {"divergence": 0.1}}
     crossed = [
         Crossing("fail", "divergence", 0.12, 0.1),
         Crossing("warn", "divergence", 0.12, 0.05),
     ]
-    since = Since("2026-11-29", new, drift, crossed, [*nights, last], limits)
-    return replace(run, since=replace(since, **changes))
+    past = PastRuns("2026-11-29", new, drift, crossed, [*nights, last], limits)
+    return replace(run, past=replace(past, **changes))
 
 
 CASES = {

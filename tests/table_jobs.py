@@ -120,7 +120,7 @@ class Jobs:
     ) -> Run:
         """Fit three components to x and y; `source` is the section input."""
         from sparkgmm.runs.config import FitConfig
-        from sparkgmm.runs.fit import run_fit
+        from sparkgmm.runs.fit_job import run_fit
         from sparkgmm.runs.terminal import Terminal
 
         values = {
@@ -135,7 +135,7 @@ class Jobs:
     def plan(self, **source: Any) -> str:
         """Say what a fit would read."""
         from sparkgmm.runs.config import FitConfig
-        from sparkgmm.runs.fit import plan
+        from sparkgmm.runs.fit_job import plan
 
         values = {"input": {"features": ["x", "y"], **source}, "output": {"path": str(self.folder)}}
         return plan(self.spark, self.config(FitConfig, values))
@@ -143,7 +143,7 @@ class Jobs:
     def score(self, run: Run, source: Mapping[str, Any], output: Mapping[str, Any]) -> str:
         """Score, and return what the terminal says at the end."""
         from sparkgmm.runs.config import ScoreConfig
-        from sparkgmm.runs.score import run_score
+        from sparkgmm.runs.score_job import run_score
         from sparkgmm.runs.terminal import Terminal
 
         values = {"input": dict(source), "model": str(run.path), "output": dict(output)}
@@ -224,7 +224,7 @@ def written_while_it_is_read(monkeypatch: pytest.MonkeyPatch, write: Any) -> lis
 
     The rows must be too many to be kept inline, and passes must be jobs.
     """
-    from sparkgmm.spark.rows import Blocks
+    from sparkgmm.spark.cluster_rows import Blocks
 
     written: list[str] = []
     made: list[str] = []
@@ -256,7 +256,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> pytest.MonkeyPat
     """End the next fit when it has put down so many passes."""
     from sparkgmm.runs.state import State
 
-    put_down = State._put_down
+    put_down = State._write_passes
 
     def counted(self: State) -> None:
         put_down(self)
@@ -265,7 +265,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> pytest.MonkeyPat
             raise Stopped
 
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(State, "_put_down", counted)
+    monkeypatch.setattr(State, "_write_passes", counted)
     return monkeypatch
 
 

@@ -12,7 +12,7 @@ from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.density import (
     Density,
-    about,
+    centred_on,
     natural_parameters,
     pass_by_residuals_pays,
     scoring_by_products_pays,
@@ -40,7 +40,7 @@ def test_products_and_residuals_of_a_fit_are_the_log_joint_densities_of_the_text
     for j in which:
         L = np.full((1, 50), log_norms[j])
         subtract_squares(
-            V[j : j + 1], about(model.means[j], Z, np.empty((5, 50))), L, np.empty((4, 50))
+            V[j : j + 1], centred_on(model.means[j], Z, np.empty((5, 50))), L, np.empty((4, 50))
         )
         np.testing.assert_allclose(L[0], joint[j], rtol=1e-9, atol=1e-9)
     T = np.empty((model.n_features, 50))

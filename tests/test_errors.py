@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from sparkgmm import fit_array, options
-from sparkgmm.errors import FitError, InputError, SparkGmmError, speaking
+from sparkgmm.errors import FitError, InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS, PYTHON, SPARK, Option
 
 PACKAGE = Path(options.__file__).parent
 # What all front ends call: here options are named by objects alone.
 NUMERICS = [*sorted((PACKAGE / "core").glob("*.py")), PACKAGE / "mixture.py"]
-SHARED = [*NUMERICS, PACKAGE / "spark" / "rows.py"]
+SHARED = [*NUMERICS, PACKAGE / "spark" / "cluster_rows.py"]
 FRONT_ENDS = {"the jobs": KEYS, "fit_array": PYTHON, "Spark ML": SPARK}
 
 
@@ -45,7 +45,7 @@ def constant_feature() -> InputError:
 def test_each_front_end_says_its_own_names_and_leaves_out_what_it_does_not_have(
     names: Mapping[str, str], remedies: str
 ) -> None:
-    with pytest.raises(InputError) as caught, speaking(names):
+    with pytest.raises(InputError) as caught, option_names(names):
         raise constant_feature()
     assert str(caught.value) == f"feature 'a' is constant: {remedies}"
 
@@ -55,13 +55,13 @@ def test_without_a_front_end_the_options_have_their_own_names() -> None:
 
 
 def test_a_message_of_one_piece_stays_as_it_is_braces_and_all() -> None:
-    with pytest.raises(InputError) as caught, speaking(PYTHON):
+    with pytest.raises(InputError) as caught, option_names(PYTHON):
         raise InputError("column '{k}' holds {}: leave it out")
     assert str(caught.value) == "column '{k}' holds {}: leave it out"
 
 
 def test_an_error_keeps_its_words_when_it_is_pickled() -> None:
-    with pytest.raises(FitError) as caught, speaking(SPARK):
+    with pytest.raises(FitError) as caught, option_names(SPARK):
         raise FitError("it is degenerate", ("try", options.COVARIANCE_TYPE, "diag"))
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == "it is degenerate: try covarianceType diag"

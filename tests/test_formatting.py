@@ -8,7 +8,7 @@ import pytest
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.sections.components import mean_table
-from sparkgmm.runs.terminal import component_table
+from sparkgmm.runs.terminal import components_as_text
 
 
 def numbers(cells: list[str]) -> list[float]:
@@ -46,7 +46,7 @@ def test_page_notebook_and_terminal_write_a_mean_alike() -> None:
     mixture = Mixture([1.0], [[1234.5678, 4e-9]], [np.diag([2.25, 1e-20])], features=["a", "b"])
     for text in (
         mixture._repr_html_(),
-        component_table(mixture),
+        components_as_text(mixture),
         str(mean_table(mixture).rows),
     ):
         assert "1,234.57 ± 1.50" in text

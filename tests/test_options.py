@@ -88,7 +88,7 @@ def test_a_name_or_a_key_of_a_job_says_one_option() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS.values(), ids=ids)
 def test_every_option_takes_its_own_default_and_says_what_it_is(option: Option) -> None:
-    assert re.fullmatch(r"[A-Z].*\.", option.words)
+    assert re.fullmatch(r"[A-Z].*\.", option.description)
     if option.default in (None, REQUIRED):
         return
     values = option.default if isinstance(option.default, list) else [option.default]
@@ -239,7 +239,7 @@ def test_a_param_explains_itself_in_the_words_of_the_table() -> None:
     for option in IN_SPARK:
         kind = option.spark_kind or option.kind
         doc = getattr(MixtureParams, str(option.spark)).doc
-        assert doc == f"{option.words} It takes {kind.words}."
+        assert doc == f"{option.description} It takes {kind.description}."
 
 
 # --- the configuration

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparkgmm import products
-from sparkgmm.products import add_product, multiply, room
+from sparkgmm.products import add_product, aligned_empty, multiply
 
 # (m, k, n) of a matrix (m, k) and k rows of n: in one piece; in pieces of rows of the first, of
 # columns, of features, of several at once; and so large that the first product stays whole.
@@ -30,8 +30,8 @@ def small(request):
 
 def operands(m, k, n):
     rng = np.random.default_rng([m, k, n])
-    X = room(k, n + 3)[:, :n]
-    R = room(m + 2, n + 5)[:m, :n]
+    X = aligned_empty(k, n + 3)[:, :n]
+    R = aligned_empty(m + 2, n + 5)[:m, :n]
     X[:], R[:] = rng.standard_normal((k, n)), rng.standard_normal((m, n))
     return rng.standard_normal((m, k)), X, R
 
@@ -72,7 +72,7 @@ def test_products_of_any_shape_are_right_to_the_last_bit_of_whole_numbers(m, k, 
 
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_a_room_begins_at_a_cache_line_and_so_do_rows_of_whole_lines(height, width):
-    values = room(height, 8 * width)
+    values = aligned_empty(height, 8 * width)
     assert values.shape == (height, 8 * width)
     assert values.flags.c_contiguous
     assert all(row.ctypes.data % 64 == 0 for row in values)

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 day=${1:-$(date -u -d yesterday +%F)}
-input=${INPUT:-data/faithful.csv}       # {day} in it stands for the day
+input=${INPUT:-data/faithful.csv}       # {day} in it is replaced by the day
 output=${OUTPUT:-runs/nightly}
 scored=${SCORED:-scored/nightly}
 submit=("${SPARK_SUBMIT:-.venv/bin/spark-submit}" --master "${MASTER:-local[*]}")

@@ -178,13 +178,13 @@ def optimum_summary(results: list[Any]) -> list[str]:
         for runs in whole
     ]
     expected = [expected_seconds(r, "mllib") / expected_seconds(r, "ours") for r in whole]
-    told = ", ".join("never" if math.isinf(e) else f"{e:.0f}x" for e in sorted(expected))
+    listed = ", ".join("never" if math.isinf(e) else f"{e:.0f}x" for e in sorted(expected))
     lines = [
         f"On the {len(whole)} problems where MLlib was left to end by itself, or at its default "
         f"limit of 100 iterations, {there['mllib']} of its {n_runs} runs found the best known "
         f"optimum, and {there['ours']} of ours. A run of it took "
         f"{statistics.median(once):.0f} times as long as one of ours on the median problem. Its "
-        f"expected times to the optimum, in those of ours, in order: {told}.",
+        f"expected times to the optimum, in those of ours, in order: {listed}.",
     ]
     for r in results:
         limit, mllib = MLLIB_ITERATIONS.get(r["problem"]), r["runs"]["mllib"][0]

@@ -14,7 +14,7 @@ from machine import keep
 from data import Recipe
 from sparkgmm.core.fit import Fit, fit
 from sparkgmm.core.search import Search
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 

@@ -28,9 +28,9 @@ from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.model import from_mixture
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import run_fit
+from sparkgmm.runs.fit_job import run_fit
 from sparkgmm.runs.terminal import Terminal
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 

@@ -24,7 +24,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from sparkgmm.core.fit import fit
 from sparkgmm.core.search import Search
 from sparkgmm.mixture import Mixture
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 

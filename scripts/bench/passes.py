@@ -24,8 +24,8 @@ from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.mllib import assemble
-from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 

@@ -20,10 +20,10 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_model_features, read
-from sparkgmm.spark.transform import Wanted, score_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
 from machine import keep
@@ -59,7 +59,9 @@ def moved(df: DataFrame) -> DataFrame:
 def ours(df: DataFrame, mixture: Mixture) -> DataFrame:
     """Score as the job does, all columns kept and all added."""
     features = find_model_features(df, mixture.features, mixture.d, None)
-    return score_rows(df, features, mixture, Wanted(tuple(df.columns), COLUMNS, None, fail=True))[0]
+    return score_rows(
+        df, features, mixture, ScoreRequest(tuple(df.columns), COLUMNS, None, fail=True)
+    )[0]
 
 
 def write_nothing(df: DataFrame) -> float:

@@ -33,7 +33,7 @@ def feature_names(features: Sequence[str] | None, d: int) -> tuple[str, ...] | N
     if len(features) != d:
         raise InputError(f"features holds {len(features)} names for {d} columns of means")
     if len(set(map(str, features))) < d:
-        raise InputError(f"features is {list(features)}: a name stands twice, give each once")
+        raise InputError(f"features is {list(features)}: a name appears twice, give each once")
     return tuple(map(str, features))
 
 
@@ -69,7 +69,7 @@ def parameters(
             f"weights {w.shape}, means {m.shape} and covariances {c.shape} do not fit together: "
             "give (k,), (k, d) and (k, d, d)"
         )
-    with np.errstate(over="ignore"):  # what overflows is told
+    with np.errstate(over="ignore"):  # what overflows is reported
         return _shares(w), m, _symmetric(c)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
-from sparkgmm.products import Array, fill_monomials, multiply, room
+from sparkgmm.products import Array, aligned_empty, fill_monomials, multiply
 
 LOG_2PI = math.log(2 * math.pi)
 # Terms of this size leave errors of 1e-10 nats in a log density (float64: 2.2e-16).
@@ -79,7 +79,7 @@ def whitened(components: Components, centred: bool, which: Array) -> tuple[Array
     return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
 
 
-def about(mean: Array, X: Array, out: Array) -> Array:
+def centred_on(mean: Array, X: Array, out: Array) -> Array:
     """Set out (1 + d, n) to (1; X - mean)."""
     out[0] = 1.0
     np.subtract(X, mean[:, None], out=out[1:])
@@ -174,7 +174,7 @@ class Density:
         log_density = np.empty(len(rows))
         n_terms = 2 * d if self.polynomial is None else self.polynomial.eta.shape[1]
         step = max(64, _CHUNK_VALUES // (n_terms + 2 * k) // 8 * 8)
-        work = room(n_terms, min(step, len(rows)))
+        work = aligned_empty(n_terms, min(step, len(rows)))
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
             chunk = np.array(rows[here].T, dtype=np.float64, order="C")
@@ -275,7 +275,7 @@ class Polynomial(NamedTuple):
     def __call__(self, X: Array, T: Array) -> tuple[Array, Array]:
         """Return the log joint density of X (d, n), (k, n), and where it does not hold, (n,).
 
-        T is room for the monomials.
+        T is a buffer for the monomials.
         """
         z = T[1 : 1 + len(X)]
         np.subtract(X, self.shift, out=z)

@@ -15,7 +15,7 @@ class Named(Protocol):
 
 
 Remedy = str | tuple[str | Named, ...]
-"""What to do, in words between which options may stand: `("lower", K, "to 3")`."""
+"""What to do, in words, options among them: `("lower", K, "to 3")`."""
 
 
 class SparkGmmError(Exception):
@@ -27,8 +27,8 @@ class SparkGmmError(Exception):
     remedies : what to do about it, one of them or several; each says it once
 
     The numerics name options by objects, as they do not know who called them. The front end that
-    the error leaves by gives its own names for them with `speaking`, and a remedy by an option that
-    it does not have is left out.
+    the error leaves by gives its own names for them with `option_names`, and a remedy by an option
+    that it does not have is left out.
 
     `may_pass` is True where the same job may go well later with nothing changed: a store that did
     not answer.
@@ -43,10 +43,10 @@ class SparkGmmError(Exception):
 
     def __str__(self) -> str:
         problem, *remedies = self.args
-        said = [text for text in map(self._said, remedies) if text is not None]
+        said = [text for text in map(self._remedy_text, remedies) if text is not None]
         return f"{problem}: {_alternatives(said)}" if said else str(problem)
 
-    def _said(self, remedy: Remedy) -> str | None:
+    def _remedy_text(self, remedy: Remedy) -> str | None:
         """Return a remedy in the front end's words, None where it lacks an option."""
         words = []
         for part in (remedy,) if isinstance(remedy, str) else remedy:
@@ -86,8 +86,8 @@ class DriftError(SparkGmmError):
 
 
 @contextlib.contextmanager
-def speaking(names: Mapping[str, str]) -> Iterator[None]:
-    """Have errors that leave the block call options by these names, by the name in the table."""
+def option_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Make errors that leave the block call options by these names, by the name in the table."""
     try:
         yield
     except SparkGmmError as error:

@@ -19,7 +19,7 @@ class Kind(Protocol):
     """What values an option takes."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The values in words: "an integer of 1 or more"."""
         ...
 
@@ -42,7 +42,7 @@ class Whole:
     most: int = 2**31 - 1  # what Spark and MLlib take for an int
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The values in words."""
         if self.most == 2**31 - 1:
             return f"an integer of {self.least} or more"
@@ -51,7 +51,7 @@ class Whole:
     def take(self, value: Any) -> int:
         """Return an integer in the range; a truth value is none."""
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            raise ValueError(f"give {self.words}")
+            raise ValueError(f"give {self.description}")
         number = int(value)
         if number < self.least:
             raise ValueError(f"give an integer of {_plain(self.least)} or more")
@@ -70,7 +70,7 @@ class Real:
     below: float = math.inf
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The values in words."""
         low = f"above {self.above:g}" if math.isfinite(self.above) else f"of {self.least:g} or more"
         if math.isfinite(self.most):
@@ -88,33 +88,33 @@ class Real:
             and self.least <= number <= self.most
             and self.above < number < self.below
         ):
-            raise ValueError(f"give {self.words}")
+            raise ValueError(f"give {self.description}")
         return number
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some words."""
+    """One of some names."""
 
     choices: tuple[str, ...]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """The values in words."""
         return f"one of {', '.join(self.choices)}"
 
     def take(self, value: Any) -> str:
         """Return one of the choices."""
         if not isinstance(value, str) or value not in self.choices:
-            raise ValueError(f"use {self.words}")
+            raise ValueError(f"use {self.description}")
         return str(value)
 
 
 @dataclass(frozen=True)
 class Other:
-    """Values that only their words describe; whoever reads them checks them."""
+    """Values that only their description says; whoever reads them checks them."""
 
-    words: str
+    description: str
 
     def take(self, value: Any) -> Any:
         """Return the value."""
@@ -139,7 +139,7 @@ class Option:
     default : None where it may be left out; `REQUIRED` where it may not
     kind : the values that it takes
     several : how the configuration takes more than one of them, empty where it does not
-    words : what it does, in sentences for docs/configuration.md
+    description : what it does, in sentences for docs/configuration.md
     example : a value, as it is written in YAML
     key, same_as : its key in a job's configuration, and others that mean the same
     python, spark : its name in `fit_array`, and among the params of Spark ML
@@ -150,7 +150,7 @@ class Option:
     name: str
     default: Any
     kind: Kind
-    words: str
+    description: str
     example: str = ""
     key: str | None = None
     same_as: tuple[str, ...] = ()
@@ -471,55 +471,63 @@ AGAINST = Option(
 )
 
 
-def _measure(name: str, kind: Kind, example: str, words: str) -> Option:
+def _drift_measure(name: str, kind: Kind, example: str, description: str) -> Option:
     return Option(
-        name, None, kind, words, example, key=f"drift.warn.{name}", same_as=(f"drift.fail.{name}",)
+        name,
+        None,
+        kind,
+        description,
+        example,
+        key=f"drift.warn.{name}",
+        same_as=(f"drift.fail.{name}",),
     )
 
 
 MEASURES = {
     option.name: option
     for option in (
-        _measure(
+        _drift_measure(
             "divergence",
             Real(least=0.0, most=0.6931),
             "0.3",
             "Jensen and Shannon's divergence of the two mixtures, nats.",
         ),
-        _measure(
+        _drift_measure(
             "log_density_fall",
             _NOT_NEGATIVE,
             "0.1",
             "By how much the new rows are less likely under the earlier mixture than its own rows "
             "were, nats a row.",
         ),
-        _measure(
+        _drift_measure(
             "outlier_share",
             _SHARE,
             "0.01",
             "The share of the new rows that are rarer than 0.1% of the earlier rows.",
         ),
-        _measure("weight_change", _SHARE, "0.05", "The largest change of a component's weight."),
-        _measure(
+        _drift_measure(
+            "weight_change", _SHARE, "0.05", "The largest change of a component's weight."
+        ),
+        _drift_measure(
             "weight_z",
             _NOT_NEGATIVE,
             "5",
             "The largest change of a component's weight, in standard errors.",
         ),
-        _measure(
+        _drift_measure(
             "mean_shift",
             _NOT_NEGATIVE,
             "0.5",
             "The largest shift of a component's mean, in its own standard deviations.",
         ),
-        _measure(
+        _drift_measure(
             "mean_z",
             _NOT_NEGATIVE,
             "5",
             "The largest change of one feature's mean in a component, in standard errors.",
         ),
-        _measure("appeared", Whole(0), "0", "How many components have no predecessor."),
-        _measure("vanished", Whole(0), "0", "How many components have no successor."),
+        _drift_measure("appeared", Whole(0), "0", "How many components have no predecessor."),
+        _drift_measure("vanished", Whole(0), "0", "How many components have no successor."),
     )
 }
 
@@ -628,7 +636,7 @@ class Job:
     """A job: what it is started by, and the options of its configuration."""
 
     name: str
-    words: str
+    description: str
     options: tuple[Option, ...]
     sections: Mapping[str, str] = field(default_factory=dict)
 
@@ -713,7 +721,7 @@ def _names(options: Iterable[Option], front_end: str) -> dict[str, str]:
     return {name: own for name, own in found.items() if own is not None}
 
 
-# What the front ends call the options: for `errors.speaking`.
+# What the front ends call the options: for `errors.option_names`.
 KEYS = _names(OPTIONS.values(), "key")
 PYTHON = _names(OPTIONS.values(), "python")
 SPARK = _names(OPTIONS.values(), "spark")

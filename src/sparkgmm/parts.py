@@ -103,7 +103,7 @@ def split(parts: Sequence[Part], sums: Array) -> tuple[Array, ...]:
     return tuple(np.split(sums, ends[:-1], axis=1)) if parts else ()
 
 
-def cut(parts: Sequence[Part], vector: Array) -> Parts:
+def cut_vector(parts: Sequence[Part], vector: Array) -> Parts:
     """Undo the concatenation of the parts' coordinates."""
     ends = np.cumsum([len(part.pack()) for part in parts])
     vectors = np.split(vector, ends[:-1])

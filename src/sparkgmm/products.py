@@ -2,7 +2,7 @@
 
 OpenBLAS copies both matrices into an order of its own before it multiplies. With few components
 those copies cost as much as the product. On processors with AVX-512 (Intel's for servers since
-Skylake, AMD's since Zen 4) it multiplies small matrices where they lie, at 70 to 85% of the peak
+Skylake, AMD's since Zen 4) it multiplies small matrices in place, at 70 to 85% of the peak
 instead of 30 to 60% (measured with 10 to 50 components). On others products stay whole.
 """
 
@@ -34,16 +34,16 @@ _MOST_ROWS_BY_TRANSPOSE = 64
 _LINE = 8
 
 
-def room(height: int, width: int) -> Array:
-    """Return an array (height, width) of values not set, which begins at a cache line.
+def aligned_empty(n_rows: int, n_columns: int) -> Array:
+    """Return an array (n_rows, n_columns) of values not set, which begins at a cache line.
 
-    So does each of its rows where the width is a multiple of 8: loads of 64 bytes that straddle
+    So does each of its rows where n_columns is a multiple of 8: loads of 64 bytes that straddle
     two lines take twice the time.
     """
-    size = height * width
+    size = n_rows * n_columns
     values = np.empty(size + _LINE)
     first = -values.ctypes.data // values.itemsize % _LINE
-    return values[first : first + size].reshape(height, width)
+    return values[first : first + size].reshape(n_rows, n_columns)
 
 
 def fill_monomials(X: Array, T: Array) -> None:

@@ -12,12 +12,12 @@ from data_sets import faithful
 from report_runs import run_of
 from sparkgmm.core import figures
 from sparkgmm.core.figures import FIGURES, Column, Exposed, Figure, column_of, figures_of
-from sparkgmm.core.selection import CRITERIA
+from sparkgmm.options import CRITERION
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.choice import candidate_table
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.prometheus import exposition
-from sparkgmm.runs.terminal import candidate_table as terminal_table
+from sparkgmm.runs.terminal import candidates_as_text
 
 
 def fitted() -> Run:
@@ -70,13 +70,13 @@ def test_names_are_given_once() -> None:
         assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", CRITERION.kind.choices)
 def test_each_criterion_has_a_column_for_the_terminal(criterion: str, run: Run) -> None:
     column, value = column_of(criterion)
     assert column.heading == criterion
     expected = getattr(run.mixture, criterion)(faithful())
     assert float(value(run.chosen)) == pytest.approx(expected, abs=0.01)
-    first, *lines = terminal_table(tuple(run.candidates), run.chosen, criterion).splitlines()
+    first, *lines = candidates_as_text(tuple(run.candidates), run.chosen, criterion).splitlines()
     assert first.split() == ["k", "covariance", "log-likelihood", criterion]
     assert sum(line.split()[0] == "*" for line in lines) == 1
 

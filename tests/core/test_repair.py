@@ -87,5 +87,5 @@ def test_a_race_ends_without_doubles_and_says_how_many_it_dropped() -> None:
     race.run(400)
     [state] = race.states
     assert state.model.k + state.n_dropped == 3
-    assert state.kind == ("full", 3)
+    assert state.candidate_key == ("full", 3)
     assert weakest(state, profile) is None

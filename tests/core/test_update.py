@@ -212,7 +212,7 @@ def test_a_component_that_the_decay_left_without_rows_is_refused_with_the_remedy
     rng = np.random.default_rng(9)
     X, labels = clusters(rng, 2, 2, 600, 40.0)
     _, before = in_full(X, 2, "full")
-    with pytest.raises(FitError, match=r"effective rows.*fit all rows anew, with update null"):
+    with pytest.raises(FitError, match=r"effective rows.*fit all rows again, with update null"):
         update(rows_of(X[labels == 0]), before.decayed(1e-3), Settings())
 
 

@@ -15,8 +15,8 @@ from attempts import Attempt, Outcome, failed
 from sparkgmm.errors import SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig, ScoreConfig, load_config
-from sparkgmm.runs.fit import run_fit
-from sparkgmm.runs.score import run_score
+from sparkgmm.runs.fit_job import run_fit
+from sparkgmm.runs.score_job import run_score
 from sparkgmm.runs.terminal import Terminal
 
 

@@ -19,7 +19,7 @@ from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.core.statistics import Sums
 from sparkgmm.mixture import Mixture
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_model_features, read
-from sparkgmm.spark.transform import Wanted, score_rows
 
 
 def die_once(batches: Iterable[Any]) -> Iterator[Any]:
@@ -37,8 +37,8 @@ def main(path: str, output: str) -> None:
     mixture = Mixture([1.0], [[0.0] * 3], [np.eye(3)], features=df.columns)
     features = find_model_features(df, mixture.features, 3, None)
     troubled = df.mapInArrow(die_once, df.schema)
-    wanted = Wanted(("a",), ("log_density",), -5.0, fail=False)
-    scored, totals = score_rows(troubled, features, mixture, wanted)
+    request = ScoreRequest(("a",), ("log_density",), -5.0, fail=False)
+    scored, totals = score_rows(troubled, features, mixture, request)
     scored.write.parquet(output)
     written = spark.read.parquet(output)
     print("counted", *(total.value for total in totals))

@@ -130,7 +130,7 @@ def invalid(at: Workplace) -> Done:
 @look_at("invalid")
 def test_invalid_rows_are_told_by_column_in_one_line_and_nothing_is_written(outcome: Done) -> None:
     line = error_line(outcome, 3)
-    assert "2 of 4 rows are invalid (waiting null in 1, eruptions NaN in 1): mend them" in line
+    assert "2 of 4 rows are invalid (waiting null in 1, eruptions NaN in 1): fix them" in line
 
 
 @scenario

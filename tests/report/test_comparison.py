@@ -21,7 +21,7 @@ from sparkgmm.report.comparison import (
     counterparts,
     differences,
     hard_loss,
-    mllib_trouble,
+    mllib_problems,
     reordered,
 )
 
@@ -333,14 +333,14 @@ def by_the_book(mixture: Mixture, X: Array) -> Array:
 
 def test_equal_components_are_called_one_and_the_same() -> None:
     mixture = Mixture(np.full(3, 1 / 3), np.zeros((3, 2)), np.tile(np.eye(2), (3, 1, 1)))
-    [said] = mllib_trouble(mixture, sample_of(mixture))
+    [said] = mllib_problems(mixture, sample_of(mixture))
     assert said.startswith("MLlib's 3 components are one and the same")
 
 
 def test_components_of_which_only_some_are_equal_are_not_all_the_same() -> None:
     means = [[0.0, 0.0], [0.0, 0.0], [3.0, 3.0]]
     mixture = Mixture(np.full(3, 1 / 3), means, np.tile(np.eye(2), (3, 1, 1)))
-    assert mllib_trouble(mixture, sample_of(mixture)) == []
+    assert mllib_problems(mixture, sample_of(mixture)) == []
 
 
 @pytest.mark.parametrize(("d", "sd"), [(30, 1.0), (20, 1.0), (3, 1e5)])
@@ -350,20 +350,20 @@ def test_the_share_of_drowned_rows_is_that_of_the_densities(d: int, sd: float) -
     sample = sample_of(mixture, 2000)
     drowned = (by_the_book(mixture, sample.X) < np.finfo(float).eps).all(axis=1).mean()
     assert drowned > 0.01
-    [said] = mllib_trouble(mixture, sample)
+    [said] = mllib_problems(mixture, sample)
     assert said.startswith(f"For {drowned:.1%} of the rows every weighted density")
     assert "2.2e-16" in said
 
 
 def test_nothing_is_said_of_a_sound_result() -> None:
-    assert mllib_trouble(OURS, sample_of(OURS)) == []
+    assert mllib_problems(OURS, sample_of(OURS)) == []
     one = Mixture([1.0], [[0.0]], [[[1.0]]])
-    assert mllib_trouble(one, sample_of(one)) == []
+    assert mllib_problems(one, sample_of(one)) == []
 
 
 def test_a_component_without_weight_breaks_nothing() -> None:
     empty = Mixture([1.0, 0.0], OURS.means, OURS.covariances)
-    assert mllib_trouble(empty, sample_of(empty)) == []
+    assert mllib_problems(empty, sample_of(empty)) == []
     assert counterparts(OURS, empty) == [0, 1]
 
 

@@ -12,9 +12,14 @@ from html_pages import Page
 from report_runs import CASES, HOSTILE, drawn, drifted
 from sparkgmm.core.drift import Drift
 from sparkgmm.report.page import report
+from sparkgmm.report.past_runs import PastRun
 from sparkgmm.report.run import Run
-from sparkgmm.report.sections.changes import _within_sight, change_table, nights_figure, words
-from sparkgmm.report.since import Night
+from sparkgmm.report.sections.changes import (
+    _within_sight,
+    change_sentences,
+    change_table,
+    past_runs_figure,
+)
 from sparkgmm.report.style import style
 
 
@@ -29,9 +34,9 @@ def page() -> Page:
 
 
 def drift_of(run: Run) -> Drift:
-    assert run.since is not None
-    assert run.since.drift is not None
-    return run.since.drift
+    assert run.past is not None
+    assert run.past.drift is not None
+    return run.past.drift
 
 
 def test_every_label_of_either_run_has_a_row_with_what_became_of_it(run: Run) -> None:
@@ -47,8 +52,8 @@ def test_every_label_of_either_run_has_a_row_with_what_became_of_it(run: Run) ->
 
 
 def test_the_words_name_what_is_new_gone_and_moved_most(run: Run) -> None:
-    assert run.since is not None
-    text = " ".join(words(run.since))
+    assert run.past is not None
+    text = " ".join(change_sentences(run.past))
     drift = drift_of(run)
     assert f"New: label 4 ({drift.changes[4].weight:.2%} of the rows)" in text
     assert f"Gone: label 3 ({drift.changes[3].weight_before:.2%})" in text
@@ -78,7 +83,7 @@ def test_the_table_of_changes_is_on_the_page_and_names_of_features_are_text(
 
 
 def test_a_run_without_a_drift_section_has_no_such_part() -> None:
-    assert CASES["faithful"]().since is None
+    assert CASES["faithful"]().past is None
     text = Page(drawn("faithful")["report.html"].decode()).text
     assert "Since" not in text
     assert "standard errors" not in text
@@ -94,9 +99,9 @@ def test_the_first_night_says_that_there_is_nothing_to_compare_with() -> None:
 
 
 def test_the_picture_says_in_words_which_nights_it_shows(run: Run) -> None:
-    assert run.since is not None
+    assert run.past is not None
     with style():
-        found = nights_figure(run.since)
+        found = past_runs_figure(run.past)
     assert found is not None
     assert "The last 30 runs, 2026-11-01 to 2026-11-30" in found.alt
     svg = found.svg.decode()
@@ -105,17 +110,17 @@ def test_the_picture_says_in_words_which_nights_it_shows(run: Run) -> None:
 
 
 def test_nights_that_measured_nothing_leave_a_gap_and_no_warning(run: Run) -> None:
-    assert run.since is not None
-    blank = Night("2026-12-01", {}, None, None, None, None, "first")
-    since = replace(run.since, nights=[blank, *run.since.nights])
+    assert run.past is not None
+    blank = PastRun("2026-12-01", {}, None, None, None, None, "first")
+    past = replace(run.past, runs=[blank, *run.past.runs])
     with style():
-        assert nights_figure(since) is not None
-        assert nights_figure(replace(since, nights=[blank, blank])) is not None
+        assert past_runs_figure(past) is not None
+        assert past_runs_figure(replace(past, runs=[blank, blank])) is not None
 
 
 def test_a_failed_night_does_not_flatten_the_others() -> None:
-    def night(verdict: str) -> Night:
-        return Night("a", {}, 0, 0, 0, 0, verdict)
+    def night(verdict: str) -> PastRun:
+        return PastRun("a", {}, 0, 0, 0, 0, verdict)
 
     nights = [night("steady"), night("steady"), night("steady"), night("failed")]
     heights = _within_sight(np.array([np.nan, -6.0, -5.0, -1e7]), nights)

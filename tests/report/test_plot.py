@@ -77,7 +77,7 @@ def test_features_are_named_or_numbered(
         ([0.5, 1], "feature 0.5 is not in the mixture"),
         ([], "features names 0 features"),
         (["a", "c", "d"], "features names 3 features"),
-        (["a", 0], "feature 'a' stands twice"),
+        (["a", 0], "feature 'a' appears twice"),
     ],
 )
 def test_a_feature_that_cannot_be_drawn_is_refused(

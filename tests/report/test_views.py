@@ -13,10 +13,10 @@ from sparkgmm.report.views import (
     SHARES,
     correlation,
     density_levels,
+    informative_features,
     limits,
     marginal,
     share_outside,
-    telling_features,
 )
 
 
@@ -143,7 +143,7 @@ def test_the_features_that_part_the_components_come_first() -> None:
     means[:, 4] = [0, 4, 0]
     means[:, 11] = [0, 0, 4]
     mixture = round_mixture(means)
-    found = telling_features(mixture, sampled(mixture), 5)
+    found = informative_features(mixture, sampled(mixture), 5)
     assert set(found[:2]) == {4, 11}
     assert len(set(found)) == 5
 
@@ -153,7 +153,7 @@ def test_a_pair_that_tells_only_together_is_found() -> None:
     covariances[0, 2, 6] = covariances[0, 6, 2] = 0.95
     covariances[1, 2, 6] = covariances[1, 6, 2] = -0.95
     mixture = Mixture([0.5, 0.5], np.zeros((2, 8)), covariances)
-    assert set(telling_features(mixture, sampled(mixture), 5)[:2]) == {2, 6}
+    assert set(informative_features(mixture, sampled(mixture), 5)[:2]) == {2, 6}
 
 
 def test_of_one_component_the_most_correlated_pair_comes_first() -> None:
@@ -161,7 +161,7 @@ def test_of_one_component_the_most_correlated_pair_comes_first() -> None:
     covariance[2, 9] = covariance[9, 2] = -0.9
     covariance[3, 9] = covariance[9, 3] = 0.3
     mixture = Mixture([1.0], np.zeros((1, 10)), covariance[None])
-    found = telling_features(mixture, sampled(mixture), 4)
+    found = informative_features(mixture, sampled(mixture), 4)
     assert set(found[:2]) == {2, 9}
     assert found[2] == 3
     assert len(set(found)) == 4
@@ -172,7 +172,7 @@ def test_of_one_component_the_most_correlated_pair_comes_first() -> None:
 @pytest.mark.parametrize("d", [6, 25])
 def test_no_feature_stands_twice(k: int, covariance_type: str, d: int) -> None:
     mixture = random_mixture(rng_of(9, k, d), k, d, covariance_type)
-    found = telling_features(mixture, sampled(mixture, 500), 5)
+    found = informative_features(mixture, sampled(mixture, 500), 5)
     assert len(found) == len(set(found)) == 5
     assert set(found) <= set(range(d))
 
@@ -180,7 +180,7 @@ def test_no_feature_stands_twice(k: int, covariance_type: str, d: int) -> None:
 @pytest.mark.parametrize("d", [1, 3, 5])
 def test_few_features_are_all_taken_in_their_order(d: int) -> None:
     mixture = random_mixture(rng_of(10, d), 2, d, "full")
-    assert telling_features(mixture, sampled(mixture, 50), 5) == list(range(d))
+    assert informative_features(mixture, sampled(mixture, 50), 5) == list(range(d))
 
 
 def test_a_correlation_matrix_is_that_of_many_draws() -> None:

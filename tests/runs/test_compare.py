@@ -22,8 +22,8 @@ from data_sets import clusters
 from html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.runs import compare
-from sparkgmm.runs.compare import plan_compare, run_compare
+from sparkgmm.runs import compare_job
+from sparkgmm.runs.compare_job import plan_compare, run_compare
 from sparkgmm.runs.config import CompareConfig
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
@@ -417,7 +417,7 @@ def test_a_peer_that_fails_is_a_result(
     def fail(_: Any) -> Any:
         raise error
 
-    monkeypatch.setitem(compare.PEERS, "sklearn", fail)
+    monkeypatch.setitem(compare_job.PEERS, "sklearn", fail)
     result = compare_it(compare={"peers": ["sklearn", "kmeans"]})
     reason = result.solver("sklearn")["failed"]
     assert reason
@@ -434,7 +434,7 @@ def test_an_interruption_is_not_taken_for_a_result(
     def interrupt(_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(compare.PEERS, "sklearn", interrupt)
+    monkeypatch.setitem(compare_job.PEERS, "sklearn", interrupt)
     with pytest.raises(KeyboardInterrupt):
         compare_it(compare={"peers": ["sklearn"]})
 
@@ -445,7 +445,7 @@ def test_clusters_without_rows_are_a_failure_of_k_means(
     def two_of_the_same(*_: Any) -> Any:
         return np.array([[0.0, 0.0], [1e9, 1e9]]), np.ones(2), 3
 
-    monkeypatch.setattr(compare, "fit_kmeans", two_of_the_same)
+    monkeypatch.setattr(compare_job, "fit_kmeans", two_of_the_same)
     result = compare_it(compare={"peers": ["kmeans"]})
     assert result.solver("kmeans")["failed"] == "only 1 of 2 clusters have rows"
 

@@ -424,7 +424,7 @@ def test_an_update_is_nothing_to_compare_peers_by(load: Load) -> None:
         ("just words\n", "not sections"),
         ("- a\n- b\n", "not sections"),
         ("", "not sections"),
-        ("input: {path: a}\ninput: {path: b}\noutput: {path: c}\n", "'input' stands twice"),
+        ("input: {path: a}\ninput: {path: b}\noutput: {path: c}\n", "'input' appears twice"),
         ("input: !!python/object/apply:os.getcwd []\n", "no valid YAML"),
     ],
     ids=["unclosed", "tab", "text", "list", "empty", "twice", "python"],

@@ -20,8 +20,8 @@ from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
 from sparkgmm.runs import cli
 from sparkgmm.runs.config import ScoreConfig
-from sparkgmm.runs.drift import Judged, _nights
-from sparkgmm.runs.score import run_score
+from sparkgmm.runs.drift_check import Judged, _past_runs
+from sparkgmm.runs.score_job import run_score
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.storage import Folder
 
@@ -294,7 +294,7 @@ def test_the_report_tells_what_changed_and_draws_the_last_runs(after_two: Nights
 def shown(nights: Nights, previous: str) -> list[str]:
     """Return the runs before one that follows `previous` in the report's picture."""
     judged = Judged("c", -4.0, None, None, None, (), previous)  # type: ignore[arg-type]
-    return [night.run_id for night in _nights(Folder(nights._spark, str(nights.root)), judged)]
+    return [night.run_id for night in _past_runs(Folder(nights._spark, str(nights.root)), judged)]
 
 
 @pytest.mark.parametrize(

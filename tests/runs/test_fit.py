@@ -21,7 +21,7 @@ from html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import plan, run_fit
+from sparkgmm.runs.fit_job import plan, run_fit
 from sparkgmm.runs.terminal import Terminal
 
 METRICS = {
@@ -175,7 +175,7 @@ def test_the_same_run_twice_gives_the_same_bytes(
 ) -> None:
     before = fit(model={"max_iter": 8}, output={"run_id": "before"})
     if where == "executors":
-        monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+        monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
     after = fit(model={"max_iter": 8}, output={"run_id": "after"})
     assert after.folder != before.folder
     assert after.model_bytes == before.model_bytes

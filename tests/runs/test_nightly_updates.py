@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from html_pages import Page
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from updating import ROWS, Nights, content, mixture_of, rows_of_statistics
 
 
@@ -64,7 +64,7 @@ def test_the_bits_do_not_depend_on_where_the_rows_are(
 ) -> None:
     full = str(nights.run("mon"))
     near = nights.run("near", [nights.write("tue")], model={"update": full})
-    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
     far = nights.run("far", [nights.write("tue")], model={"update": full})
     for name in ("model.json", "components/part-00000.snappy.parquet"):
         assert (near / name).read_bytes() == (far / name).read_bytes()
@@ -117,7 +117,7 @@ class Stopped(BaseException):
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """A function that has the driver end before a pass; passes are kept one by one."""
-    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
     monkeypatch.setattr("sparkgmm.runs.state._SHARE", 1e9)
     scan, limit, made = Blocks.scan, [-1], [0]

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from nights import STRICT, Nights, write, write_rows
 from sparkgmm.errors import DriftError
 from sparkgmm.mixture import Array
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 
 N_NIGHTS = 30
 APPEARS, BROKEN, VANISHES = 12, 16, 20
@@ -238,7 +238,7 @@ def test_a_run_stopped_while_drift_was_measured_makes_no_pass_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sparkgmm.runs.drift.jensen_shannon", stopped)
+        patch.setattr("sparkgmm.runs.drift_check.jensen_shannon", stopped)
         with pytest.raises(KeyboardInterrupt):
             nights.run("b", STRICT)
     passes: list[str] = []

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.runs.cli import fit_main
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import run_fit
+from sparkgmm.runs.fit_job import run_fit
 from sparkgmm.runs.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,7 +187,7 @@ def test_an_error_that_nobody_expected_is_a_line_of_json_with_its_traceback(
         raise KeyError("what nobody expected")
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sparkgmm.runs.fit.run_fit", broken)
+    monkeypatch.setattr("sparkgmm.runs.fit_job.run_fit", broken)
     assert fit_main(["--config", "conf/faithful.yaml", "--log-format=json"]) == 1
     first, last = told(capfd.readouterr().err)
     assert first["level"] == "warning"

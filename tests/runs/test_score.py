@@ -21,7 +21,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RunFolder, to_json
-from sparkgmm.runs.score import plan_score, run_score
+from sparkgmm.runs.score_job import plan_score, run_score
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.storage import Folder
 
@@ -210,7 +210,7 @@ def test_under_fail_the_job_says_which_columns_hold_what_and_writes_nothing(
     with pytest.raises(InputError) as caught:
         score()
     assert str(caught.value) == (
-        "3 of 3,000 rows are invalid (x NaN in 1, x infinite in 1, y infinite in 2): mend them, "
+        "3 of 3,000 rows are invalid (x NaN in 1, x infinite in 1, y infinite in 2): fix them, "
         "or set input.invalid_rows to drop or quarantine"
     )
     assert left(tmp_path) == ["rows.parquet", "runs"]
@@ -368,7 +368,7 @@ def test_an_output_that_cannot_be_written_is_told_by_its_path(
     score: Score, rows: np.ndarray, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.parquet" / "0.parquet" / "scored"
-    with pytest.raises(ConfigurationError, match=r"cannot be written|lie in each other"):
+    with pytest.raises(ConfigurationError, match=r"cannot be written|are one within the other"):
         score(output={"path": str(path)})
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="/file/scored' cannot be written"):
@@ -398,7 +398,7 @@ def test_an_output_in_the_input_or_around_it_is_refused(
         return str(tmp_path / name)
 
     paths = [absolute(p) for p in path] if isinstance(path, list) else absolute(path)
-    with pytest.raises(ConfigurationError, match="lie in each other"):
+    with pytest.raises(ConfigurationError, match="are one within the other"):
         score(
             input={"path": paths, "format": "parquet"},
             output={"path": str(tmp_path / output), "mode": mode},
@@ -420,7 +420,7 @@ def test_an_output_beside_what_a_glob_matches_is_fine(
 def test_an_output_in_the_place_of_the_model_is_refused(
     score: Score, rows: np.ndarray, tmp_path: Path, output: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is where the model lies"):
+    with pytest.raises(ConfigurationError, match="is where the model is"):
         score(output={"path": str(tmp_path / output), "mode": "overwrite"})
     assert (tmp_path / "runs" / "a" / "model.json").exists()
 

@@ -17,7 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import run_fit
+from sparkgmm.runs.fit_job import run_fit
 from sparkgmm.runs.terminal import Terminal
 
 # `make test-soak` asks for 200

@@ -17,9 +17,9 @@ from pyspark.sql import SparkSession
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.fit import run_fit
+from sparkgmm.runs.fit_job import run_fit
 from sparkgmm.runs.terminal import Terminal
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("on_executors")
@@ -108,7 +108,7 @@ def found(run: Path) -> tuple[bytes, dict[str, Any]]:
 def undisturbed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What the job finds, and in how many passes, when nothing happens."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+        patch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
         passes = Passes(patch)
         run = Job(spark, tmp_path_factory.mktemp("undisturbed")).run()
         return Undisturbed(found(run), passes.made)

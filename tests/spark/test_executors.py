@@ -6,8 +6,8 @@ import pytest
 
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.cli import _ending
+from sparkgmm.spark.error_translation import translate
 from sparkgmm.spark.executors import executor_fault
-from sparkgmm.spark.trouble import translate
 
 DAEMON = """An error occurred while calling o1.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 2.0 failed 4 \

@@ -9,7 +9,7 @@ import pytest
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark import file_systems
-from sparkgmm.spark.file_systems import INPUT, OUTPUT, announcing, error_of, first_line
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, first_line, logging_when_slow
 
 S3 = "software.amazon.awssdk.services.s3.model.S3Exception: "
 CALL = "An error occurred while calling o1.getFileStatus.\n: "
@@ -129,9 +129,9 @@ def test_whoever_waits_for_a_far_store_hears_of_it_and_of_a_local_one_not(
 ) -> None:
     monkeypatch.setattr(file_systems, "WAIT_SECONDS", 0.02)
     with caplog.at_level(logging.WARNING, "sparkgmm"):
-        with announcing("s3a://bucket/x"):
+        with logging_when_slow("s3a://bucket/x"):
             time.sleep(0.2)
-        with announcing("/tmp/x"), announcing("file:///tmp/x"):
+        with logging_when_slow("/tmp/x"), logging_when_slow("file:///tmp/x"):
             time.sleep(0.2)
     assert caplog.messages == ["waiting for s3a://bucket, which does not answer yet"]
 
@@ -148,15 +148,15 @@ def test_a_store_that_gave_no_answer_is_not_asked_again_by_those_who_clean_up(
     )
     with (
         pytest.raises(ConfigurationError, match="does not answer"),
-        file_systems.asking("s3a://gone/x", OUTPUT, writing=True),
+        file_systems.file_system_errors("s3a://gone/x", OUTPUT, writing=True),
     ):
         raise error
     asked = False
     with (
         pytest.raises(ConfigurationError, match="does not answer"),
-        file_systems.asking("s3a://gone/y", OUTPUT, writing=True),
+        file_systems.file_system_errors("s3a://gone/y", OUTPUT, writing=True),
     ):
         asked = True
     assert not asked
-    with file_systems.asking("s3a://other/y", OUTPUT):
+    with file_systems.file_system_errors("s3a://other/y", OUTPUT):
         pass

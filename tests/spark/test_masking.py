@@ -30,7 +30,7 @@ def test_secrets_in_addresses_are_masked(text: str, shown: str) -> None:
         "hdfs://namenode:8020/rows/day=2026-11-23/part-0.parquet",
         "s3a://bucket/rows?versionId=3",
         "file:///data/a@b/rows.csv",
-        "3 rows are invalid (x null in 1): mend them",
+        "3 rows are invalid (x null in 1): fix them",
         "a@b.c",
         "abfss://container@account.dfs.core.windows.net/rows",
     ],

@@ -10,8 +10,8 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql.types import IntegerType, StructField, StructType
 
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
-from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import find_features
 
 NAN, INF = float("nan"), float("inf")
@@ -116,6 +116,6 @@ def test_what_is_wrong_is_told_by_column_and_kind(spark: SparkSession) -> None:
     df = spark.createDataFrame([(1.0, 2.0), (None, NAN), (INF, 1.0)], "a double, `b.c` double")
     features = find_features(df, None, None)
     assert describe_invalid(count_invalid(df, features), features) == (
-        "2 of 3 rows are invalid (a null in 1, b.c NaN in 1, a infinite in 1): mend them, or set "
+        "2 of 3 rows are invalid (a null in 1, b.c NaN in 1, a infinite in 1): fix them, or set "
         "input.invalid_rows to drop or quarantine"
     )

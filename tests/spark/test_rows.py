@@ -21,8 +21,8 @@ from sparkgmm.core.fit import fit
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import InputError
+from sparkgmm.spark.cluster_rows import Blocks, ClusterRows
 from sparkgmm.spark.partitions import described
-from sparkgmm.spark.rows import Blocks, ClusterRows
 from sparkgmm.spark.source import find_features
 
 MANY = PILOT_ROWS + 5000
@@ -121,7 +121,7 @@ def test_driver_and_executors_give_the_same_bits(
     df, weight = make(spark)
     with opened(df, weight=weight) as blocks:
         here = blocks.rows(seed=0)
-        monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", 0)
+        monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
         there = blocks.rows(seed=0)
         assert isinstance(here, LocalRows)
         assert isinstance(there, ClusterRows)
@@ -138,7 +138,7 @@ def test_rows_that_the_driver_reads_are_those_that_a_job_would_fetch(
     request: pytest.FixtureRequest,
     limit: int,
 ) -> None:
-    monkeypatch.setattr("sparkgmm.spark.rows.DRIVER_BYTES", limit)
+    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", limit)
     with opened(two_groups(spark, MANY, 3), weight="w") as blocks:
         read = blocks.rows(seed=0)
         request.getfixturevalue("far_from_the_driver")

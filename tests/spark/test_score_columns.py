@@ -20,8 +20,8 @@ from sparkgmm.runs.config import ScoreConfig, load_config
 from sparkgmm.spark import score_columns
 from sparkgmm.spark.ml.params import add_score_params
 from sparkgmm.spark.score_columns import SCORE_COLUMNS, ScoreColumn, Scored, selectable_columns
+from sparkgmm.spark.scored_rows import SPARK_TYPES, ScoreRequest, score_rows
 from sparkgmm.spark.source import find_model_features
-from sparkgmm.spark.transform import SPARK_TYPES, Wanted, score_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(2), 3, 2, "full")
@@ -38,8 +38,8 @@ def df(spark: SparkSession) -> DataFrame:
 def by_the_job(df: DataFrame, *names: str, threshold: float | None = None) -> DataFrame:
     mixture = Mixture(MIXTURE.weights, MIXTURE.means, MIXTURE.covariances, features=["x0", "x1"])
     features = find_model_features(df, mixture.features, 2, None)
-    wanted = Wanted(("id",), names, threshold, fail=True, labels=LABELS)
-    return score_rows(df, features, mixture, wanted)[0]
+    request = ScoreRequest(("id",), names, threshold, fail=True, labels=LABELS)
+    return score_rows(df, features, mixture, request)[0]
 
 
 def expected(name: str) -> Any:
@@ -97,8 +97,8 @@ def test_a_column_that_needs_a_threshold_is_chosen_by_it_and_not_by_name() -> No
     needing = [c.name for c in SCORE_COLUMNS if c.needs == "threshold"]
     assert needing
     assert not set(needing) & set(selectable_columns())
-    assert set(Wanted((), (), None, True).columns) == set()
-    assert set(Wanted((), (), -5.0, True).columns) == set(needing)
+    assert set(ScoreRequest((), (), None, True).columns) == set()
+    assert set(ScoreRequest((), (), -5.0, True).columns) == set(needing)
 
 
 @pytest.mark.parametrize("column", SCORE_COLUMNS, ids=attrgetter("name"))

@@ -239,7 +239,7 @@ def test_the_first_vector_that_is_there_tells_the_length(spark: SparkSession) ->
         (["x", "hight"], None, ["input.features", "'hight'", "did you mean 'height'?"]),
         (["x"], "wieght", ["input.weight", "'wieght'", "did you mean 'weight'?"]),
         (["x", "name"], None, ["'name'", "string", "not a number", "'Ada'"]),
-        (["x", "v"], None, ["'v'", "array<double>", "stands alone"]),
+        (["x", "v"], None, ["'v'", "array<double>", "is given alone"]),
         (["day"], None, ["'day'", "date", "not a number"]),
         (["x"], "v", ["input.weight", "'v'", "not a number"]),
         (["tags"], None, ["'tags'", "array<string>"]),

@@ -10,11 +10,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.error_translation import translate
 from sparkgmm.spark.names import TableName, is_table_name, place_named
 from sparkgmm.spark.source import open_rows
 from sparkgmm.spark.table_errors import files_are_gone, spark_version, table_error
 from sparkgmm.spark.tables import Snapshot
-from sparkgmm.spark.trouble import translate
 
 
 @pytest.fixture(scope="module")

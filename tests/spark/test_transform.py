@@ -16,9 +16,9 @@ from sklearn.mixture import GaussianMixture
 from data_sets import TEXTBOOK, random_mixture
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.scoring import Totals
 from sparkgmm.spark.source import find_model_features
-from sparkgmm.spark.transform import Wanted, score_rows
 
 ADDED = ("component", "probability", "log_density")
 ODD_NAMES = ["a.b", "a b", "a`b", "it's", 'say "x"', "温度", "a,b", "select", "feature 0"]
@@ -46,16 +46,16 @@ TYPES = {
 }
 
 
-def wanted(df: DataFrame, **changes: Any) -> Wanted:
+def request(df: DataFrame, **changes: Any) -> ScoreRequest:
     given = {"kept": tuple(df.columns), "added": ADDED, "threshold": None, "fail": True}
-    return Wanted(**{**given, **changes})
+    return ScoreRequest(**{**given, **changes})
 
 
 def scored(
     df: DataFrame, mixture: Mixture, vector: str | None = None, **changes: Any
 ) -> tuple[DataFrame, Totals]:
     features = find_model_features(df, mixture.features, mixture.d, vector)
-    return score_rows(df, features, mixture, wanted(df, **changes))
+    return score_rows(df, features, mixture, request(df, **changes))
 
 
 def named(mixture: Mixture, *names: str) -> Mixture:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.error_translation import translate
 from sparkgmm.spark.file_systems import first_line
-from sparkgmm.spark.trouble import translate
 
 JAVA = """An error occurred while calling o71.collectToPython.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 failed 1 times

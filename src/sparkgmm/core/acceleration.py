@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 
 from sparkgmm.core.model import Model
-from sparkgmm.parts import Parts, cut
+from sparkgmm.parts import Parts, cut_vector
 from sparkgmm.products import Array
 
 DEPTH = 5
@@ -22,7 +22,7 @@ GROWTH = 2.0
 ALIGNED = 0.9
 # The rate at which plain steps shrink is taken for this before two are known, and for at most that.
 _UNKNOWN_RATE, _MOST_RATE = 0.9, 0.999
-# Directions that the history hardly tells apart are left out of the least-squares problem.
+# Directions that the history hardly distinguishes are left out of the least-squares problem.
 _RCOND = 1e-7
 
 
@@ -40,7 +40,7 @@ def unpack(vector: Array, like: Model) -> Model:
     others: Parts = ()
     if like.others:
         rest, tail = np.split(rest, [len(like.stack.pack())])
-        others = cut(like.others, tail)
+        others = cut_vector(like.others, tail)
     stack = like.stack.unpacked(rest)
     return Model(like.family, w / w.sum(), means.reshape(k, d), stack, others)
 
@@ -60,7 +60,7 @@ class Anderson:
     """Extrapolates the fixed point of EM from its last few steps (type II, Walker and Ni).
 
     It waits until the steps of EM get shorter: before that EM is not linear yet, and the history
-    tells nothing. But where they get longer in one direction EM is leaving a saddle, and a multiple
+    says nothing. But where they get longer in one direction EM is leaving a saddle, and a multiple
     of its step is taken. A step goes at most `reach` EM steps beyond the plain one; the reach grows
     while steps at its end succeed and shrinks when one has to be taken back (as the step length of
     SQUAREM does, Varadhan and Roland 2008, section 5).
@@ -80,7 +80,7 @@ class Anderson:
         self.ahead = 1.0
 
     def take_back(self) -> None:
-        """Start anew, after a step that fell."""
+        """Start again, after a step that fell."""
         self._forget()
         self._reach = max(1.0, self._reach / GROWTH)
 

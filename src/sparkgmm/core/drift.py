@@ -37,7 +37,7 @@ class Labelled(NamedTuple):
 
     @classmethod
     def first(cls, mixture: Mixture, n_rows: float) -> Labelled:
-        """Label the components 0, 1 and so on, as they stand."""
+        """Label the components 0, 1 and so on, in their order."""
         return cls(mixture, tuple(range(mixture.k)), mixture.k, n_rows)
 
     def following(self, mixture: Mixture, n_rows: float) -> Labelled:
@@ -103,8 +103,8 @@ def mean_log_density(rows: Rows, mixture: Mixture) -> float:
         [measured] = evidence.measure([model], "log density under the earlier mixture")
     except np.linalg.LinAlgError:  # its components have no width at the scale of these rows
         return -math.inf
-    height = measured.log_likelihood
-    return -math.inf if math.isnan(height) else height - evidence.frame.log_volume
+    log_likelihood = measured.log_likelihood
+    return -math.inf if math.isnan(log_likelihood) else log_likelihood - evidence.frame.log_volume
 
 
 def share_below(mixture: Mixture, X: Array, weights: Array, threshold: float) -> float:
@@ -186,7 +186,7 @@ def _change(
 
 
 def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
-    """Return how far the mean of component i lies from that of a later component j."""
+    """Return how far the mean of component i is from that of a later component j."""
     delta = after.mixture.means[j] - before.mixture.means[i]
     variance = sum(
         np.diagonal(m.mixture.covariances[at]) / (m.mixture.weights[at] * m.n_rows)

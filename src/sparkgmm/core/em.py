@@ -43,10 +43,10 @@ class Trajectory:
 
     `log_likelihoods` are means a row in standardised coordinates, one a pass, each the best so
     far; `of_rows` are those of the rows that were read alone, where a history stands for others.
-    `distance` estimates how far the limit lies above the last. `collapsed` says that a component
+    `distance` estimates how far the limit is above the last. `collapsed` says that a component
     lost its rows or its volume, so that there is no next step; `reseeded`, that one was put
-    elsewhere before this run. `wanted` components it should have: it has fewer where one that could
-    not be kept was dropped.
+    elsewhere before this run. It should have `target_k` components; it has fewer where one that
+    could not be kept was dropped.
     """
 
     model: Model
@@ -58,10 +58,10 @@ class Trajectory:
     collapsed: bool = False
     n_rejected: int = 0
     reseeded: bool = False
-    wanted: int = 0
+    target_k: int = 0
 
     def __post_init__(self) -> None:
-        self.wanted = self.wanted or self.model.k
+        self.target_k = self.target_k or self.model.k
 
     @property
     def log_likelihood(self) -> float:
@@ -74,14 +74,14 @@ class Trajectory:
         return len(self.log_likelihoods)
 
     @property
-    def kind(self) -> tuple[str, int]:
-        """Covariance type and number of components wanted: starts of one kind compete."""
-        return self.model.family.name, self.wanted
+    def candidate_key(self) -> tuple[str, int]:
+        """Covariance type and `target_k`: starts that have them in common compete."""
+        return self.model.family.name, self.target_k
 
     @property
     def n_dropped(self) -> int:
-        """How many components less than wanted there are."""
-        return self.wanted - self.model.k
+        """How many components fewer than `target_k` there are."""
+        return self.target_k - self.model.k
 
 
 Em = Generator[Model, Measured, None]
@@ -96,20 +96,20 @@ def em(state: Trajectory, settings: Settings) -> Em:
     """
     prior = settings.prior
     anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
-    model, plain, height = state.model, state.model, -math.inf
+    model, plain, best = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         measured = yield model  # E-step: one pass over the data
         objective = measured.log_likelihood + prior.log_density(model, measured.moments)
-        fell = objective < height - _ROUNDING
+        fell = objective < best - _ROUNDING
         if fell and model is not plain:
             state.n_rejected += 1
             anderson.take_back()
             model = plain
         elif fell and prior.floor == 0:  # rounding, not the likelihood, stops the climb
-            state.distance = height - objective
+            state.distance = best - objective
             state.converged = True
         else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
-            height = objective
+            best = objective
             state.model, state.measured = model, measured
             steps = _steps(state, measured.moments, anderson, settings)
             if steps is None:
@@ -155,21 +155,21 @@ def distance(
 
     Fisher's identity gives its slope at the model as that of the expected complete-data
     log-likelihood. If the limit is `times` as far as the proposal and the way there is a parabola,
-    the height left is half the slope along it (the Newton decrement). It is never below what the
-    EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on in
-    any case.
+    what is left to gain is half the slope along it (the Newton decrement). It is never below what
+    the EM step gains, and where that exceeds `enough` it is all that is computed: the run goes on
+    in any case.
     """
 
-    def height(m: Model) -> float:
+    def expected(m: Model) -> float:
         return expected_log_likelihood(m, moments)
 
-    gain = height(plain) - height(model)
+    gain = expected(plain) - expected(model)
     if gain > enough:
         return float(gain)
     here, there = pack(model), pack(proposal)
     h = 0.1
     ahead, behind = (unpack(here + sign * h * (there - here), model) for sign in (1, -1))
-    slope = (height(ahead) - height(behind)) / (2 * h)
+    slope = (expected(ahead) - expected(behind)) / (2 * h)
     return float(max(0.5 * abs(slope) * times, gain, 0.0))
 
 

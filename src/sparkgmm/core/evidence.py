@@ -120,30 +120,30 @@ class Scan:
         narrow = [m.stack.cancellation(m.means) > CANCELLATION_LIMIT for m in models]
         # where more than half of the components are, the products are not worth their while; and
         # what the natural kernel leaves out of a shared covariance is common to all
-        mostly = {
+        mostly_narrow = {
             i
             for i, m in enumerate(models)
             if narrow[i].any() and (m.family.shared or narrow[i].mean() > 0.5)
         }
-        full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly
+        full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly_narrow
         n_components = sum(models[i].k for i in full)
         whitened = full if pass_by_residuals_pays(n_components, d) else set()
-        alone = sorted(mostly | whitened)
+        by_residuals = sorted(mostly_narrow | whitened)
         natural = sorted(
-            set(range(len(models))) - mostly - whitened,
+            set(range(len(models))) - mostly_narrow - whitened,
             key=lambda i: (models[i].n_features, i),
         )
-        for i in alone:
+        for i in by_residuals:
             narrow[i][:] = narrow[i].any()
         kernels: list[Kernel] = [
-            WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in alone
+            WhitenedKernel.of(models[i], frame, centred=bool(narrow[i].any())) for i in by_residuals
         ]
         if natural:
             kernels.insert(
                 0,
                 NaturalKernel.of([models[i] for i in natural], frame, [narrow[i] for i in natural]),
             )
-        order = tuple((i, narrow[i]) for i in [*natural, *alone])
+        order = tuple((i, narrow[i]) for i in [*natural, *by_residuals])
         return cls(tuple(models), frame, tuple(kernels), order)
 
     def read(self, sums: Sequence[Sums]) -> list[Measured]:

@@ -65,7 +65,7 @@ def fit(
         If every candidate is degenerate.
 
     """
-    check(rows, max(search.k), features)
+    check_rows(rows, max(search.k), features)
     with one_blas_thread:
         return _fit(rows, search, features, starts, progress, validate, earlier)
 
@@ -90,14 +90,14 @@ def _fit(
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
-        states = [Trajectory(w.state.model, wanted=w.state.wanted) for w in winners]
+        states = [Trajectory(w.state.model, target_k=w.state.target_k) for w in winners]
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
-    heights: list[float | None] = [None] * len(winners)
+    held_out_means: list[float | None] = [None] * len(winners)
     if validate:
-        heights = held_out([winner.state for winner in winners], rows, search, frame)
+        held_out_means = held_out([winner.state for winner in winners], rows, search, frame)
     candidates = tuple(
         judge(
             winner.state.model,
@@ -106,9 +106,9 @@ def _fit(
             settings.prior,
             winner.course(search.settings.tol),
             features,
-            height,
+            held_out_mean,
         )
-        for winner, height in zip(winners, heights, strict=True)
+        for winner, held_out_mean in zip(winners, held_out_means, strict=True)
     )
     chosen = choose(candidates, search.criterion, search.lenient)
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
@@ -123,7 +123,7 @@ def share_of_tol(rows: Rows) -> float:
     return _SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
 
 
-def check(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
+def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
     """Raise InputError where no mixture of k components can be fitted."""
     profile = rows.profile
     if not LEAST_WEIGHT < profile.weight < np.inf:

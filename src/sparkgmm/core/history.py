@@ -86,7 +86,7 @@ class History:
         return len(self.counts)
 
     def decayed(self, factor: float) -> History:
-        """Let every row count as `factor` of a row; no mean and no variance changes."""
+        """Make every row count as `factor` of a row; no mean and no variance changes."""
         p = self.profile
         profile = replace(
             p,

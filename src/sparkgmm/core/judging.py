@@ -56,14 +56,14 @@ def judge(
     """Return the candidate that a model is, in the data's units, by what was measured at it."""
     frame, profile = evidence.frame, evidence.profile
     weight = profile.weight
-    height = -math.inf if measured is None else measured.log_likelihood
+    log_likelihood = -math.inf if measured is None else measured.log_likelihood
     return Candidate(
         k=model.k,
         covariance_type=model.family.name,
         n_parameters=n_parameters(model.k, model.d, model.family.name)
         + sum(part.n_parameters for part in model.others),
         mixture=to_mixture(model, frame, features),
-        log_likelihood=weight * (height - frame.log_volume),
+        log_likelihood=weight * (log_likelihood - frame.log_volume),
         log_likelihoods=tuple(weight * (v - frame.log_volume) for v in course.log_likelihoods),
         entropy=0.0 if measured is None else max(0.0, entropy(model, measured, weight)),
         weight=weight,
@@ -75,7 +75,7 @@ def judge(
         n_agreeing=course.n_agreeing,
         held_out=held_out,
         regularised=regularised(model, prior),
-        degenerate=flaw(model, measured, profile, prior, course.collapsed),
+        degenerate=why_degenerate(model, measured, profile, prior, course.collapsed),
     )
 
 
@@ -88,7 +88,7 @@ def entropy(model: Model, measured: Measured, weight: float) -> float:
     return weight * (measured.log_likelihood - expected)
 
 
-def flaw(
+def why_degenerate(
     model: Model,
     measured: Measured | None,
     profile: Profile,
@@ -110,8 +110,8 @@ def flaw(
         return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
     owners = [counts.sum()] if model.family.shared else counts
     for j, count in enumerate(owners):
-        few_rows = bool(count < _FEW * needed)
-        if _is_spike(model.stack, j, measured.moments.total, prior.floor, few_rows):
+        has_few_rows = bool(count < _FEW * needed)
+        if _is_spike(model.stack, j, measured.moments.total, prior.floor, has_few_rows):
             return (
                 f"component {j} is a spike: {count:.3g} rows without width in some direction in "
                 "which the data are wide"
@@ -119,10 +119,10 @@ def flaw(
     return None
 
 
-def _is_spike(stack: Stack, j: int, total: Array, floor: float, few_rows: bool) -> bool:
-    """Tell rows that are equal in some direction, or few and nearly so."""
+def _is_spike(stack: Stack, j: int, total: Array, floor: float, has_few_rows: bool) -> bool:
+    """Return whether the rows are equal in some direction, or few and nearly so."""
     widths = stack.widths[j]
-    if few_rows:
+    if has_few_rows:
         narrow = widths <= _AT_FLOOR * max(floor, _SPIKE)
     else:
         narrow = widths - floor <= max(_NO_WIDTH * floor, _SPIKE)

@@ -18,7 +18,7 @@ from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import InputError, speaking
+from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
     COVARIANCE_TYPE,
@@ -115,7 +115,7 @@ def fit_array(
     )
     rows = _array_rows(X, sample_weight, search.seed)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
-    with speaking(PYTHON):
+    with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
     if chosen.n_dropped:
         warnings.warn(

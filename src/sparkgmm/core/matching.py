@@ -7,7 +7,7 @@ import numpy as np
 from sparkgmm.mixture import Array, Mixture
 
 # Components farther apart than this Hellinger distance are not one and the same: of equal shape,
-# they stand 3.6 standard deviations from each other.
+# their means are 3.6 standard deviations apart.
 SAME_COMPONENT = 0.9
 
 

@@ -21,7 +21,7 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import n_parameters
 
 _PILOT_PASSES = 100
-# Optima of starts that differ by less, in nats a row, need not be told apart.
+# Optima of starts that differ by less, in nats a row, need not be distinguished.
 _PILOT_TOL = 1e-5
 # Splitting and merging goes on so often, with so many proposals of so many passes, while it gains
 # so much a row and has not cost more than so many floating-point operations.
@@ -32,7 +32,7 @@ _WORTH_IT = 1e-6
 _IMPROVEMENT_FLOPS = 2e11
 # An earlier model is left for an optimum that is better by so much; the sample's noise is larger.
 _BETTER = 1e-4
-# Where they are dear, starts are first told apart on a part of the sample, for two halvings.
+# Where they are dear, starts are first compared on a part of the sample, for two halvings.
 _SCREENED = 4
 
 
@@ -67,7 +67,7 @@ def pilot(
     progress: Progress | None,
     earlier: Model | None = None,
 ) -> list[Winner]:
-    """Run all starts on the sample, to where they can be told apart; return the best of each kind.
+    """Run all starts on the sample, until they can be distinguished; return each candidate's best.
 
     An earlier model is one more start. Where the sample is all the data its passes are passes over
     the data, and count as such.
@@ -103,7 +103,10 @@ def _or_earlier(winner: Winner, earlier: Model, race: Race, rows: Rows) -> Winne
     """
     from_there = race.states[-1]
     here = winner.state
-    if from_there.kind != here.kind or here.log_likelihood > from_there.log_likelihood + _BETTER:
+    if (
+        from_there.candidate_key != here.candidate_key
+        or here.log_likelihood > from_there.log_likelihood + _BETTER
+    ):
         return winner
     if rows.complete:
         return replace(winner, state=from_there)
@@ -119,12 +122,12 @@ def _or_earlier(winner: Winner, earlier: Model, race: Race, rows: Rows) -> Winne
 def screen(
     starts: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings
 ) -> list[Trajectory]:
-    """Run many starts for a while on a part of the sample; return the best quarter of each kind."""
+    """Run many starts a while on a part of the sample; return each candidate's best quarter."""
     race = _on_a_part(starts, rows, frame, replace(settings, max_iter=2 * HALVING_PASSES))
     race.run(count_rows(rows.sample))
     return [
-        Trajectory(state.model, wanted=state.wanted)
-        for states in race.by_kind().values()
+        Trajectory(state.model, target_k=state.target_k)
+        for states in race.by_candidate().values()
         for state in states[: -(-len(states) // 4)]
     ]
 
@@ -137,34 +140,34 @@ def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings:
 
 
 def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
-    """Try to leave each kind's best optimum by splitting and merging, while that helps."""
+    """Try to leave each candidate's best optimum by splitting and merging, while that helps."""
     seeds = Seeds.of(rows, race.evidence.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     best = race.best()
     # passes over all the rows are the user's to limit: a run that used them up gets no more
-    open_kinds = {kind for kind, s in best.items() if s.converged or not rows.complete}
+    open_keys = {key for key, s in best.items() if s.converged or not rows.complete}
     spent = 0.0
     for _ in range(_IMPROVEMENTS):
         proposals = []
-        for kind in sorted(open_kinds):
-            cost = flops_a_row([best[kind]]) * n_rows * _TRIAL_PASSES
+        for key in sorted(open_keys):
+            cost = flops_a_row([best[key]]) * n_rows * _TRIAL_PASSES
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
-            moved = split_and_merge(best[kind].model, seeds, rng, most)
-            proposals += [Trajectory(model, wanted=best[kind].wanted) for model in moved]
+            moved = split_and_merge(best[key].model, seeds, rng, most)
+            proposals += [Trajectory(model, target_k=best[key].target_k) for model in moved]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
             break
-        ahead = _ahead(proposals, [best[kind] for kind in sorted(open_kinds)], race, rows, n_rows)
+        ahead = _ahead(proposals, [best[key] for key in sorted(open_keys)], race, rows, n_rows)
         final = race.again(ahead, race.settings)
         final.run(n_rows)
         better = {
-            kind: state
-            for kind, state in final.best().items()
-            if race.rank(state)[:2] <= race.rank(best[kind])[:2]
-            and state.log_likelihood > best[kind].log_likelihood + _WORTH_IT
+            key: state
+            for key, state in final.best().items()
+            if race.rank(state)[:2] <= race.rank(best[key])[:2]
+            and state.log_likelihood > best[key].log_likelihood + _WORTH_IT
         }
         best |= better
-        open_kinds = set(better)
+        open_keys = set(better)
     return [race.winner(state) for state in best.values()]
 
 
@@ -181,7 +184,7 @@ def _ahead(
     passes, for the sake of fairness: a model fits the rows best that it was fitted to.
     """
     settings = replace(race.settings, max_iter=_TRIAL_PASSES)
-    known = [Trajectory(state.model, wanted=state.wanted) for state in incumbents]
+    known = [Trajectory(state.model, target_k=state.target_k) for state in incumbents]
     entrants = [*known, *proposals]
     if n_rows * flops_a_row(entrants) > CHEAP_PASS:
         trial = _on_a_part(entrants, rows, race.evidence.frame, settings)
@@ -189,7 +192,7 @@ def _ahead(
         trial = race.again(entrants, settings)
     trial.run(n_rows)
     return [
-        Trajectory(state.model, wanted=state.wanted)
+        Trajectory(state.model, target_k=state.target_k)
         for state in trial.best().values()
         if state not in known
     ]

@@ -47,7 +47,7 @@ class Regularised:
         return self.reg_covar
 
     def join(self, moments: Moments) -> Moments:
-        """Let it be added to the variances."""
+        """Return the moments with `reg_covar` as their ridge, which the M-step adds."""
         m = moments  # by hand: twice as fast as _replace, and every step of EM comes here
         return Moments(
             m.counts, m.first, m.second, m.origin, m.scale, m.total, self.reg_covar, m.others

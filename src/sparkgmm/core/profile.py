@@ -1,4 +1,4 @@
-"""Blocks of rows, and what one look at them tells: counts, centred moments and range."""
+"""Blocks of rows, and what one look at them shows: counts, centred moments and range."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Profile:
         X = block.values.astype(np.float64)
         w = np.ones(block.n_rows) if block.weights is None else block.weights
         weight = float(w.sum())
-        # A shift that lies among the rows first: sums of 1.7e12 would lose the digits that differ.
+        # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ.
         origin = X[:, :1].copy()
         X -= origin
         offset = X @ w / weight

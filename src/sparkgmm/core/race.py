@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.evidence import Evidence, Measured
-from sparkgmm.core.judging import Course, flaw
+from sparkgmm.core.judging import Course, why_degenerate
 from sparkgmm.core.model import Model
 from sparkgmm.core.repair import Reseed, weakest, without
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass(frozen=True)
 class Winner:
-    """The best run of its kind, and how many of the kind's starts ended in the same optimum."""
+    """The best run for a candidate, and how many of its starts ended in the same optimum."""
 
     state: Trajectory
     n_starts: int = 1
@@ -105,28 +105,28 @@ class Race:
         if j is None or self._reseed is None:
             return None
         repair = without if ended.reseeded else self._reseed
-        return Trajectory(repair(ended.model, j), reseeded=True, wanted=ended.wanted)
+        return Trajectory(repair(ended.model, j), reseeded=True, target_k=ended.target_k)
 
     def _report(self, live: int) -> None:
         if self._progress:
             leader = max(self.states, key=lambda state: state.log_likelihood)
-            height = leader.log_likelihood - self.evidence.frame.log_volume
-            self._progress(self.n_passes, live, height, leader.distance)
+            mean = leader.log_likelihood - self.evidence.frame.log_volume
+            self._progress(self.n_passes, live, mean, leader.distance)
 
-    def by_kind(self) -> dict[tuple[str, int], list[Trajectory]]:
-        """Return the runs of each kind, the best first."""
-        kinds: dict[tuple[str, int], list[Trajectory]] = {}
+    def by_candidate(self) -> dict[tuple[str, int], list[Trajectory]]:
+        """Return the runs for each candidate, the best first."""
+        by_key: dict[tuple[str, int], list[Trajectory]] = {}
         for state in self.states:
-            kinds.setdefault(state.kind, []).append(state)
-        return {kind: sorted(states, key=self.rank) for kind, states in kinds.items()}
+            by_key.setdefault(state.candidate_key, []).append(state)
+        return {key: sorted(states, key=self.rank) for key, states in by_key.items()}
 
     def best(self) -> dict[tuple[str, int], Trajectory]:
-        """Return the best sound run of each kind, or the best at all where none is sound."""
-        return {kind: states[0] for kind, states in self.by_kind().items()}
+        """Return the best sound run for each candidate, or the best at all where none is sound."""
+        return {key: states[0] for key, states in self.by_candidate().items()}
 
     def winner(self, state: Trajectory) -> Winner:
-        """Count the starts of the state's kind that ended where it is."""
-        rivals = [s for s in self.states if s.kind == state.kind]
+        """Count the starts for the state's candidate that ended where it is."""
+        rivals = [s for s in self.states if s.candidate_key == state.candidate_key]
         agreeing = [s for s in rivals if abs(s.log_likelihood - state.log_likelihood) < _SAME]
         return Winner(state, len(rivals), len(agreeing))
 
@@ -134,16 +134,18 @@ class Race:
         """Order runs: sound ones first, then those with all components, then by likelihood."""
         fault = 2
         if not state.collapsed:
-            found = flaw(state.model, state.measured, self.evidence.profile, self.settings.prior)
+            found = why_degenerate(
+                state.model, state.measured, self.evidence.profile, self.settings.prior
+            )
             fault = 0 if found is None else 1
         return fault, state.n_dropped, -state.log_likelihood
 
     def _worse_half(self, live: Iterable[int]) -> list[int]:
-        kinds: dict[tuple[str, int], list[int]] = {}
+        by_key: dict[tuple[str, int], list[int]] = {}
         for i in live:
-            kinds.setdefault(self.states[i].kind, []).append(i)
+            by_key.setdefault(self.states[i].candidate_key, []).append(i)
         leaving = []
-        for runs in kinds.values():
+        for runs in by_key.values():
             runs.sort(key=lambda i: self.rank(self.states[i]))
             leaving += runs[(len(runs) + 1) // 2 :]
         return leaving

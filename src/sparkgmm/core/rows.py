@@ -15,7 +15,7 @@ from sparkgmm.core.profile import Block, Profile, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
 from sparkgmm.mixture import Array
 
-# Starts are told apart on this many rows; data no larger than this is its own sample.
+# Starts are compared on this many rows; data no larger than this is its own sample.
 PILOT_ROWS = 2**15
 # The sample is cut finer than the data, so that it keeps several threads busy.
 _SAMPLE_BLOCK_ROWS = 2**12

@@ -33,14 +33,14 @@ from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame
 from sparkgmm.covariances.moments import diagonal_order
 from sparkgmm.density import (
-    about,
+    centred_on,
     exponentials,
     natural_parameters,
     subtract_squares,
     whitened,
 )
 from sparkgmm.parts import Parts, fill, natural
-from sparkgmm.products import Array, add_product, fill_monomials, multiply, room
+from sparkgmm.products import Array, add_product, aligned_empty, fill_monomials, multiply
 
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
 # numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
@@ -120,14 +120,14 @@ class _Narrow:
     whitener: Array
 
     def set_joint(self, X: Array, L: Array, Z: Array, Y: Array) -> None:
-        """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are room."""
+        """Set its row of L (k, n), log joint densities of X (d, n); Z and Y are buffers."""
         mine = slice(self.row, self.row + 1)
         L[mine] = self.log_norm
-        subtract_squares(self.whitener[None], about(self.mean, X, out=Z), L[mine], Y)
+        subtract_squares(self.whitener[None], centred_on(self.mean, X, out=Z), L[mine], Y)
 
     def add_moments(self, X: Array, R: Array, Z: Array, out: Array) -> None:
         """Add the second moment (1 + d, 1 + d) of (1; X - mean), of its row of R (k, n)."""
-        np.multiply(about(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
+        np.multiply(centred_on(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
         out += Z @ Z.T
 
 
@@ -151,17 +151,17 @@ class NaturalKernel:
     def of(
         cls, models: Sequence[Model], frame: Frame, narrow: Sequence[Array] | None = None
     ) -> NaturalKernel:
-        """Stack the candidates; those that need the same features of T must stand together.
+        """Stack the candidates; those that need the same features of T must be next to each other.
 
         All have the same kinds of parts: one T serves all.
 
-        `narrow` tells for each which of its components (k,) are to be measured about their means:
+        `narrow` says for each which of its components (k,) are to be measured about their means:
         none of one whose components share a covariance: its products lack a term.
         """
         etas: list[list[Array]] = []
         part_etas: list[list[Array]] = []
         parts = models[0].others
-        apart: list[_Narrow] = []
+        narrow_ones: list[_Narrow] = []
         for i, model in enumerate(models):
             eta = natural_parameters(model)
             if not (etas and etas[-1][0].shape[1] == eta.shape[1]):
@@ -175,7 +175,7 @@ class NaturalKernel:
                 which = np.flatnonzero(narrow[i])
                 log_norms, whiteners = whitened(model, True, which)
                 means = model.means[which]
-                apart += [
+                narrow_ones += [
                     _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
                     for j, log_norm, mean, V in zip(
                         which.tolist(), log_norms.tolist(), means, whiteners, strict=True
@@ -184,7 +184,7 @@ class NaturalKernel:
         bounds = (tuple(np.cumsum([0, *map(len, group)]).tolist()) for group in etas)
         stacked = tuple(np.concatenate(group) for group in etas)
         beside = tuple(np.concatenate(group) for group in part_etas) if parts else ()
-        return cls(frame, stacked, tuple(bounds), tuple(apart), parts, beside)
+        return cls(frame, stacked, tuple(bounds), tuple(narrow_ones), parts, beside)
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""
@@ -199,9 +199,9 @@ class NaturalKernel:
         d, n = len(self.frame.shift), block.n_rows
         F = max(eta.shape[1] for eta in self.etas)
         step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
-        T_room = room(F, step)
-        L_room = room(max(len(eta) for eta in self.etas), step)
-        Z_room, Y_room = room(1 + d, step), room(d, step)
+        T_buffer = aligned_empty(F, step)
+        L_buffer = aligned_empty(max(len(eta) for eta in self.etas), step)
+        Z_buffer, Y_buffer = aligned_empty(1 + d, step), aligned_empty(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
         beside = [np.zeros_like(eta) for eta in self.part_etas]
         S = np.zeros((len(self.narrow), 1 + d, 1 + d))
@@ -210,13 +210,13 @@ class NaturalKernel:
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            T = T_room[:, : rows.stop - start]
-            X, Z, Y = T[1 : 1 + d], Z_room[:, : T.shape[1]], Y_room[:, : T.shape[1]]
+            T = T_buffer[:, : rows.stop - start]
+            X, Z, Y = T[1 : 1 + d], Z_buffer[:, : T.shape[1]], Y_buffer[:, : T.shape[1]]
             fill_monomials(_standardise(block, rows, self.frame, X), T)
             w = None if block.weights is None else block.weights[rows]
             T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
-                T_used, L = T[: eta.shape[1]], L_room[: len(eta), : T.shape[1]]
+                T_used, L = T[: eta.shape[1]], L_buffer[: len(eta), : T.shape[1]]
                 multiply(eta, T_used, out=L)
                 for c, _ in narrow_of[g]:
                     c.set_joint(X, L, Z, Y)
@@ -286,11 +286,11 @@ class WhitenedKernel:
         beside = np.zeros_like(self.part_eta)
         log_likelihood = 0.0
         step = _chunk_rows(block.n_rows, _WHITENED_VALUES // (2 + 2 * d), _WHITENED_ROWS)
-        heights = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
-        rooms = [room(height, step) for height in heights]
+        n_rows = (1 + d, 1 + d, k, max(V.shape[0] * V.shape[1] for V in bands))
+        buffers = [aligned_empty(n, step) for n in n_rows]
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            X, Z, R, Y = (values[:, : rows.stop - start] for values in rooms)
+            X, Z, R, Y = (values[:, : rows.stop - start] for values in buffers)
             X[0] = 1.0
             _standardise(block, rows, self.frame, X[1:])
             R[:] = self.log_norms[:, None]
@@ -332,7 +332,7 @@ class WhitenedKernel:
         return [slice(j, j + 1) for j in range(k)] if self.centred else [slice(0, k)]
 
     def _about_origin(self, j: int, X: Array, out: Array) -> Array:
-        return about(self.origins[j], X[1:], out) if self.centred else X
+        return centred_on(self.origins[j], X[1:], out) if self.centred else X
 
 
 @cache

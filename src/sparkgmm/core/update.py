@@ -75,7 +75,7 @@ def _start(evidence: WithHistory, settings: Settings) -> Trajectory:
 def _degenerate(reason: str) -> FitError:
     return FitError(
         f"the update came out degenerate ({reason})",
-        ("fit all rows anew, with", UPDATE, "null"),
+        ("fit all rows again, with", UPDATE, "null"),
         ("do so with a lower", K),
     )
 

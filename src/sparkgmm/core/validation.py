@@ -33,7 +33,7 @@ def held_out(
     numbers = np.arange(0, n_rows, max(1, n_rows // _affordable(states, n_rows)))
     if len(numbers) < 2 * _FOLDS:
         return [None] * len(states)
-    heights = np.zeros(len(states))
+    log_likelihoods = np.zeros(len(states))
     weight = 0.0
     for fold in range(_FOLDS):
         hidden = np.arange(len(numbers)) % _FOLDS == fold
@@ -42,9 +42,9 @@ def held_out(
         refitted = _refit(states, OverBlocks.of(seen, frame, rows.profile), search)
         hidden_rows = OverBlocks.of(unseen, frame, rows.profile)
         results = hidden_rows.measure([state.model for state in refitted], "rows held out")
-        heights += hidden_rows.frame.weight * np.array([m.log_likelihood for m in results])
+        log_likelihoods += hidden_rows.frame.weight * np.array([m.log_likelihood for m in results])
         weight += hidden_rows.frame.weight
-    return [float(height / weight - frame.log_volume) for height in heights]
+    return [float(value / weight - frame.log_volume) for value in log_likelihoods]
 
 
 def _affordable(states: Sequence[Trajectory], n: int) -> int:

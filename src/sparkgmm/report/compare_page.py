@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.mixture import Array, Labels
-from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_trouble, reordered
+from sparkgmm.report.comparison import Comparison, Solved, hard_loss, mllib_problems, reordered
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.page import plots, render
 from sparkgmm.report.style import Picture, picture, short, style
 from sparkgmm.report.tables import Table
-from sparkgmm.report.views import marginal, names_of, telling_features
+from sparkgmm.report.views import informative_features, marginal, names_of
 
 _POINTS = 2000
 _FEATURES = 12
@@ -32,9 +32,9 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
     if kmeans is not None:
         labels = comparison.labels_of(kmeans)
         losses = hard_loss(ours, comparison.sample, labels, comparison.matched["kmeans"])
-    trouble = []
+    problems = []
     if mllib is not None and mllib.mixture is not None:
-        trouble = mllib_trouble(mllib.mixture, comparison.sample)
+        problems = mllib_problems(mllib.mixture, comparison.sample)
     page = render(
         "compare.html",
         contours=contours,
@@ -47,15 +47,15 @@ def compare_page(comparison: Comparison, title: str) -> dict[str, bytes]:
         more=max(0, ours.d - _FEATURES),
         notes=[f"{s.title}: {s.note}" for s in comparison.solved if s.note],
         losses=losses,
-        trouble=trouble,
+        problems=problems,
     )
     return {"compare.html": page.encode(), **plots([contours])}
 
 
 def contour_figure(comparison: Comparison) -> Picture:
-    """Draw what each software found on the same axes: the pair that tells most, or the one."""
+    """Draw what each software found on the same axes: the pair that says most, or the one."""
     found = [s for s in comparison.solved if s.mixture is not None]
-    features = telling_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
+    features = informative_features(comparison.ours, comparison.sample, min(2, comparison.ours.d))
     names = [names_of(comparison.ours)[i] for i in features]
     thin = slice(None, None, max(1, -(-len(comparison.sample.X) // _POINTS)))
     X = comparison.sample.X[thin][:, features]

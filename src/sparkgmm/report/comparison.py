@@ -132,20 +132,24 @@ class Comparison:
                 f"{names} {verb} with sparkgmm in every weight, mean and covariance "
                 f"(largest difference {largest:.1e})"
             )
-        parts += [self._says(s) for s in peers if s not in agreeing]
+        parts += [self._sentence(s) for s in peers if s not in agreeing]
         return "; ".join(parts) + "."
 
     def _agrees(self, solved: Solved) -> bool:
         found = self.differences.get(solved.name)
         return found is not None and found.largest <= AGREE
 
-    def _says(self, solved: Solved) -> str:
+    def _sentence(self, solved: Solved) -> str:
         if solved.mixture is None:
             return f"{solved.title} gave no mixture ({solved.failed})"
         short = self.short_by(solved)
         side = "worse" if short >= 0 else "better"
-        kind = solved.mixture.covariance_type
-        other = "" if kind == self.ours.covariance_type else f", with {kind} covariances"
+        covariance_type = solved.mixture.covariance_type
+        other = (
+            ""
+            if covariance_type == self.ours.covariance_type
+            else f", with {covariance_type} covariances"
+        )
         if solved.name == "kmeans":
             return (
                 f"k-means, which assigns each row to one cluster, describes the rows "
@@ -169,7 +173,7 @@ class Comparison:
 
 
 def all_alike(mixture: Mixture) -> bool:
-    """Tell whether there are several components and all are one and the same."""
+    """Return whether there are several components and all are one and the same."""
     return mixture.k > 1 and _farthest(mixture) < _SAME_COMPONENT
 
 
@@ -227,16 +231,16 @@ def hard_loss(mixture: Mixture, sample: Sample, labels: Labels, order: Sequence[
     doubtful = float(w[R.max(axis=1) < 0.95].sum())
     wrong = float(w @ (1 - R.max(axis=1)))
     return [
-        f"{moved:.2%} of the rows lie in another cluster than the component they most likely "
+        f"{moved:.2%} of the rows are in another cluster than the component they most likely "
         "belong to.",
         f"{doubtful:.2%} of the rows belong to no component with a certainty of 0.95; a hard "
-        "label does not tell which they are.",
+        "label does not say which they are.",
         f"Even the best hard labels are expected to be wrong for {wrong:.2%} of the rows, by the "
         "mixture's own responsibilities.",
     ]
 
 
-def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
+def mllib_problems(mixture: Mixture, sample: Sample) -> list[str]:
     """Say how MLlib's E-step went wrong, where its result shows that it did.
 
     MLlib adds the machine epsilon to every weighted density; where all densities of a row are far
@@ -248,17 +252,17 @@ def mllib_trouble(mixture: Mixture, sample: Sample) -> list[str]:
             f"MLlib's {mixture.k} components are one and the same: the largest Bhattacharyya "
             f"distance between any two is {_farthest(mixture):.1e}."
         )
-    drowned = _drowned(mixture, sample.X)
-    if drowned > 0.01:
+    share = _share_below_rounding(mixture, sample.X)
+    if share > 0.01:
         said.append(
-            f"For {drowned:.1%} of the rows every weighted density, at MLlib's own result, is "
+            f"For {share:.1%} of the rows every weighted density, at MLlib's own result, is "
             f"below the machine epsilon ({_EPSILON:.1e}) that MLlib adds to it, so their "
             "responsibilities say more about that constant than about the row."
         )
     return said
 
 
-def _drowned(mixture: Mixture, X: Array) -> float:
+def _share_below_rounding(mixture: Mixture, X: Array) -> float:
     log_density, R = mixture.score(X)
     joint = log_density[:, None] + np.log(np.maximum(R, 1e-300))
     return float((joint.max(axis=1) < np.log(_EPSILON)).mean())

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.report.style import FAINT, INK, colour, quiet
+from sparkgmm.report.style import FAINT, INK, colour, ignoring_font_warnings
 from sparkgmm.report.views import SHARES, density_levels, limits
 
 # Up to here rows are drawn one by one, beyond as a picture of cells.
@@ -34,7 +34,7 @@ def draw_pair(
 ) -> None:
     """Draw two features: rows in the mixed colours of their components, contours, ellipses, means.
 
-    `mixture` has d = 2 and X is (n, 2); `responsibilities` (n, k) stand in for the mixture's. The
+    `mixture` has d = 2 and X is (n, 2); `responsibilities` (n, k) replace the mixture's. The
     contours hold 50, 80, 95 and 99% of the mixture, the ellipses are 1 and 2 standard deviations
     of a component.
     """
@@ -55,7 +55,7 @@ def draw_pair(
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     density = np.exp(mixture.log_density(grid.reshape(-1, 2))).reshape(m, m)
     levels, indices = np.unique(density_levels(mixture), return_index=True)
-    with quiet():
+    with ignoring_font_warnings():
         lines = axes.contour(
             x, y, density, levels=levels, colors=INK, linewidths=0.5 if small else 0.9, zorder=3
         )
@@ -146,7 +146,7 @@ def _bins(n: int) -> int:
 
 
 def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:
-    """Draw how many rows lie in each cell as opacity, whose they are as colour."""
+    """Draw how many rows are in each cell as opacity, whose they are as colour."""
     counts, x_edges, y_edges = np.histogram2d(X[:, 0], X[:, 1], _CELLS, bounds)
     x, y = (0.5 * (edges[1:] + edges[:-1]) for edges in (x_edges, y_edges))
     centres = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -159,7 +159,7 @@ def _draw_cells(axes: Axes, mixture: Mixture, X: Array, bounds: Any) -> None:
 
 
 def _draw_component(axes: Axes, mixture: Mixture, j: int, small: bool) -> None:
-    # as a polygon: the axes of an ellipse cannot be told where units are 1e20 apart
+    # as a polygon: the axes of an ellipse cannot be computed where units are 1e20 apart
     sd = np.sqrt(np.diagonal(mixture.covariances[j]))
     r = mixture.covariances[j, 0, 1] / sd.prod()
     angle = np.linspace(0, 2 * np.pi, 73)

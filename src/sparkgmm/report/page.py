@@ -21,7 +21,7 @@ from sparkgmm.report.style import Picture, style
 
 
 @dataclass(frozen=True)
-class Part:
+class FilledSection:
     """A section filled: its title and what is below it, its figures, and what its script reads."""
 
     title: str
@@ -50,7 +50,7 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
                 run.membership,
                 run.metrics,
                 run.configuration,
-                run.since,
+                run.past,
             ),
             sections=parts,
         )
@@ -58,14 +58,14 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
         return {"report.html": page.encode(), **plots(drawn)}
 
 
-def filled_in(section: Section, values: Mapping[str, Any]) -> Part:
+def filled_in(section: Section, values: Mapping[str, Any]) -> FilledSection:
     """Return a section with the values that its `fill` gave."""
     environment = _environment()
     show = environment.get_template("macros.html").module
     title = environment.from_string(section.title).render(values)
     body = environment.from_string(section.template.strip("\n")).render(values, show=show)
     content = None if section.data is None else values[section.data]
-    return Part(
+    return FilledSection(
         title,
         Markup(body),
         section.long,

@@ -13,7 +13,7 @@ from sparkgmm.core.sample import Sample
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
-from sparkgmm.report.views import marginal, names_of, telling_features
+from sparkgmm.report.views import informative_features, marginal, names_of
 
 # A notebook's picture needs no more rows.
 _MOST_ROWS = 50_000
@@ -30,7 +30,7 @@ def plot(
     A pair shows the rows in the mixed colours of their components, contours that hold 50, 80, 95
     and 99% of the mixture, ellipses of one and two standard deviations, and the means; one feature
     shows a histogram, the density and each weighted component. `features` are one or two names or
-    positions; by default the pair that tells most about the component. A new figure is made by
+    positions; by default the pair that says most about the component. A new figure is made by
     pyplot unless `ax` is given. Of more than 50,000 rows, evenly spaced ones are drawn.
 
     Raises
@@ -67,7 +67,7 @@ def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) 
     if features is None:
         drawn = mixture.sample(2000, seed=0)[0] if rows is None else rows
         sample = Sample(drawn, np.ones(len(drawn)), complete=False)
-        return telling_features(mixture, sample, min(2, mixture.d))
+        return informative_features(mixture, sample, min(2, mixture.d))
     names = names_of(mixture)
     asked = [features] if isinstance(features, str | int | np.integer) else list(features)
     if not 1 <= len(asked) <= 2:
@@ -81,5 +81,5 @@ def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) 
         else:
             raise InputError(f"feature {name!r} is not in the mixture: it has {', '.join(names)}")
     if len(set(found)) < len(found):
-        raise InputError(f"feature {names[found[0]]!r} stands twice: name two, or one alone")
+        raise InputError(f"feature {names[found[0]]!r} appears twice: name two, or only one")
     return found

@@ -10,7 +10,7 @@ import numpy as np
 from sparkgmm.core.figures import BINDING
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
-from sparkgmm.report.since import Since
+from sparkgmm.report.past_runs import PastRuns
 from sparkgmm.report.views import correlation, names_of
 
 # A correlation matrix this ill-conditioned is near-singular.
@@ -27,12 +27,12 @@ def remarks(
     membership: Membership,
     metrics: Mapping[str, Any],
     configuration: Mapping[str, Any],
-    since: Since | None = None,
+    past: PastRuns | None = None,
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
     return [
-        *_about_drift(since),
+        *_about_drift(past),
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen, float(model["reg_covar"])),
         *_about_fit(membership),
@@ -41,12 +41,12 @@ def remarks(
     ]
 
 
-def _about_drift(since: Since | None) -> Iterator[str]:
-    if since is None:
+def _about_drift(past: PastRuns | None) -> Iterator[str]:
+    if past is None:
         return
-    for crossing in since.crossed:
+    for crossing in past.crossed:
         level = "drifted too far" if crossing.level == "fail" else "drifted"
-        yield f"The run {level} since {since.against}: {crossing}."
+        yield f"The run {level} since {past.against}: {crossing}."
 
 
 def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
         left = (
             f"about {chosen.distance:.1e} nats a row are left to the limit"
             if np.isfinite(chosen.distance)
-            else "how far the limit is could not be told"
+            else "how far the limit is could not be computed"
         )
         yield (
             f"The fit did not converge: it used up its {max_iter} passes and {left}. Raise "
@@ -101,7 +101,7 @@ def _about_fit(membership: Membership) -> Iterator[str]:
     noise = 3 * np.sqrt(_TAIL / n)
     if share > max(_HEAVY * _TAIL, _TAIL + noise):
         yield (
-            f"The data have heavier tails than the mixture: {share:.2%} of the rows lie where it "
+            f"The data have heavier tails than the mixture: {share:.2%} of the rows are where it "
             f"expects {_TAIL:.1%}. Components are drawn wide by them; more components, or a "
             "transformed feature, may describe the bulk better."
         )
@@ -127,7 +127,7 @@ def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
     invalid = int(metrics["rows_invalid"])
     if invalid:
         fate = (
-            "lie in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
+            "are in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
         )
         share = invalid / max(int(metrics["rows_read"]), 1)
         yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}."

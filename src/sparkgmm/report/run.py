@@ -10,12 +10,12 @@ from sparkgmm.core.profile import Profile
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
-from sparkgmm.report.since import Since
+from sparkgmm.report.past_runs import PastRuns
 
 
 @dataclass(frozen=True)
 class Run:
-    """All that a report tells of a run; the rows come as a bounded sample."""
+    """All that a report says of a run; the rows come as a bounded sample."""
 
     chosen: Candidate
     candidates: Sequence[Candidate]
@@ -23,7 +23,7 @@ class Run:
     membership: Membership
     metrics: Mapping[str, Any]
     manifest: Mapping[str, Any]
-    since: Since | None = None
+    past: PastRuns | None = None
 
     @property
     def mixture(self) -> Mixture:

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-# Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow and black,
+# Okabe and Ito's palette, which the colour-blind can distinguish, without its yellow and black,
 # which vanish on white and on black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -54,11 +54,11 @@ def colour(j: int) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def ignoring_font_warnings() -> Iterator[None]:
     """Leave out what matplotlib says of names and axes that the data made, not the reader."""
     with warnings.catch_warnings():
-        for said in ("Glyph", "No contour levels", "constrained_layout not applied"):
-            warnings.filterwarnings("ignore", message=said, category=UserWarning)
+        for message in ("Glyph", "No contour levels", "constrained_layout not applied"):
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         yield
 
 
@@ -67,7 +67,7 @@ def style() -> Iterator[None]:
     """Draw in our style within this context, whatever the user's matplotlibrc says."""
     known = set(font_manager.get_font_names())
     families = ["DejaVu Sans", *(name for name in _CJK if name in known)]
-    with mpl.rc_context(), quiet():
+    with mpl.rc_context(), ignoring_font_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(
             {
@@ -100,7 +100,7 @@ def picture(figure: Figure, name: str, alt: str) -> Picture:
     FigureCanvasAgg(figure)
     svg, png = io.BytesIO(), io.BytesIO()
     figure.savefig(svg, format="svg", transparent=True, dpi=_DPI, metadata={"Date": None})
-    figure.set_layout_engine("none")  # what stands, stands: laying out takes as long as drawing
+    figure.set_layout_engine("none")  # already laid out: doing it again takes as long as drawing
     figure.savefig(png, format="png", facecolor="white", dpi=_DPI, metadata={"Software": None})
     return Picture(name, alt, _themed(svg.getvalue().decode()).encode(), png.getvalue())
 
@@ -111,7 +111,7 @@ def _shortened(attribute: re.Match[str]) -> str:
 
 
 def _themed(svg: str) -> str:
-    """Let the neutral colours follow the reader's scheme, and any font stand in for ours."""
+    """Let the neutral colours follow the reader's scheme, and any font replace ours."""
     names = {colour: f"--c{i}" for i, colour in enumerate(_DARK)}
 
     def themed(tag: re.Match[str]) -> str:

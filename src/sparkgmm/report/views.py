@@ -1,4 +1,4 @@
-"""What there is to see in a mixture: marginals, contours that hold a share, features that tell."""
+"""What there is to see in a mixture: marginals, contours by share, features that say most."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def limits(values: Array) -> tuple[float, float]:
 
 
 def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:
-    """Return the share of rows that lie outside these axes."""
+    """Return the share of rows outside these axes."""
     low, high = np.array(bounds).T
     return float((np.clip(X, low, high) != X).any(axis=1).mean())
 
 
-def telling_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:
+def informative_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:
     """Return the features whose pairs say most about the component that a row belongs to.
 
     A pair says as much as the mutual information of the component and the two features in the

@@ -55,12 +55,12 @@ class Claim:
             if there != seen:
                 seen, since = there, time.monotonic()
             if is_dead(there) or time.monotonic() - since > self._patience:
-                self._take_away(there)
+                self._delete_claim(there)
             else:
                 time.sleep(_POLL_SECONDS)
         self._keeper.start()
 
-    def _take_away(self, left_behind: bytes) -> None:
+    def _delete_claim(self, left_behind: bytes) -> None:
         """Delete a claim, if nobody has taken it over at this very moment."""
         if self._root.read_if_there(self._name) == left_behind:
             self._root.delete(self._name)
@@ -88,7 +88,7 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the claim, so that others can make it."""
         _held.discard(self._owner["token"])
         self._released.set()
         self._keeper.join()
@@ -117,7 +117,7 @@ def token_of(content: bytes | None) -> str | None:
 
 
 def is_dead(content: bytes | None) -> bool:
-    """Tell whether the process of a claim or a mark has ended, or let it go: on this machine."""
+    """Return whether a claim's or mark's process, of this machine, has ended or let go of it."""
     owner, machine = _parsed(content), _machine()
     if owner.get("machine") != machine or not isinstance(owner.get("process"), int):
         return False
@@ -135,7 +135,7 @@ def _parsed(content: bytes | None) -> dict[str, Any]:
 
 
 def mark() -> bytes:
-    """Return what a file holds by which others can tell whether who wrote it still works.
+    """Return what a file holds by which others know whether its writer still works.
 
     It counts until `let_go` is called with it, or this process ends.
     """
@@ -157,7 +157,7 @@ def _this_process() -> dict[str, Any]:
 def _machine() -> str:
     """Name this machine, its boot and its space of process numbers, so that numbers mean one thing.
 
-    Where the system does not tell (no Linux), no two processes are of one machine.
+    Where the system does not say (no Linux), no two processes are of one machine.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

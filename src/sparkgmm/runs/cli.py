@@ -57,7 +57,7 @@ def _parser(job: _Job) -> _Parser:
         default=[],
         dest="overrides",
         metavar="A.B=VALUE",
-        help="set a key by its dotted path, the value read as YAML; may stand several times",
+        help="set a key by its dotted path, the value read as YAML; may be given several times",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check configuration and schema, write nothing"
@@ -73,7 +73,7 @@ def _parser(job: _Job) -> _Parser:
         "--log-format",
         choices=["text", "json"],
         default="text",
-        help="how progress is told on standard error: json is a line an event, for log shippers",
+        help="how progress is written to standard error: json is a line an event, for log shippers",
     )
     parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
     return parser
@@ -104,7 +104,7 @@ def _terminal(options: argparse.Namespace) -> Terminal:
 
 
 def _fit_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.fit import plan, run_fit
+    from sparkgmm.runs.fit_job import plan, run_fit
 
     def run(spark: SparkSession, config: FitConfig, options: argparse.Namespace) -> None:
         run_fit(spark, config, _terminal(options), options.overwrite)
@@ -113,7 +113,7 @@ def _fit_steps() -> tuple[Plan, Run]:
 
 
 def _score_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.score import plan_score, run_score
+    from sparkgmm.runs.score_job import plan_score, run_score
 
     def run(spark: SparkSession, config: ScoreConfig, options: argparse.Namespace) -> None:
         run_score(spark, config, _terminal(options))
@@ -122,7 +122,7 @@ def _score_steps() -> tuple[Plan, Run]:
 
 
 def _compare_steps() -> tuple[Plan, Run]:
-    from sparkgmm.runs.compare import plan_compare, run_compare
+    from sparkgmm.runs.compare_job import plan_compare, run_compare
 
     def run(spark: SparkSession, config: CompareConfig, options: argparse.Namespace) -> None:
         run_compare(spark, config, _terminal(options))
@@ -174,7 +174,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _main(job: _Job, argv: Sequence[str] | None) -> int:
-    """Run a job; what a user can mend is one line on standard error."""
+    """Run a job; what a user can correct is one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     return _guarded(arguments, lambda: _run(job, _parser(job).parse_args(arguments)))
 

@@ -39,7 +39,7 @@ _TIMES = {"{date}": "%Y-%m-%d", "{time}": "%Y%m%dT%H%M%SZ"}
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,199}")
 
 
-# So many problems are told at once, with the values met cut short: a few lines of YAML can hold
+# So many problems are shown at once, with the values met cut short: a few lines of YAML can hold
 # ten thousand million values by their anchors.
 _MANY_PROBLEMS = 10
 _SHORT = reprlib.Repr()
@@ -126,7 +126,7 @@ class _Source(_Section):
         return value
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Self:
+    def _check_place(self) -> Self:
         if self.table is not None:
             self._check_table()
         elif self.path is None and self.format is None:
@@ -247,7 +247,7 @@ class OutputConfig(_Section):
         if not RUN_ID.fullmatch(value) or value == "LATEST":
             raise ValueError(
                 "use letters, digits and . _ = - only, a letter or digit first; {date} and {time} "
-                "stand for those of the start, in UTC"
+                "are those of the start, in UTC"
             )
         return value
 
@@ -412,7 +412,7 @@ AnyConfig = TypeVar("AnyConfig", FitConfig, ScoreConfig, CompareConfig)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Safe YAML without surprises: a key that stands twice is an error, a date is text."""
+    """Safe YAML without surprises: a key that appears twice is an error, a date is text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
@@ -428,8 +428,8 @@ class _UniqueKeys(yaml.SafeLoader):
         except ConfigurationError:
             raise
         except (ValueError, KeyError, AttributeError) as error:
-            told = f"{_SHORT.repr(node.value)} is no {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from error
+            problem = f"{_SHORT.repr(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
         return value
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -439,7 +439,7 @@ class _UniqueKeys(yaml.SafeLoader):
             if isinstance(name, str) and name != "<<":
                 if name in seen:
                     raise ConfigurationError(
-                        f"key {name!r} stands twice (line {key.start_mark.line + 1}): keep one"
+                        f"key {name!r} appears twice (line {key.start_mark.line + 1}): keep one"
                     )
                 seen.add(name)
         return super().construct_mapping(node, deep)
@@ -466,9 +466,9 @@ def load_config(path: str, overrides: Sequence[str] = (), schema: type[_Job] = F
         ) from error
     values = _parse(text, f"--config {path!r}")
     if not isinstance(values, dict):
-        told = "nothing" if values is None else type(values).__name__
+        found = "nothing" if values is None else type(values).__name__
         raise ConfigurationError(
-            f"--config {path!r} holds {told}, not sections: write "
+            f"--config {path!r} holds {found}, not sections: write "
             + ", ".join(f"{name}:" for name in schema.model_fields)
         )
     for override in overrides:
@@ -491,7 +491,7 @@ def _parse(text: str, origin: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = getattr(error, "problem", None) or getattr(error, "reason", "nested too deep")
-        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): mend it") from error
+        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): fix it") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -26,7 +26,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.claim import Claim, claimed, is_dead, let_go, mark
 from sparkgmm.runs.config import RUN_ID
-from sparkgmm.runs.termination import undisturbed
+from sparkgmm.runs.termination import sigterm_delayed
 from sparkgmm.spark.storage import Folder
 
 MANIFEST = "manifest.json"
@@ -61,7 +61,7 @@ class RunFolder:
         return self._folder.child(STATE)
 
     def is_whole(self) -> bool:
-        """Tell whether a finished run is there."""
+        """Return whether a finished run is there."""
         return self._folder.exists(MANIFEST)
 
     def manifest(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class RunFolder:
         return self._root
 
     def is_latest(self) -> bool:
-        """Tell whether LATEST names this run."""
+        """Return whether LATEST names this run."""
         return latest_of(self._root) == self.run_id
 
     def complete(self) -> None:
@@ -159,9 +159,9 @@ class RunFolder:
                 rejected.write.parquet(draft.child("rejected").uri)
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
-            with undisturbed():
+            with sigterm_delayed():
                 claim.check()
-                self._take_place(draft, accepted)
+                self._publish_files(draft, accepted)
         finally:
             draft.delete()
 
@@ -181,7 +181,7 @@ class RunFolder:
                 listed = _checksums(draft, {})
             else:
                 listed = []
-            with undisturbed():
+            with sigterm_delayed():
                 try:
                     for name, content in files.items():
                         self._folder.write(name, content)
@@ -192,7 +192,7 @@ class RunFolder:
                     self._folder.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
                     self._name_latest(accepted)
                 except BaseException:
-                    self._make_way()
+                    self._clear_target()
                     raise
         finally:
             if rejected is not None:
@@ -201,7 +201,7 @@ class RunFolder:
     def _beside(self, kind: str = "") -> Folder:
         return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}{kind}")
 
-    def _take_place(self, draft: Folder, accepted: bool) -> None:
+    def _publish_files(self, draft: Folder, accepted: bool) -> None:
         """Move the draft's files here, and then LATEST; an old run makes way, or comes back.
 
         File by file, since on object stores a folder that is renamed arrives in any order.
@@ -211,11 +211,11 @@ class RunFolder:
             before = self._beside(_BEFORE)
             self._folder.move(before)
         try:
-            self._make_way()  # an attempt may have been killed right here
+            self._clear_target()  # an attempt may have been killed right here
             draft.move_files(self._folder, last=MANIFEST)
             self._name_latest(accepted)
         except BaseException:
-            self._make_way()
+            self._clear_target()
             if before is not None:
                 self._folder.delete()
                 before.move(self._folder)
@@ -228,7 +228,7 @@ class RunFolder:
         if accepted:
             self._root.replace(LATEST, f"{self.run_id}\n".encode())
 
-    def _make_way(self) -> None:
+    def _clear_target(self) -> None:
         """Delete all that is in the folder but the state, the manifest first."""
         clear(self._folder)
 
@@ -271,7 +271,7 @@ def remove_leftovers(root: Folder, run_id: str) -> None:
 
 
 def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
-    """Tell whether the process that a file names has ended, or wrote it long before ours."""
+    """Return whether the process that a file names has ended, or wrote it long before ours."""
     if is_dead(folder.read_if_there(name)):
         return True
     return folder.modified(ours) - folder.modified(name) > 1000 * seconds
@@ -351,7 +351,7 @@ def _checksums(folder: Folder, files: Mapping[str, bytes]) -> list[dict[str, Any
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A run's model and where it lies.
+    """A run's model and where it is.
 
     `vector` is the column that held all features, or None where each had a column of its own;
     `quantiles` are those of the training data's log density, or None in a run that has none.
@@ -457,7 +457,7 @@ class RowsFolder:
     """A folder of files of rows, written as a draft beside it and moved when whole.
 
     `mode` is error (refuse where there is one), overwrite or append. Beside the draft is a file
-    that names the process, so that the next job can tell a draft that was left behind.
+    that names the process, so that the next job knows a draft that was left behind.
     """
 
     def __init__(self, folder: Folder, mode: Literal["error", "overwrite", "append"]) -> None:
@@ -472,7 +472,7 @@ class RowsFolder:
 
     @property
     def holds_rows(self) -> bool:
-        """Tell whether there are files already."""
+        """Return whether there are files already."""
         return bool(self.folder.files(most=1))
 
     def check(self) -> None:
@@ -522,12 +522,12 @@ class RowsFolder:
             If the file system refuses; what was there is there again.
 
         """
-        with undisturbed():
-            self._take_place()
+        with sigterm_delayed():
+            self._publish_files()
             with contextlib.suppress(Exception):  # the rows are in their place
                 self._let_go()
 
-    def _take_place(self) -> None:
+    def _publish_files(self) -> None:
         if not self.holds_rows:
             self.folder.delete()
             self.draft.move(self.folder)

@@ -2,7 +2,7 @@
 
 For the node exporter's textfile collector, or a push gateway. Names end in their unit, as
 https://prometheus.io/docs/practices/naming/ asks. Every sample has the label `root`, the output
-root; the run_id stands in `sparkgmm_run_info` alone, else every night would begin new series.
+root; the run_id is in `sparkgmm_run_info` alone, else every night would begin new series.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def exposition(
 ) -> str:
     """Return the text of metrics.prom; `weights` are the mixture's, (k,)."""
     lines: list[str] = []
-    told = None
+    described = None
     for sample, meaning in _samples(metrics, manifest, weights):
         name = f"{_PREFIX}_{sample.name}"
-        if name != told:
+        if name != described:
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
-            told = name
+            described = name
         labels = {"root": masked(root), **sample.labels}
         inside = ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items())
         lines.append(f"{name}{{{inside}}} {_number(sample.value)}")

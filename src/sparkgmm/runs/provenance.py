@@ -35,7 +35,7 @@ def _noted(package: Path) -> dict[str, Any] | None:
 def of_checkout(package: Path) -> dict[str, Any] | None:
     """Return the commit of the checkout whose src/ holds the package, or None.
 
-    An environment that merely lies in somebody's checkout is not of that checkout's commit.
+    An environment that is merely within somebody's checkout is not of that checkout's commit.
     """
     if package.parent.name != "src":
         return None

@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.spark.cluster_rows import Blocks, Read
+from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.quarantine import describe_invalid
-from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
-from sparkgmm.spark.trouble import telling
 
 
 def open_source(
@@ -33,7 +33,7 @@ def open_input(
 ) -> tuple[Opened, Features]:
     """Open the input and resolve its features, without reading the rows."""
     source = config.input
-    with telling(source.place):
+    with translated_errors(source.place):
         opened = open_source(spark, source, begun)
         return opened, find_features(opened.df, source.features, source.weight)
 
@@ -44,8 +44,8 @@ def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
         return opened.snapshot.described()
     files = files_of(opened.df, source.place)
     size = sum(info.n_bytes for info in files)
-    told = f"{len(files)} file(s), {size:,} bytes"
-    return told if source.table is None else f"table {source.table}: {told}"
+    found = f"{len(files)} file(s), {size:,} bytes"
+    return found if source.table is None else f"table {source.table}: {found}"
 
 
 def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[str]:
@@ -62,7 +62,7 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     ]
 
 
-def judge(found: Read, features: Features, invalid_rows: str) -> None:
+def check_valid(found: Read, features: Features, invalid_rows: str) -> None:
     """Stop at invalid rows under `fail`, saying which columns hold what how often."""
     counts = found.counts
     if counts.invalid == 0 or invalid_rows != "fail":

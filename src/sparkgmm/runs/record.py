@@ -19,11 +19,11 @@ from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.core.update import Update
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.drift import Judged, lines_of
+from sparkgmm.runs.drift_check import Judged, lines_of
 from sparkgmm.runs.provenance import source
-from sparkgmm.runs.terminal import candidate_table, component_table
-from sparkgmm.runs.update import Base
-from sparkgmm.spark.rows import Read
+from sparkgmm.runs.statistics_file import BaseRun
+from sparkgmm.runs.terminal import candidates_as_text, components_as_text
+from sparkgmm.spark.cluster_rows import Read
 from sparkgmm.spark.source import Features
 from sparkgmm.version import __version__
 
@@ -41,14 +41,14 @@ class Stopwatch:
         return cls({}, time.monotonic())
 
     def lap(self, step: str) -> float:
-        """Book the time since the last lap under a step."""
+        """Add the time since the last lap to a step."""
         now = time.monotonic()
         self.seconds[step] = round(now - self.started, 3)
         self.started = now
         return self.seconds[step]
 
 
-def model_of(
+def model_json(
     chosen: Candidate, features: Features, membership: Membership, judged: Judged | None = None
 ) -> dict[str, Any]:
     """Return model.json: the mixture, and what scoring wants to know beside it."""
@@ -71,7 +71,7 @@ def metrics_of(
     found: Read,
     dropped: Sequence[str],
     watch: Stopwatch,
-    base: Base | None = None,
+    base: BaseRun | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
     row = figures_of(result.chosen)
@@ -155,10 +155,10 @@ def summary(
     chosen = result.chosen
     lines = []
     if len(result.candidates) > 1:
-        lines += [candidate_table(result.candidates, chosen, criterion), ""]
+        lines += [candidates_as_text(result.candidates, chosen, criterion), ""]
     ended = "converged" if chosen.converged else "NOT converged (raise model.max_iter)"
     lines += [
-        component_table(chosen.mixture, None if judged is None else judged.labelled.labels),
+        components_as_text(chosen.mixture, None if judged is None else judged.labelled.labels),
         "",
         f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
         f"{chosen.n_iter} passes",

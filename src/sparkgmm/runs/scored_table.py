@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs.config import ScoreOutputConfig
-from sparkgmm.runs.termination import undisturbed
+from sparkgmm.runs.termination import sigterm_delayed
 from sparkgmm.spark.file_systems import OUTPUT, error_of
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
@@ -32,7 +32,7 @@ from sparkgmm.spark.table_errors import (
     no_source,
     table_error,
 )
-from sparkgmm.spark.tables import current_version, describe
+from sparkgmm.spark.tables import current_version, describe_table
 
 Mode = Literal["error", "overwrite", "append"]
 # What the rejected rows' table is called: the name of the scored rows' table, and this.
@@ -53,7 +53,7 @@ class Store(Protocol):
     format: str
 
     def exists(self) -> bool:
-        """Tell whether there is a table."""
+        """Return whether there is a table."""
 
     def rows(self) -> DataFrame:
         """Return the rows that the table has."""
@@ -65,7 +65,7 @@ class Store(Protocol):
         """Add rows of the table's columns."""
 
     def overwrite(self, df: DataFrame, same_columns: bool) -> None:
-        """Have the table hold these rows alone."""
+        """Replace the rows of the table by these."""
 
     def drop(self) -> None:
         """Remove the table."""
@@ -116,7 +116,7 @@ class ScoredTable:
         return self.store.format
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """How messages call it."""
         return place_named(self.place, "output")
 
@@ -135,41 +135,41 @@ class ScoredTable:
             If the table holds rows under mode error, or cannot be looked at.
 
         """
-        with self._telling():
+        with self._translated_errors():
             if self._mode == "error":
-                self._refuse_rows(self.store, self.told)
+                self._refuse_rows(self.store, self.title)
                 if quarantine:
-                    told = f"the table of rejected rows {str(self.rejected_place)!r}"
-                    self._refuse_rows(self._rejected, told)
+                    name = f"the table of rejected rows {str(self.rejected_place)!r}"
+                    self._refuse_rows(self._rejected, name)
 
-    def _refuse_rows(self, store: Store, told: str) -> None:
+    def _refuse_rows(self, store: Store, name: str) -> None:
         if store.exists() and not store.rows().isEmpty():
             raise ConfigurationError(
-                f"{told} exists and is not empty: set output.mode to overwrite or append, or "
+                f"{name} exists and is not empty: set output.mode to overwrite or append, or "
                 "choose another"
             )
 
     def check_writable(self) -> None:
         """Refuse a place where this user can make no table."""
-        with self._telling():
+        with self._translated_errors():
             self.store.check_writable()
 
     def check_columns(self, scored: DataFrame) -> None:
         """Refuse to add rows to rows of other columns or types; the first that differs is named."""
-        with self._telling():
+        with self._translated_errors():
             if self._mode == "overwrite" or not self.store.exists():
                 return
             found = differing(self.store.rows().schema, scored.schema, self.format)
         if found is not None:
             raise ConfigurationError(
-                f"{self.told} {found}: choose another, or output.mode overwrite"
+                f"{self.title} {found}: choose another, or output.mode overwrite"
             )
 
     def write(self, scored: DataFrame) -> None:
         """Write the rows and make them visible, in one commit; nothing where that fails.
 
         What Spark raises goes on as it is: it may be about the rows or about the table. `refused`
-        tells the latter.
+        says the latter.
         """
         new = not self.store.exists()
         try:
@@ -200,7 +200,7 @@ class ScoredTable:
             self._made = None
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Raise what Spark raises about the table alone as the error to show."""
         try:
             yield
@@ -209,7 +209,7 @@ class ScoredTable:
         except Exception as error:
             known = self.refused(error)
             if known is None:
-                of_format = table_error(error, self.told)
+                of_format = table_error(error, self.title)
                 known = None if of_format is None else ConfigurationError(str(of_format))
             raise known or error_of(error, OUTPUT, self.place, writing=True) or error from error
 
@@ -222,7 +222,7 @@ class ScoredTable:
         if _CONFLICT.search(text):
             unknown = _COMMIT_UNKNOWN in text
             return ConfigurationError(
-                f"{self.told} was written to by another job at the same time "
+                f"{self.title} was written to by another job at the same time "
                 f"({first_sentence(text)}), and "
                 + (
                     "it is not known whether these rows are in it: look at its history first"
@@ -232,7 +232,7 @@ class ScoredTable:
             )
         if type(error).__name__ in _OF_THE_PLAN:
             return ConfigurationError(
-                f"{self.told} cannot be written as {self.format} ({first_sentence(text)}): change "
+                f"{self.title} cannot be written as {self.format} ({first_sentence(text)}): change "
                 "output.columns or output.keep, or choose another table"
             )
         return None
@@ -277,20 +277,20 @@ def differing(held: StructType, new: StructType, format_name: str) -> str | None
 # --- the kinds of tables
 
 
-def _store(spark: SparkSession, place: str | TableName, wanted: str | None) -> Store:
-    """Return how to write to a place; `wanted` is the format that the user asked for, or None."""
+def _store(spark: SparkSession, place: str | TableName, asked: str | None) -> Store:
+    """Return how to write to a place; `asked` is the format that the user asked for, or None."""
     if not isinstance(place, TableName):
-        return _DeltaPath(spark, place) if wanted == "delta" else _iceberg_path(spark, place)
+        return _DeltaPath(spark, place) if asked == "delta" else _iceberg_path(spark, place)
     found = _provider(spark, place)
     if found is None:
         held = _catalog_holds(spark, place)
-        found = held or wanted or "parquet"
+        found = held or asked or "parquet"
         why = f"catalog {place.parts[0]!r} holds tables of {found}"
     else:
         why = f"it is a table of {found}"
-    if wanted is not None and wanted != found:
+    if asked is not None and asked != found:
         raise ConfigurationError(
-            f"output.format is {wanted!r}, but for output.table {place!r} {why}: leave "
+            f"output.format is {asked!r}, but for output.table {place!r} {why}: leave "
             "output.format out, or choose another table"
         )
     if found == "iceberg":
@@ -307,7 +307,7 @@ def _provider(spark: SparkSession, name: TableName) -> str | None:
     """Return the format of a table that exists, or None."""
     if not _table_exists(spark, name):
         return None
-    found = describe(spark, name).provider
+    found = describe_table(spark, name).provider
     if found is None:
         raise ConfigurationError(f"output.table {name!r} is a view: name a table")
     return found
@@ -421,7 +421,7 @@ class _CatalogTable:
 
     def _swap(self, df: DataFrame) -> None:
         """Write a table beside this one, and let it take the name: files have no commit."""
-        if not describe(self._spark, self._name).managed:
+        if not describe_table(self._spark, self._name).managed:
             raise ConfigurationError(
                 f"output.table {self._name!r} is an external table of {self.format}, which cannot "
                 "be replaced in one step: use a table of delta or iceberg, or output.path"
@@ -430,7 +430,7 @@ class _CatalogTable:
         draft, before = self._name.beside(f"_{mark}_new"), self._name.beside(f"_{mark}_old")
         try:
             df.write.format(self.format).mode("error").saveAsTable(draft.quoted)
-            with undisturbed():
+            with sigterm_delayed():
                 self._rename(self._name, before)
                 try:
                     self._rename(draft, self._name)
@@ -455,7 +455,7 @@ class _CatalogTable:
         return None if self.format != "delta" else current_version(self._spark, self._name, "delta")
 
     def location(self) -> str | None:
-        return describe(self._spark, self._name).location if self.exists() else None
+        return describe_table(self._spark, self._name).location if self.exists() else None
 
     def check_writable(self) -> None:
         namespace = self._name.parts[:-1]
@@ -515,7 +515,7 @@ class _IcebergTable:
     def location(self) -> str | None:
         if self._folder is not None:
             return self._folder.uri
-        return describe(self._spark, self._name).location if self.exists() else None
+        return describe_table(self._spark, self._name).location if self.exists() else None
 
     def check_writable(self) -> None:
         if self._folder is not None:

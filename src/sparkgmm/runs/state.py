@@ -2,7 +2,7 @@
 
 A fit is a function of the rows' profile, of their sample, and of the sums that each pass over the
 rows returns. So the sums are its state: parameters, the history of the acceleration and where each
-candidate stands follow from them, to the bit. A resumed run is handed the sums that it would have
+candidate is follow from them, to the bit. A resumed run is handed the sums that it would have
 measured, for as long as it asks for the same ones.
 """
 
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunRun:
     """What must be the same for a run to go on: how, by which version, and from which rows.
 
     `configuration` holds the sections that decide the fit; `rows` is a digest of their profile,
@@ -65,13 +65,13 @@ class Begun:
         profile: Profile,
         base: Mapping[str, Any] | None = None,
         table: Mapping[str, Any] | None = None,
-    ) -> Begun:
+    ) -> BegunRun:
         """Describe a run that has read its rows."""
         listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
         return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base, table)
 
     @classmethod
-    def read(cls, text: str) -> Begun | None:
+    def read(cls, text: str) -> BegunRun | None:
         """Return what a run wrote, or None where that is damaged or of another format."""
         try:
             values = json.loads(text)
@@ -90,19 +90,19 @@ class State:
         self._folder = folder
         self._run_id = run_id
         self._say = say
-        self._begun: Begun | None = None
+        self._begun: BegunRun | None = None
         # another job that publishes this very run may remove its state at any moment
         with suppress(Exception):
             if folder.exists(_BEGUN):
-                self._begun = Begun.read(folder.read_text(_BEGUN))
-        self._unwritten: Begun | None = None
+                self._begun = BegunRun.read(folder.read_text(_BEGUN))
+        self._unwritten: BegunRun | None = None
         self._known: dict[int, _Pass] = {}
         self._fresh: list[_Pass] = []
         self._next_write = time.monotonic() + _EVERY_SECONDS
         self._broken = False
 
     @property
-    def begun(self) -> Begun | None:
+    def begun(self) -> BegunRun | None:
         """What an earlier attempt wrote, if it was read."""
         return self._begun
 
@@ -132,11 +132,11 @@ class State:
         if difference:
             raise ConfigurationError(
                 f"output.run_id {self._run_id!r} was begun with another configuration "
-                f"({difference}) and is not finished: name another run_id, or begin it anew with "
+                f"({difference}) and is not finished: name another run_id, or start it again with "
                 "--overwrite"
             )
 
-    def begin(self, begun: Begun, path: object, anew: bool) -> None:
+    def begin(self, begun: BegunRun, path: object, anew: bool) -> None:
         """Take over the passes of an earlier attempt at this very run, or begin.
 
         With `anew`, passes over other rows or by another configuration are dropped.
@@ -147,7 +147,7 @@ class State:
             If the rows are not those that the run was begun with.
 
         """
-        begun = Begun(**json.loads(to_json(asdict(begun))))  # as it will be read
+        begun = BegunRun(**json.loads(to_json(asdict(begun))))  # as it will be read
         before = self._begun
         if before is not None and before.versions == begun.versions:
             if replace(before, versions={}, files=()) == replace(begun, versions={}, files=()):
@@ -156,11 +156,11 @@ class State:
             if not anew:
                 raise InputError(
                     f"{place_named(path)} changed since run {self._run_id!r} was begun "
-                    f"({_what_changed(before, begun)}): name another output.run_id, or begin it "
-                    "anew with --overwrite"
+                    f"({_what_changed(before, begun)}): name another output.run_id, or start it "
+                    "again with --overwrite"
                 )
         elif before is not None:
-            self._say(f"run {self._run_id} was begun by other versions: it is fitted anew")
+            self._say(f"run {self._run_id} was begun by other versions: it is fitted again")
         self._folder.delete()
         self._unwritten = begun
 
@@ -193,10 +193,10 @@ class State:
         sums = measure()
         self._fresh.append(_Pass(number, label, request, tuple(sums)))
         if time.monotonic() >= self._next_write and not self._broken:
-            self._put_down()
+            self._write_passes()
         return sums
 
-    def _put_down(self) -> None:
+    def _write_passes(self) -> None:
         begun = time.monotonic()
         try:
             self._write()
@@ -204,7 +204,7 @@ class State:
             self._broken = True
             self._say(
                 f"the passes cannot be kept ({first_line(error)}): the fit goes on, and would "
-                "begin anew if it were stopped"
+                "begin again at its first pass if it were stopped"
             )
         ended = time.monotonic()
         self._next_write = ended + max(_EVERY_SECONDS, (ended - begun) / _SHARE)
@@ -311,7 +311,7 @@ def first_difference(before: Any, after: Any, path: str = "") -> str:
     return "" if before == after else f"{path} was {before!r}, is {after!r}"
 
 
-def _what_changed(before: Begun, after: Begun) -> str:
+def _what_changed(before: BegunRun, after: BegunRun) -> str:
     """Say which file is another, by size or time, or that it must be the rows themselves."""
     then, now = ({path: rest for path, *rest in begun.files} for begun in (before, after))
     for path in sorted({*then, *now}):

@@ -13,11 +13,11 @@ class JvmStderr(io.RawIOBase):
     """The standard error of the JVM that started this process."""
 
     def writable(self) -> bool:
-        """Tell that one can write to it."""
+        """Return True: one can write to it."""
         return True
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal, where that can be seen (on Linux)."""
+        """Return whether it is a terminal, where that can be seen (on Linux)."""
         try:
             target = Path(f"/proc/{os.getppid()}/fd/2").readlink()
         except OSError:
@@ -41,14 +41,14 @@ class JvmStderr(io.RawIOBase):
 
 
 def direct_errors() -> None:
-    """Have what is meant for standard error arrive there, under spark-submit too."""
+    """Make what is meant for standard error arrive there, under spark-submit too."""
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         stream = io.BufferedWriter(JvmStderr())
         sys.stderr = io.TextIOWrapper(stream, encoding="utf-8", line_buffering=True)
 
 
 def jvm_is_gone() -> bool:
-    """Tell whether there was a JVM and it does not answer any more."""
+    """Return whether there was a JVM and it does not answer any more."""
     from pyspark import SparkContext
 
     if SparkContext._jvm is None:

@@ -24,13 +24,13 @@ from sparkgmm.spark.session import note_in_log
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Off a terminal, passes are told at most this often.
+# Off a terminal, passes are shown at most this often.
 _LINE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 # A wide mixture is shown by its first features.
 _COLUMNS = 6
 
-# What a pass tells, in the order of its arguments.
+# What is shown of a pass, in the order of its arguments.
 _PASS_FIGURES = ("pass", "candidates", "mean_log_likelihood", "distance")
 
 TasksDone = Callable[[], tuple[int, int]]
@@ -38,7 +38,7 @@ TasksDone = Callable[[], tuple[int, int]]
 
 
 def tasks_done(spark: SparkSession) -> TasksDone:
-    """Return the function that tells it of the jobs that run now."""
+    """Return the function that shows the jobs that run now."""
     tracker = spark.sparkContext.statusTracker()
 
     def count() -> tuple[int, int]:
@@ -57,7 +57,7 @@ class Terminal:
         self._as_json = as_json
         self._live = self._console.is_terminal and not as_json
 
-    def about(self, **known: str) -> None:
+    def set_context(self, **known: str) -> None:
         """Note the `run_id` or `step` that what is said from here on is about."""
         json_log.set_context(**known)
         if self._as_json:
@@ -108,15 +108,15 @@ class Terminal:
 
     @contextmanager
     def fitting(self, n_rows: int, max_iter: int) -> Iterator[Callable[..., None]]:
-        """Yield a function to call after each pass: number, live candidates, height, distance."""
+        """Yield a function to call after each pass, with what `core.race.Progress` lists."""
         last_line = [0.0]
         started = time.monotonic()
 
-        def describe(n_pass: int, live: int, height: float, distance: float) -> str:
+        def describe(n_pass: int, live: int, mean: float, distance: float) -> str:
             speed = n_pass * n_rows / max(time.monotonic() - started, 1e-9)
             left = "" if distance == float("inf") else f", {distance:.1e} to the limit"
             others = f", {live} candidates go on" if live > 1 else ""
-            return f"pass {n_pass}: {height:.6f} nats a row{left}, {speed:,.0f} rows/s{others}"
+            return f"pass {n_pass}: {mean:.6f} nats a row{left}, {speed:,.0f} rows/s{others}"
 
         if not self._live:
 
@@ -153,7 +153,7 @@ class Terminal:
         )
 
 
-def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> str:
+def components_as_text(mixture: Mixture, labels: Sequence[int] | None = None) -> str:
     """Return the components as text: weight, and mean and standard deviation of each feature.
 
     `labels`, one for each component, get a column where there are any.
@@ -179,7 +179,7 @@ def component_table(mixture: Mixture, labels: Sequence[int] | None = None) -> st
     return "\n".join(lines)
 
 
-def candidate_table(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
+def candidates_as_text(candidates: tuple[Candidate, ...], chosen: Candidate, criterion: str) -> str:
     """Return what was compared, best first, the chosen one marked."""
     shown = [column_of(key) for key in ("k", "covariance_type", "log_likelihood", criterion)]
     rows = [["", *(column.heading for column, _ in shown), ""]]

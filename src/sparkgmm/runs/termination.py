@@ -20,7 +20,7 @@ _at_rest.set()
 
 
 def asked_to_end() -> bool:
-    """Tell whether SIGTERM came."""
+    """Return whether SIGTERM came."""
     return _asked.is_set()
 
 
@@ -69,7 +69,7 @@ def check() -> None:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def sigterm_delayed() -> Iterator[None]:
     """Let SIGTERM wait for what is done here, which takes a moment."""
     _at_rest.clear()
     try:

@@ -130,7 +130,7 @@ def block_maker(
 
         context = TaskContext.get()
         partition = 0 if context is None else context.partitionId()
-        settle_worker()
+        prepare_worker()
         tally, buffer, profile = Tally(layout), _Buffer(layout), None
         with _Store(layout) as store:
             for arrow_batch in batches:
@@ -148,7 +148,7 @@ def block_maker(
     return make_blocks
 
 
-def settle_worker() -> None:
+def prepare_worker() -> None:
     """Prepare a worker of Spark's: it ends quietly, and its tasks cost less.
 
     At its first write to a task that Spark gave up, or when it is let go, it would leave a
@@ -407,7 +407,7 @@ blocks are not here. It reads all rows: PySpark 4.3 stalls 10 s where one stops 
 
 def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> OnPartition:
     def run(rows: Iterable[Place]) -> Iterator[tuple[int, Any]]:
-        settle_worker()
+        prepare_worker()
         for row in rows:
             blocks = blocks_of(row, layout)
             result = None if blocks is None else function(row.partition, blocks)

@@ -1,7 +1,7 @@
 """What an exception of a file system means to the user: missing, forbidden, full, no answer, ...
 
 The one place that knows the exceptions of Hadoop, of its connectors and of the stores behind them.
-They are told apart by the names and texts that Java shows, since py4j hands over nothing else.
+They are distinguished by the names and texts that Java shows, since py4j hands over nothing else.
 """
 
 from __future__ import annotations
@@ -340,13 +340,13 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def asking(
+def file_system_errors(
     path: object, use: Use, writing: bool = False, address: str | None = None
 ) -> Iterator[None]:
     """Turn what a file system throws into an error of ours, and say when it is slow to answer.
 
     `address` is the path with its scheme, if the user's has none. A file system that just gave no
-    answer is not asked again for a while: whoever cleans up after an error would wait for it anew.
+    answer is not asked again for a while: whoever cleans up after an error would wait for it again.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def asking(
     if silent is not None and time.monotonic() < silent[0]:
         raise use.error(silent[1])
     try:
-        with announcing(path if address is None else address):
+        with logging_when_slow(path if address is None else address):
             yield
     except (Py4JJavaError, PySparkException) as error:
         known = error_of(error, use, path, writing)
@@ -371,7 +371,7 @@ def asking(
 
 
 @contextmanager
-def announcing(path: object) -> Iterator[None]:
+def logging_when_slow(path: object) -> Iterator[None]:
     """Log a line where a file system that is not of this machine takes long to answer."""
     system = system_of(path)
     if system is None:

@@ -39,7 +39,7 @@ def backticked(part: str) -> str:
 
 
 def is_table_name(text: str) -> bool:
-    """Tell whether a text can be the name of a table: parts with dots between them."""
+    """Return whether a text can be the name of a table: parts with dots between them."""
     return re.fullmatch(rf"(?:{_PART.pattern})(?:\.(?:{_PART.pattern}))*", text) is not None
 
 

@@ -16,7 +16,7 @@ from weakref import WeakSet
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.spark.blocks import OnPartition, forget, forget_all, settle_worker
+from sparkgmm.spark.blocks import OnPartition, forget, forget_all, prepare_worker
 from sparkgmm.spark.session import packed_package
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Partitions(Protocol):
         ...
 
     def drop(self) -> None:
-        """Let go of the rows that Spark keeps, before the blocks are made again."""
+        """Release the rows that Spark keeps, before the blocks are made again."""
         ...
 
     def release(self, resident: bool) -> None:
-        """Let go of the rows, and of the files where there are any."""
+        """Release the rows, and the files where there are any."""
         ...
 
 
@@ -87,11 +87,11 @@ class RddPartitions:
         return list(self._rdd.mapPartitions(function).collect())
 
     def drop(self) -> None:
-        """Let go of the rows."""
+        """Release the rows."""
         self._rdd.unpersist(blocking=True)
 
     def release(self, resident: bool) -> None:
-        """Let go of rows and files."""
+        """Release rows and files."""
         if resident:
             with contextlib.suppress(Exception):  # whatever stays goes with the executor
                 self._rdd.foreach(forget)
@@ -123,12 +123,12 @@ class FramePartitions:
         return [(row.partition, pickle.loads(row.result)) for row in rows]
 
     def drop(self) -> None:
-        """Let go of the rows."""
+        """Release the rows."""
         if self._kept:
             self._made.unpersist(blocking=True)
 
     def release(self, resident: bool) -> None:
-        """Let go of rows and files."""
+        """Release rows and files."""
         with contextlib.suppress(Exception):
             if resident and self._kept:
                 self.run(forget_all)
@@ -143,7 +143,7 @@ def _mapper(
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
-        settle_worker()
+        prepare_worker()
         rows = [SimpleNamespace(**row) for batch in batches for row in batch.to_pylist()]
         results = list(function(rows))
         if clean:

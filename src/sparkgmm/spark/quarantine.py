@@ -44,7 +44,7 @@ def describe_invalid(counts: Counts, features: Features) -> str:
     if counts.ragged:
         faults.append(f"{features.vector} not of length {len(features.names)} in {counts.ragged:,}")
     return (
-        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): mend them, "
+        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): fix them, "
         "or set input.invalid_rows to drop or quarantine"
     )
 

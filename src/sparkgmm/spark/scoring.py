@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.spark.blocks import Layout, decode_vectors, settle_worker
+from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
 from sparkgmm.spark.score_columns import ScoreColumn, Scored, arrow_of, as_lists
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark import Accumulator
 
-# What a task that must not go on says; the driver then tells what is wrong with the rows.
+# What a task that must not go on says; the driver then says what is wrong with the rows.
 INVALID_ROW = "sparkgmm met an invalid row"
 # A batch that leaves has at most so many features and probabilities: 8 MiB, however large it came.
 _BATCH_VALUES = 2**20
@@ -85,7 +85,7 @@ class RecordScorer:
         step = max(64, _BATCH_VALUES // (mixture.d + mixture.k))
 
         def score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            settle_worker()
+            prepare_worker()
             for batch in batches:
                 for start in range(0, batch.num_rows, step):
                     yield self.score(batch.slice(start, step), totals)

@@ -113,7 +113,7 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if not verbose:
         _quiet_about_queries()
-        _quiet(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
+        _set_log_levels(_JSON.replace("RUN_ID", "").replace("STEP", "start") if as_json else _TEXT)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if was_there:
         _not_ours.add(spark)
@@ -138,7 +138,7 @@ def _bound_waits(conf: SparkConf) -> None:
 
 
 def sockets_fit(master: str, folder: str) -> bool:
-    """Tell whether Unix sockets can be made in `folder`, and in those of all other processes.
+    """Return whether Unix sockets can be made in `folder`, and in those of all other processes.
 
     An executor makes its sockets in its own temporary folder, of which the driver knows nothing:
     that of a YARN container is longer than a socket's path may be. In local mode there is none.
@@ -174,14 +174,14 @@ def stopping(spark: SparkSession) -> Iterator[None]:
 
 
 def note_in_log(run_id: str, step: str) -> None:
-    """Have the lines of Spark's own log, where they are JSON, name what a job is at."""
+    """Make the lines of Spark's own log, where they are JSON, name what a job is at."""
     jvm = SparkContext._jvm
     if jvm is not None and (jvm.java.lang.System.getProperty(_PATTERN) or "").startswith("{"):
         _log_by(_JSON.replace("RUN_ID", run_id).replace("STEP", step))
 
 
-def _quiet(pattern: str) -> None:
-    """Have the JVM log by our rules before the SparkContext says its first word."""
+def _set_log_levels(pattern: str) -> None:
+    """Make the JVM log by our rules before the SparkContext says its first word."""
     jvm = SparkContext._jvm
     assert jvm is not None
     if any(
@@ -195,7 +195,7 @@ def _quiet(pattern: str) -> None:
 
 
 def _quiet_about_queries() -> None:
-    """Have PySpark not log what it raises as well; the job says what was wrong in its own words."""
+    """Stop PySpark from logging what it raises; the job says what was wrong in its own words."""
     with contextlib.suppress(ImportError):  # Spark 3.5 logs nothing of the kind
         from pyspark.logger import PySparkLogger
 
@@ -204,7 +204,7 @@ def _quiet_about_queries() -> None:
 
 
 def _log_by(pattern: str) -> None:
-    """Have the JVM write its log by our rules, in lines of a pattern."""
+    """Make the JVM write its log by our rules, in lines of a pattern."""
     jvm = SparkContext._jvm
     assert jvm is not None
     jvm.java.lang.System.setProperty(_PATTERN, pattern)

@@ -25,12 +25,12 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.spark.file_systems import INPUT, announcing, first_line, system_of
+from sparkgmm.spark.error_translation import input_at, translate, translated_errors
+from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, system_of
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
-from sparkgmm.spark.trouble import input_at, telling, translate
 
 EXTENSIONS = {
     ".csv": "csv",
@@ -41,7 +41,7 @@ EXTENSIONS = {
     ".ndjson": "json",
     ".orc": "orc",
 }
-# So many rows or files are looked at to tell what the others will be.
+# So many rows or files are looked at to guess what the others will be.
 _PEEK = 1000
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
 _COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
@@ -111,7 +111,7 @@ def format_of(path: object) -> str:
     found = EXTENSIONS.get(suffixes[-1]) if suffixes else None
     if found is None:
         raise ConfigurationError(
-            f"input.format is not set and the extension of {first!r} does not tell it: set it to "
+            f"input.format is not set and the extension of {first!r} does not say it: set it to "
             "csv, parquet, json, orc or another Spark data source"
         )
     return found
@@ -231,7 +231,7 @@ def read(
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
     reader = spark.read if source is None else spark.read.format(source)
-    with _reading(path, source), announcing(path):
+    with _reading(path, source), logging_when_slow(path):
         for key, value in options.items():
             if key.lower() == "schema":
                 reader = reader.schema(str(value))
@@ -287,13 +287,13 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
     except PySparkException as error:
         raise ConfigurationError(
             f"input.where {where!r} is no predicate on the columns ({first_line(error)}): "
-            f"use SQL over {some(df.columns)}"
+            f"use SQL over {quoted_list(df.columns)}"
         ) from error
 
 
 def files_of(df: DataFrame, path: object) -> list[FileInfo]:
     """List the files of the input; Spark evaluates what is constant in a predicate for it."""
-    with telling(path), announcing(path):
+    with translated_errors(path), logging_when_slow(path):
         return input_files(df.sparkSession, df.inputFiles())
 
 
@@ -342,7 +342,7 @@ def find_model_features(
     Raises
     ------
     InputError
-        If any are missing, stand twice in the data, or are not of a numeric type: all are named.
+        If any are missing, appear twice in the data, or are not of a numeric type: all are named.
 
     """
     if not df.columns:
@@ -371,12 +371,13 @@ def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> N
         )
         raise InputError(
             f"the model was fitted on {listed}, which the input does not have: its columns are "
-            f"{some(df.columns)}{_header_hint(df)}"
+            f"{quoted_list(df.columns)}{_header_hint(df)}"
         )
     twice = [name for name in names if df.columns.count(name) > 1]
     if twice:
         raise InputError(
-            f"the model was fitted on {some(twice)}, which the input has several times: rename one"
+            f"the model was fitted on {quoted_list(twice)}, which the input has several times: "
+            "rename one"
         )
     wrong = [
         f"{name!r}, which is of type {df.schema[name].dataType.simpleString()}{_example(df, name)}"
@@ -429,7 +430,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
         raise InputError(
             f"{key} names column {name!r}, which the input does not have: "
             f"{did_you_mean(name, df.columns)}"
-            f"its columns are {some(df.columns)}{_header_hint(df)}"
+            f"its columns are {quoted_list(df.columns)}{_header_hint(df)}"
         )
     if len(same) > 1:
         raise InputError(
@@ -440,7 +441,7 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
         return
     _check_rows(df)
     remedy = (
-        "one vector or array column stands alone, not among others"
+        "one vector or array column is given alone, not among others"
         if is_vector(dtype) or isinstance(dtype, ArrayType)
         else "leave it out or turn it into a number first"
     )
@@ -487,11 +488,11 @@ def did_you_mean(name: str, columns: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def some(columns: Sequence[str], most: int = 12) -> str:
+def quoted_list(columns: Sequence[str], most: int = 12) -> str:
     """List names for a message, not all of many."""
     shown = ", ".join(map(repr, columns[:most]))
     return shown + (f" and {len(columns) - most} more" if len(columns) > most else "")
 
 
 def _typed(df: DataFrame) -> str:
-    return some([f"{f.name}: {f.dataType.simpleString()}" for f in df.schema.fields])
+    return quoted_list([f"{f.name}: {f.dataType.simpleString()}" for f in df.schema.fields])

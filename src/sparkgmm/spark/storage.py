@@ -13,7 +13,7 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, asking
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, file_system_errors
 
 # File systems whose rename is cheap and replaces a file in one step. Elsewhere, on object stores, a
 # put does that, a rename is a copy and a delete for each file, and folders need not be made.
@@ -52,7 +52,7 @@ class Folder:
         self._jvm = jvm
         self._conf: Any = spark.sparkContext._jsc.hadoopConfiguration()
         try:
-            with asking(path, use):
+            with file_system_errors(path, use):
                 base = jvm.org.apache.hadoop.fs.Path(_rooted(self.path))
                 fs = base.getFileSystem(self._conf)
         except Py4JJavaError as error:
@@ -102,21 +102,21 @@ class Folder:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with asking(self._given, self._use, address=self.uri):
+        with file_system_errors(self._given, self._use, address=self.uri):
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with asking(self._given, self._use, writing=True, address=self.uri):
+        with file_system_errors(self._given, self._use, writing=True, address=self.uri):
             yield
 
     def exists(self, name: str = "") -> bool:
-        """Tell whether a file or folder is there."""
+        """Return whether a file or folder is there."""
         with self._reading():
             return bool(self._fs.exists(self._at(name)))
 
     def is_file(self) -> bool:
-        """Tell whether this is no folder but a file."""
+        """Return whether this is no folder but a file."""
         with self._reading():
             try:
                 return bool(self._fs.getFileStatus(self._base).isFile())
@@ -173,7 +173,7 @@ class Folder:
         """Write a small file that is not there yet; return False if there is one.
 
         Of several processes one succeeds on file:, hdfs: and stores with conditional puts.
-        `content` must be the caller's alone: where the answer to a put was lost, it tells whose
+        `content` must be the caller's alone: where the answer to a put was lost, it shows whose
         file it is. On other stores the file is looked at, written, and looked at again after a
         second, so that two processes that write within that second may both succeed.
         """
@@ -363,7 +363,7 @@ class Folder:
 
         """
         probe = f".sparkgmm-{uuid.uuid4().hex}"
-        with asking(shown or self._given, self._use, writing=True, address=self.uri):
+        with file_system_errors(shown or self._given, self._use, writing=True, address=self.uri):
             missing = self._missing_parents() if self.renames else []
             try:
                 self._write(probe, b"")
@@ -400,7 +400,7 @@ def input_files(spark: SparkSession, uris: Sequence[str]) -> list[FileInfo]:
     conf = spark.sparkContext._jsc.hadoopConfiguration()
     infos = []
     for uri in sorted(uris):
-        with asking(uri, INPUT):
+        with file_system_errors(uri, INPUT):
             path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
             status = path.getFileSystem(conf).getFileStatus(path)
         infos.append(FileInfo(uri, status.getLen(), status.getModificationTime()))

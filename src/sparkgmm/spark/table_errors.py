@@ -81,29 +81,29 @@ def no_source(format_name: str, key: str = "input.format") -> ConfigurationError
     )
 
 
-def not_set_up(told: str) -> ConfigurationError:
+def not_set_up(name: str) -> ConfigurationError:
     """Return the error for Delta's package without its settings."""
     return ConfigurationError(
-        f"{told} is a Delta table, and this Spark is not set up for Delta: add {_SETTINGS['delta']}"
+        f"{name} is a Delta table, and this Spark is not set up for Delta: add {_SETTINGS['delta']}"
     )
 
 
 def lacks_catalog_class(text: str) -> bool:
-    """Tell whether Spark does not have the class of a catalog."""
+    """Return whether Spark does not have the class of a catalog."""
     return _PLUGIN.search(text) is not None
 
 
-def table_error(error: BaseException, told: str) -> SparkGmmError | None:
+def table_error(error: BaseException, name: str) -> SparkGmmError | None:
     """Return the error to show for what a table format threw, or None for anything else.
 
-    `told` is how the message calls the input, as in "input.table 'db.trips'".
+    `name` is how the message calls the input, as in "input.table 'db.trips'".
     """
     text = str(error)
     return (
         _misfit(text)
-        or _not_configured(text, told)
-        or _missing(text, told)
-        or _no_such_version(text, told)
+        or _not_configured(text, name)
+        or _missing(text, name)
+        or _no_such_version(text, name)
     )
 
 
@@ -125,56 +125,56 @@ def _misfit(text: str) -> ConfigurationError | None:
     )
 
 
-def _not_configured(text: str, told: str) -> ConfigurationError | None:
+def _not_configured(text: str, name: str) -> ConfigurationError | None:
     if "DELTA_CONFIGURE_SPARK_SESSION" in text:
-        return not_set_up(told)
+        return not_set_up(name)
     plugin = _PLUGIN.search(text)
     if plugin is not None:
-        catalog, name = plugin.group(1) or plugin.group(3), plugin.group(2) or plugin.group(4)
-        known = next((f for f in FORMATS if f in name), None)
+        catalog, class_name = plugin.group(1) or plugin.group(3), plugin.group(2) or plugin.group(4)
+        known = next((f for f in FORMATS if f in class_name), None)
         package = "its package" if known is None else _package(known)
         return ConfigurationError(
-            f"the catalog {catalog!r} needs class {name}, which this Spark does not have: add "
-            f"--packages {package}"
+            f"the catalog {catalog!r} needs class {class_name}, which this Spark does not have: "
+            f"add --packages {package}"
         )
     data_source = re.search(r"DATA_SOURCE_NOT_FOUND\][^\n]*?: (delta|iceberg)\b", text)
-    return None if data_source is None else no_source(data_source.group(1), told)
+    return None if data_source is None else no_source(data_source.group(1), name)
 
 
-def _missing(text: str, told: str) -> InputError | ConfigurationError | None:
+def _missing(text: str, name: str) -> InputError | ConfigurationError | None:
     if _NO_CATALOG.search(text):
         return ConfigurationError(
-            f"{told} has more parts than this Spark's own catalog knows, and no catalog has the "
+            f"{name} has more parts than this Spark's own catalog knows, and no catalog has the "
             "name of its first part: correct the name, or set the catalog with --conf "
             "spark.sql.catalog.NAME=..."
         )
     if "TABLE_OR_VIEW_NOT_FOUND" in text or "SCHEMA_NOT_FOUND" in text:
-        return InputError(f"{told} does not exist: give the name of a table that does")
+        return InputError(f"{name} does not exist: give the name of a table that does")
     if "DELTA_MISSING_CHANGE_DATA" in text or "CHANGE_TABLE_FEED_DISABLED" in text:
         return InputError(
-            f"{told} has no change feed for these versions ({first_sentence(text)}): set the "
+            f"{name} has no change feed for these versions ({first_sentence(text)}): set the "
             "table's property delta.enableChangeDataFeed, and read versions written after that"
         )
     if re.search(r"DELTA_(?:MISSING_DELTA_TABLE|TABLE_NOT_FOUND)|is not a Delta table", text):
-        return InputError(f"{told} is no Delta table: check the path, or input.format")
+        return InputError(f"{name} is no Delta table: check the path, or input.format")
     return None
 
 
-def _no_such_version(text: str, told: str) -> InputError | None:
+def _no_such_version(text: str, name: str) -> InputError | None:
     if not _VERSION_GONE.search(text):
         return None
     return InputError(
-        f"{told} cannot be read at the version that was asked for ({first_sentence(text)}): choose "
+        f"{name} cannot be read at the version that was asked for ({first_sentence(text)}): choose "
         "one that the table still has in input.options"
     )
 
 
-def files_are_gone(error: BaseException, told: str, version: str) -> InputError | None:
+def files_are_gone(error: BaseException, name: str, version: str) -> InputError | None:
     """Return the error for a version whose files were deleted by a clean-up, or None."""
     if not _FILES_GONE.search(str(error)):
         return None
     return InputError(
-        f"{told} no longer has the files of {version}, which were removed (VACUUM, "
+        f"{name} no longer has the files of {version}, which were removed (VACUUM, "
         "expire_snapshots): choose a newer version in input.options, or keep old ones for longer"
     )
 

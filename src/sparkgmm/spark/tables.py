@@ -2,7 +2,7 @@
 
 A job reads its input several times: for the schema, to make blocks, to make them again where they
 were lost, and anew when it goes on after it died. So the state of the table is settled once, when
-the input is opened, and every reader is told to read that one.
+the input is opened, and every reader reads that one.
 """
 
 from __future__ import annotations
@@ -163,10 +163,10 @@ class TableInfo:
 
 def provider(spark: SparkSession, name: TableName) -> str | None:
     """Return the format of a table, or None for a view."""
-    return describe(spark, name).provider
+    return describe_table(spark, name).provider
 
 
-def describe(spark: SparkSession, name: TableName) -> TableInfo:
+def describe_table(spark: SparkSession, name: TableName) -> TableInfo:
     """Ask the catalog about a table.
 
     Raises
@@ -364,7 +364,7 @@ def plan_in_one_thread(jvm: Any) -> None:
 
 
 def _plan_in_order(spark: SparkSession) -> None:
-    """Have Iceberg list a table's files in one thread: several find them in any order.
+    """Make Iceberg list a table's files in one thread: several find them in any order.
 
     The order decides which rows share a partition, and so the last bits of every sum.
     """

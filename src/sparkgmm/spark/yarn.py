@@ -24,10 +24,10 @@ def give_up(message: str) -> None:
     if _STAGING not in os.environ or "PYSPARK_GATEWAY_PORT" not in os.environ:
         return
     with contextlib.suppress(Exception):
-        _sign_off(message)
+        _unregister(message)
 
 
-def _sign_off(message: str) -> None:
+def _unregister(message: str) -> None:
     from pyspark import SparkConf, SparkContext
 
     SparkContext._ensure_initialized()

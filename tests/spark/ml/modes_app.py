@@ -12,10 +12,10 @@ from pyspark.ml import Pipeline
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import SparkSession
 
-import sparkgmm.spark.rows
+import sparkgmm.spark.cluster_rows
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.spark.blocks import BlockRow
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import find_features
 
 SETTINGS = {
@@ -66,7 +66,7 @@ def sizes_of_arrays(spark: SparkSession, data: str) -> list[int]:
 
 def stay_far_from_the_files() -> None:
     """Have the driver reach none of the executors' files, as on a cluster of several machines."""
-    seams: Any = sparkgmm.spark.rows
+    seams: Any = sparkgmm.spark.cluster_rows
     seams.Blocks._on_partitions_here = Blocks._on_partitions
     seams.forget = lambda row: row.path is None
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from sparkgmm import GaussianMixture, fit_array
 from sparkgmm.errors import FitError, InputError, SparkGmmError
 from sparkgmm.mixture import Array
-from sparkgmm.spark.ml import fitting
+from sparkgmm.spark.ml import fit_plans
 
 
 def test_the_fit_is_that_of_the_same_rows_in_memory(frame: Any, faithful: Array) -> None:
@@ -92,7 +92,7 @@ NAN, INF = float("nan"), float("inf")
 def test_invalid_rows_are_named_and_counted(
     frame: Any, three: Array, quick: Any, bad: list[Any], fault: str
 ) -> None:
-    message = rf"{len(bad)} of {len(bad) + 120} rows are invalid \({fault}\): mend or drop"
+    message = rf"{len(bad)} of {len(bad) + 120} rows are invalid \({fault}\): fix or drop"
     with pytest.raises(InputError, match=message):
         quick(k=2).fit(frame([*three, *bad]))
 
@@ -213,7 +213,7 @@ def test_arrays_straight_from_files_are_counted_by_component(
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count readings of the rows and searches over them."""
     counts: Counter[str] = Counter()
-    blocks, fit = fitting.Blocks, fitting.fit
+    blocks, fit = fit_plans.Blocks, fit_plans.fit
 
     def reading(*args: Any) -> Any:
         counts["readings"] += 1
@@ -223,8 +223,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts["searches"] += 1
         return fit(*args)
 
-    monkeypatch.setattr(fitting, "Blocks", reading)
-    monkeypatch.setattr(fitting, "fit", fitting_)
+    monkeypatch.setattr(fit_plans, "Blocks", reading)
+    monkeypatch.setattr(fit_plans, "fit", fitting_)
     return counts
 
 
@@ -297,7 +297,7 @@ def test_components_that_could_not_be_kept_are_told(
     from dataclasses import replace
 
     gm = quick(k=3)
-    [candidate] = fitting.fit_all(frame(three), [gm._plan()])
+    [candidate] = fit_plans.fit_all(frame(three), [gm._plan()])
     assert not isinstance(candidate, Exception)
     dropped = replace(candidate, n_dropped=1)
     monkeypatch.setattr("sparkgmm.spark.ml.estimator.fit_all", lambda *_: [dropped])

@@ -174,7 +174,7 @@ KMEANS_DATA = [[x] * 3 for x in (0.0, 0.1, 0.2, 9.0, 9.1, 9.2)]
 
 def test_the_example_in_pysparks_docstring_finds_its_three_pairs_and_warns(frame: Any) -> None:
     df = frame(SIX).coalesce(1)
-    with pytest.warns(UserWarning, match="too few to tell 3 clusters"):
+    with pytest.warns(UserWarning, match="too few to distinguish 3 clusters"):
         model = GaussianMixture(k=3, tol=0.0001, seed=10, maxIter=30).fit(df)
     assert (len(model.weights), model.summary.k) == (3, 3)
     np.testing.assert_allclose(model.weights, [1 / 3] * 3, atol=1e-6)
@@ -187,7 +187,7 @@ def test_the_example_in_pysparks_docstring_finds_its_three_pairs_and_warns(frame
 
 def test_pysparks_example_program_finds_its_two_triples_and_warns(frame: Any) -> None:
     df = frame(KMEANS_DATA)
-    with pytest.warns(UserWarning, match="too few to tell 2 clusters"):
+    with pytest.warns(UserWarning, match="too few to distinguish 2 clusters"):
         model = GaussianMixture().setK(2).setSeed(538009335).fit(df)
     means = sorted(float(g.mean[0]) for g in model.gaussians)
     np.testing.assert_allclose(means, [0.1, 9.1], atol=1e-6)

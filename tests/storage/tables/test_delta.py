@@ -262,7 +262,7 @@ def test_the_plan_names_the_table_and_the_version(jobs: Jobs) -> None:
 
 
 def test_a_comparison_reads_the_same_version(jobs: Jobs) -> None:
-    from sparkgmm.runs.compare import run_compare
+    from sparkgmm.runs.compare_job import run_compare
     from sparkgmm.runs.config import CompareConfig
     from sparkgmm.runs.terminal import Terminal
 

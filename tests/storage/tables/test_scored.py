@@ -184,7 +184,7 @@ def test_a_table_is_scored_at_one_version_into_another_table(jobs: Jobs, one_fit
     into_itself = jobs.refused(
         lambda: jobs.score(one_fit, {"table": target.table}, target.output(mode="append")), 2
     )
-    assert "lie in each other" in into_itself
+    assert "are one within the other" in into_itself
 
 
 def test_partitions_of_a_table_stay_when_it_is_overwritten(jobs: Jobs, one_fit: Run) -> None:
@@ -215,4 +215,4 @@ def test_an_output_that_cannot_be_is_refused_in_one_line(jobs: Jobs, one_fit: Ru
     assert "spark.sql.catalog.NAME" in refused(table="nowhere.db.scored")
     assert "holds tables of iceberg" in refused(table="ice.db.scored", format="delta")
     assert "is a view" in refused(table="seen")
-    assert "where the model lies" in refused(path=str(one_fit.path), format="delta", mode="append")
+    assert "where the model is" in refused(path=str(one_fit.path), format="delta", mode="append")

@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sparkgmm.core.drift import OUTLIERS, Change, Drift, divergence_by_chance, largest
 from sparkgmm.formatting import near, number
 from sparkgmm.mixture import Array
+from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
-from sparkgmm.report.since import Night, Since
 from sparkgmm.report.style import FAINT, Picture, colour, picture
 from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
@@ -27,16 +27,16 @@ _NAMED = 12
 _RUN_ID = 16
 _CAPTION = (
     "A point a run. The lines across are the thresholds of drift.warn (dashed) and drift.fail; a "
-    "cross is a run that failed them, drawn near the others where it lies far from them. Dotted: "
+    "cross is a run that failed them, drawn near the others where it is far from them. Dotted: "
     "what outliers are by definition."
 )
 
 
-def words(since: Since) -> list[str]:
+def change_sentences(past: PastRuns) -> list[str]:
     """Return what changed, a sentence each."""
-    if since.drift is None:
+    if past.drift is None:
         return []
-    return [*_about_rows(since.drift), *_about_components(since.drift)]
+    return [*_about_rows(past.drift), *_about_components(past.drift)]
 
 
 def _about_rows(drift: Drift) -> Iterator[str]:
@@ -127,51 +127,51 @@ def _moved(drift: Drift, change: Change, feature: int) -> str:
     return " → ".join(shown)
 
 
-def nights_figure(since: Since) -> Picture | None:
+def past_runs_figure(past: PastRuns) -> Picture | None:
     """Draw the last runs: weights by label, divergence, log density and outliers, or None for one.
 
     Lines across are the thresholds that are set.
     """
-    nights = since.nights
-    if len(nights) < 2:
+    runs = past.runs
+    if len(runs) < 2:
         return None
     figure = Figure(figsize=(8.2, 6.4), layout="constrained")
     (weights, divergence), (density, outliers) = figure.subplots(2, 2, sharex=True)
-    _draw_weights(weights, nights)
-    _draw_line(divergence, nights, _heights(nights, lambda night: night.divergence))
+    _draw_weights(weights, runs)
+    _draw_line(divergence, runs, _values(runs, lambda run: run.divergence))
     divergence.set_title("divergence from the run compared with, nats")
-    own = _heights(nights, lambda night: night.mean_log_likelihood)
-    earlier = _heights(nights, lambda night: night.mean_log_density)
-    _draw_line(density, nights, _within_sight(own, nights), 0, "own mixture")
-    _draw_line(density, nights, _within_sight(earlier, nights), 1, "the earlier mixture")
+    own = _values(runs, lambda run: run.mean_log_likelihood)
+    earlier = _values(runs, lambda run: run.mean_log_density)
+    _draw_line(density, runs, _within_sight(own, runs), 0, "own mixture")
+    _draw_line(density, runs, _within_sight(earlier, runs), 1, "the earlier mixture")
     density.set_title("mean log density of the rows, nats")
     density.legend(fontsize=7)
-    _draw_line(outliers, nights, _heights(nights, lambda night: night.outlier_share))
+    _draw_line(outliers, runs, _values(runs, lambda run: run.outlier_share))
     outliers.axhline(OUTLIERS, color=FAINT, linestyle=":")
     outliers.set_title(f"share below the earlier {OUTLIERS:.1%} quantile")
     for axes, measure in ((divergence, "divergence"), (outliers, "outlier_share")):
-        _draw_limits(axes, since.limits, measure)
+        _draw_limits(axes, past.limits, measure)
         axes.set_ylim(bottom=0)
-    _name_runs((density, outliers), nights)
-    last = nights[-1]
+    _name_runs((density, outliers), runs)
+    last = runs[-1]
     return picture(
         figure,
         "nights",
-        f"The last {len(nights)} runs, {nights[0].run_id} to {last.run_id}: weight of each label, "
+        f"The last {len(runs)} runs, {runs[0].run_id} to {last.run_id}: weight of each label, "
         "divergence, mean log density and share of outliers, a point a run",
     )
 
 
-def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
-    labels = sorted({label for night in nights for label in night.weights})
+def _draw_weights(axes: Axes, runs: Sequence[PastRun]) -> None:
+    labels = sorted({label for run in runs for label in run.weights})
     for label in labels:
-        heights = np.array([night.weights.get(label, np.nan) for night in nights])
-        axes.plot(heights, color=colour(label), marker="o", markersize=2.5)
+        values = np.array([run.weights.get(label, np.nan) for run in runs])
+        axes.plot(values, color=colour(label), marker="o", markersize=2.5)
         if len(labels) <= _NAMED:
-            at = int(np.flatnonzero(np.isfinite(heights))[-1])
+            at = int(np.flatnonzero(np.isfinite(values))[-1])
             axes.annotate(
                 str(label),
-                (at, heights[at]),
+                (at, values[at]),
                 xytext=(4, 0),
                 textcoords="offset points",
                 color=colour(label),
@@ -184,29 +184,29 @@ def _draw_weights(axes: Axes, nights: Sequence[Night]) -> None:
 
 def _draw_line(
     axes: Axes,
-    nights: Sequence[Night],
-    heights: Array,
+    runs: Sequence[PastRun],
+    values: Array,
     j: int = 0,
     name: str | None = None,
 ) -> None:
-    axes.plot(heights, color=colour(j), marker="o", markersize=2.5, label=name)
-    failed = [i for i, night in enumerate(nights) if night.verdict == "failed"]
-    axes.plot(failed, heights[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
+    axes.plot(values, color=colour(j), marker="o", markersize=2.5, label=name)
+    failed = [i for i, run in enumerate(runs) if run.verdict == "failed"]
+    axes.plot(failed, values[failed], "x", color=colour(4), markersize=8, markeredgewidth=2)
 
 
-def _heights(nights: Sequence[Night], figure_of: Callable[[Night], float | None]) -> Array:
-    values = [figure_of(night) for night in nights]
+def _values(runs: Sequence[PastRun], figure_of: Callable[[PastRun], float | None]) -> Array:
+    values = [figure_of(run) for run in runs]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _within_sight(heights: Array, nights: Sequence[Night]) -> Array:
+def _within_sight(values: Array, runs: Sequence[PastRun]) -> Array:
     """Bring what failed runs measured near to the others, which else would be a flat line."""
-    good = np.array([night.verdict != "failed" for night in nights]) & np.isfinite(heights)
+    good = np.array([run.verdict != "failed" for run in runs]) & np.isfinite(values)
     if good.sum() < 2:
-        return heights
-    low, high = heights[good].min(), heights[good].max()
-    room = 0.5 * max(high - low, 0.1)
-    return np.asarray(np.where(good, heights, np.clip(heights, low - room, high + room)))
+        return values
+    low, high = values[good].min(), values[good].max()
+    reach = 0.5 * max(high - low, 0.1)
+    return np.asarray(np.where(good, values, np.clip(values, low - reach, high + reach)))
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
@@ -218,12 +218,12 @@ def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], n
         axes.legend(fontsize=7)
 
 
-def _name_runs(below: Sequence[Axes], nights: Sequence[Night]) -> None:
+def _name_runs(below: Sequence[Axes], runs: Sequence[PastRun]) -> None:
     """Write the run_ids below, those for which there is room."""
 
     def named(at: float, _: object) -> str:
-        inside = at == int(at) and 0 <= at < len(nights)
-        return nights[int(at)].run_id[:_RUN_ID] if inside else ""
+        inside = at == int(at) and 0 <= at < len(runs)
+        return runs[int(at)].run_id[:_RUN_ID] if inside else ""
 
     for axes in below:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -232,32 +232,32 @@ def _name_runs(below: Sequence[Axes], nights: Sequence[Night]) -> None:
 
 
 def _fill(run: Run) -> Mapping[str, Any] | None:
-    since = run.since
-    if since is None:
+    past = run.past
+    if past is None:
         return None
     return {
-        "since": since,
-        "changed": words(since),
-        "changes": None if since.drift is None else change_table(since.drift),
-        "picture": nights_figure(since),
+        "past": past,
+        "changed": change_sentences(past),
+        "changes": None if past.drift is None else change_table(past.drift),
+        "picture": past_runs_figure(past),
         "caption": _CAPTION,
     }
 
 
 SECTION = Section(
-    "Since {{ since.against if since.against is not none else 'the first run' }}",
+    "Since {{ past.against if past.against is not none else 'the first run' }}",
     """
 {% if changes is not none %}
 <ul>{% for sentence in changed %}<li>{{ sentence }}</li>{% endfor %}</ul>
 {{ show.grid(changes, "tall") }}
-<p class="soft">A label stays with its component from run to run; components are numbered anew, by
+<p class="soft">A label stays with its component from run to run; components are numbered again, by
 weight, in each. In se: in standard errors, which take the rows' components for known. Means: before
 → now.</p>
 {% else %}
 <p>There is no earlier run to compare with. The labels that stay with the components begin here.</p>
 {% endif %}
 {% if picture is not none %}
-<h3>The last {{ since.nights | length }} runs</h3>
+<h3>The last {{ past.runs | length }} runs</h3>
 {{ show.figure(picture, caption) }}
 {% endif %}
 """,

@@ -20,8 +20,10 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
     """Draw the criterion by k, a line a covariance type."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    for i, kind in enumerate(dict.fromkeys(c.covariance_type for c in candidates)):
-        mine = sorted((c for c in candidates if c.covariance_type == kind), key=lambda c: c.k)
+    for i, covariance_type in enumerate(dict.fromkeys(c.covariance_type for c in candidates)):
+        mine = sorted(
+            (c for c in candidates if c.covariance_type == covariance_type), key=lambda c: c.k
+        )
         sound = [c for c in mine if c.degenerate is None]
         axes.plot(
             [c.k for c in sound],
@@ -29,7 +31,7 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
             color=colour(i),
             marker=MARKERS[i % len(MARKERS)],
             markersize=5,
-            label=kind,
+            label=covariance_type,
         )
         ghosts = [c for c in mine if c.degenerate is not None]
         if ghosts:
@@ -39,13 +41,13 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
                 color=colour(i),
                 marker="x",
                 linestyle="none",
-                label=f"{kind}, degenerate",
+                label=f"{covariance_type}, degenerate",
             )
-    height = getattr(chosen, criterion)
-    axes.plot(chosen.k, height, "o", markersize=14, fillstyle="none", color=INK)
+    value = getattr(chosen, criterion)
+    axes.plot(chosen.k, value, "o", markersize=14, fillstyle="none", color=INK)
     axes.annotate(
         f"k = {chosen.k} {chosen.covariance_type}",
-        (chosen.k, height),
+        (chosen.k, value),
         xytext=(0, -18),
         textcoords="offset points",
         ha="center",
@@ -60,7 +62,7 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
         figure,
         "criterion",
         f"{criterion} by k and covariance type; the lowest sound one is k = {chosen.k} "
-        f"{chosen.covariance_type} at {height:.2f}",
+        f"{chosen.covariance_type} at {value:.2f}",
     )
 
 
@@ -85,7 +87,7 @@ def _fill(run: Run) -> Mapping[str, Any] | None:
     return {
         "picture": criterion_figure(run.candidates, run.chosen, run.criterion),
         "candidates": table,
-        "words": (len(table.head) - 1,),  # the note
+        "text_columns": (len(table.head) - 1,),  # the note
     }
 
 
@@ -93,7 +95,7 @@ SECTION = Section(
     "Choosing among {{ candidates.rows | length }} candidates",
     """
 {{ show.figure(picture) }}
-{{ show.grid(candidates, "tall", words=words) }}
+{{ show.grid(candidates, "tall", text_columns=text_columns) }}
 """,
     _fill,
 )

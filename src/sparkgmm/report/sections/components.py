@@ -126,7 +126,7 @@ def _fill(run: Run) -> Mapping[str, Any]:
 SECTION = Section(
     "Components",
     """
-{{ show.grid(components, "tall", words=(6,)) }}
+{{ show.grid(components, "tall", text_columns=(6,)) }}
 <p class="soft">Effective rows: weight times the sum of the row weights. Certain: share of the
 component's rows that belong to it with certainty 0.95 or more. Nearest: by Bhattacharyya distance.
 Overlap: share of its rows that would be assigned to another component.</p>
@@ -136,7 +136,7 @@ Overlap: share of its rows that would be assigned to another component.</p>
 {% if correlations %}
 <details><summary>Correlations within the components</summary>
 {% for title, table in correlations %}<h3>{{ title }}</h3>{{
-    show.grid(table, words=((1,) if table.head[1] == "r" and mixture.d > 8 else ()))
+    show.grid(table, text_columns=((1,) if table.head[1] == "r" and mixture.d > 8 else ()))
 }}{% endfor %}
 </details>
 {% endif %}

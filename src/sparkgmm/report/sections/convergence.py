@@ -24,8 +24,8 @@ def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Pi
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes = figure.subplots()
     for c in sorted(candidates, key=lambda c: c is chosen):
-        heights = np.array(c.log_likelihoods) / c.weight
-        left = np.maximum(heights[-1] - heights, 1e-12) if len(heights) > 1 else np.array([])
+        means = np.array(c.log_likelihoods) / c.weight
+        left = np.maximum(means[-1] - means, 1e-12) if len(means) > 1 else np.array([])
         mine = c is chosen
         axes.plot(
             np.arange(1, len(left)),
@@ -64,7 +64,7 @@ SECTION = Section(
 {{ show.figure(picture, "A line a candidate, the chosen one in colour.") }}
 {% else %}
 <p>Nothing to draw: {{ n_iter }} pass{{ "es" if n_iter != 1 }} over the data{{
-    ", of which the engine tells the end alone" if n_iter > 2
+    ", of which the engine reports only the end" if n_iter > 2
 }}.</p>
 {% endif %}
 """,

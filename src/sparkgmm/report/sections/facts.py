@@ -76,8 +76,8 @@ def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
     if metrics.get("updated_from") is None:
         return []
     weight = number(metrics["history_weight"])
-    told = f"run {metrics['updated_from']}: {metrics['history_rows']:,} rows, weight {weight}"
-    return [["updated from", told]]
+    origin = f"run {metrics['updated_from']}: {metrics['history_rows']:,} rows, weight {weight}"
+    return [["updated from", origin]]
 
 
 def _fill_data(run: Run) -> Mapping[str, Any]:

@@ -16,7 +16,13 @@ from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import COLOURS, Picture, picture, short
-from sparkgmm.report.views import correlation, marginal, names_of, share_outside, telling_features
+from sparkgmm.report.views import (
+    correlation,
+    informative_features,
+    marginal,
+    names_of,
+    share_outside,
+)
 
 CORNER = 5
 # Names longer than this are cut, on the axes of a single plot.
@@ -55,7 +61,7 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
         alt = f"Corner plot of {', '.join(names)}: every pair with contours, every feature alone"
     outside = share_outside(X, bounds)
     if outside > 0:
-        alt += f"; {outside:.2%} of the rows lie outside the axes"
+        alt += f"; {outside:.2%} of the rows are outside the axes"
     return picture(figure, "mixture", alt)
 
 
@@ -147,7 +153,7 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
     why = (
         ". All features are here."
         if len(shown) == d
-        else ", the features whose pairs tell most about a row's component (mutual information)."
+        else ", the features whose pairs say most about a row's component (mutual information)."
     )
     return (
         f"Drawn from {rows}: {', '.join(shown)}{why} Contours hold 50, 80, 95 and 99% of the "
@@ -157,7 +163,7 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
 
 def _fill(run: Run) -> Mapping[str, Any]:
     mixture = run.mixture
-    features = telling_features(mixture, run.sample, CORNER)
+    features = informative_features(mixture, run.sample, CORNER)
     return {
         "picture": mixture_figure(mixture, run.sample, features),
         "caption": _caption(run, [names_of(mixture)[i] for i in features]),

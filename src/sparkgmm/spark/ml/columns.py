@@ -1,4 +1,4 @@
-"""The columns of a DataFrame that an estimator, a model or an evaluator is told to use."""
+"""The columns of a DataFrame that an estimator, a model or an evaluator uses."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pyspark.sql.types import ArrayType, FloatType, NumericType
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import (
     Features,
     did_you_mean,
     is_array,
     is_vector,
-    some,
+    quoted_list,
     vector_features,
 )
 
 # So many features are named in a message.
 _NAMED = 4
-_REMEDY = "mend or drop such rows before the fit"
+_REMEDY = "fix or drop such rows before the fit"
 
 
 def check_column(df: DataFrame, param: str, name: str) -> None:
-    """Refuse a column that is missing or stands twice.
+    """Refuse a column that is missing or appears twice.
 
     Raises
     ------
@@ -41,11 +41,11 @@ def check_column(df: DataFrame, param: str, name: str) -> None:
     if times == 0:
         raise InputError(
             f"{param} is {name!r}, which the DataFrame does not have: "
-            f"{did_you_mean(name, df.columns)}its columns are {some(df.columns)}"
+            f"{did_you_mean(name, df.columns)}its columns are {quoted_list(df.columns)}"
         )
 
 
-def check_features(df: DataFrame, name: str) -> None:
+def check_features_column(df: DataFrame, name: str) -> None:
     """Refuse a features column that is missing or holds neither vectors nor arrays of numbers.
 
     Raises
@@ -105,7 +105,7 @@ def attributes(df: DataFrame, name: str) -> dict[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
-def find_features(df: DataFrame, name: str, weight: str | None) -> Features:
+def find_features_column(df: DataFrame, name: str, weight: str | None) -> Features:
     """Resolve what is to be fitted; rows are looked at only where their length is not noted.
 
     Raises
@@ -119,7 +119,7 @@ def find_features(df: DataFrame, name: str, weight: str | None) -> Features:
             "the DataFrame is a stream, which a fit cannot read to its end: fit a table; the model "
             "transforms streams"
         )
-    check_features(df, name)
+    check_features_column(df, name)
     if weight is not None:
         check_number(df, "weightCol", weight)
     d = noted_length(df, name)
@@ -148,7 +148,7 @@ def _noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
     return tuple(str(named[i]) for i in range(d))
 
 
-def judge(blocks: Blocks, features: Features) -> None:
+def check_dataframe(blocks: Blocks, features: Features) -> None:
     """Stop at invalid rows, and where none counts, saying which columns hold what how often.
 
     Raises

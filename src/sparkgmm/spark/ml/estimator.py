@@ -15,10 +15,10 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.prior import Regularised
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
-from sparkgmm.errors import speaking
+from sparkgmm.errors import option_names
 from sparkgmm.options import SPARK
 from sparkgmm.spark.ml.columns import check_new
-from sparkgmm.spark.ml.fitting import Outcome, Plan, fit_all
+from sparkgmm.spark.ml.fit_plans import Outcome, Plan, fit_all
 from sparkgmm.spark.ml.model import GaussianMixtureModel
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved
@@ -184,12 +184,12 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     def _model(self, dataset: DataFrame, outcome: Outcome) -> GaussianMixtureModel:
         """Return the model with its summary, or raise why there is none."""
         if not isinstance(outcome, Candidate):
-            with speaking(SPARK):
+            with option_names(SPARK):
                 raise outcome
         if outcome.degenerate:
             warnings.warn(
-                f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to tell "
-                f"{self.getK()} clusters; give more, or lower k",
+                f"the mixture is degenerate ({outcome.degenerate}): these rows are too few to "
+                f"distinguish {self.getK()} clusters; give more, or lower k",
                 stacklevel=4,
             )
         if outcome.n_dropped:

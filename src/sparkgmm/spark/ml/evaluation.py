@@ -101,7 +101,7 @@ class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
         if row[0]:
             raise InputError(
                 f"{row[0]:,} rows have no log density, or a weight that is null, NaN or negative: "
-                "mend or drop them"
+                "fix or drop them"
             )
         if not row[2]:
             raise InputError("there are no rows to evaluate, or none has a weight above 0")

@@ -17,7 +17,7 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.scikit import mixture_to_sklearn
-from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, asking, error_of
+from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, error_of, file_system_errors
 from sparkgmm.spark.ml.persistence import SPARK_CLASS, load_metadata, save_metadata
 
 _SCHEMA = StructType(
@@ -82,7 +82,7 @@ def write_spark_model(
     )
     try:
         data = spark.createDataFrame([row], _SCHEMA).coalesce(1)
-        with asking(path, PATH_WRITTEN, writing=True):
+        with file_system_errors(path, PATH_WRITTEN, writing=True):
             data.write.mode(mode).parquet(f"{folder}/data")
             save_metadata(metadata, folder, spark, mode)
     except AnalysisException as error:
@@ -109,7 +109,7 @@ def read_spark_model(source: Any, spark: SparkSession) -> tuple[Mixture, dict[st
             f"{source!r} holds a {metadata.get('class')}, not a {SPARK_CLASS}: give the folder of "
             "one"
         )
-    with asking(source, PATH_READ):
+    with file_system_errors(source, PATH_READ):
         row = spark.read.parquet(f"{folder}/data").select("weights", "mus", "sigmas").first()
     if row is None:
         raise InputError(f"{source!r} has no row in its folder data: save the model again")

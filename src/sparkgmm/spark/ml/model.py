@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
-from sparkgmm.spark.ml.columns import check_features, check_new, noted_length
+from sparkgmm.spark.ml.columns import check_features_column, check_new, noted_length
 from sparkgmm.spark.ml.export import read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
-from sparkgmm.spark.ml.persistence import Saved, components, load_mixture, note_mixture
+from sparkgmm.spark.ml.persistence import Saved, components, note_mixture, read_mixture
 from sparkgmm.spark.ml.summary import GaussianMixtureSummary
 from sparkgmm.spark.ml.udf import add_scores
 from sparkgmm.spark.ml.vectors import ColumnScorer
@@ -163,7 +163,7 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
     def _check(self, df: DataFrame, added: dict[str, str]) -> None:
         """Refuse at once what would fail on the executors."""
         name = self.getFeaturesCol()
-        check_features(df, name)
+        check_features_column(df, name)
         check_new(df, added.values())
         d = noted_length(df, name)
         if d not in (None, self.numFeatures):
@@ -182,7 +182,7 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
     def _load_data(
         cls, path: str, spark: SparkSession, metadata: dict[str, Any]
     ) -> GaussianMixtureModel:
-        return cls(load_mixture(path, spark, metadata))
+        return cls(read_mixture(path, spark, metadata))
 
     def toSpark(self, path: str, overwrite: bool = False) -> None:
         """Write a folder that `pyspark.ml.clustering.GaussianMixtureModel.load` reads.

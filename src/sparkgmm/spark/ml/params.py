@@ -36,8 +36,8 @@ def _param(option: opt.Option) -> Param[Any]:
     def convert(value: Any) -> Any:
         return opt.taken(option, to_python(value), name, kind)
 
-    words = f"{option.words} It takes {kind.words}."
-    return Param(Params._dummy(), name, words, typeConverter=convert)
+    doc = f"{option.description} It takes {kind.description}."
+    return Param(Params._dummy(), name, doc, typeConverter=convert)
 
 
 class NoneUnsets(Params):

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import FORMAT_VERSION, Mixture
-from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, asking
+from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, file_system_errors
 from sparkgmm.version import __version__
 
 S = TypeVar("S", bound="Saved")
@@ -38,7 +38,7 @@ class Saved(Params, MLWritable, MLReadable[Any]):
         return Reader(cls)
 
     def _noted(self) -> dict[str, Any]:
-        """Return what is to stand in the metadata besides the params."""
+        """Return what the metadata holds besides the params."""
         return {}
 
     def _save_data(self, path: str, spark: SparkSession, mode: str) -> None:
@@ -72,9 +72,9 @@ class Writer(MLWriter):
             raise TypeError(f"path is {path!r}: give a string")
         folder, mode = path.rstrip("/"), "overwrite" if self.shouldOverwrite else "error"
         try:
-            with asking(path, PATH_WRITTEN, writing=True):
+            with file_system_errors(path, PATH_WRITTEN, writing=True):
                 self._instance._save_data(folder, self.sparkSession, mode)
-                metadata = describe(self._instance, public_name(type(self._instance)))
+                metadata = metadata_of(self._instance, public_name(type(self._instance)))
                 save_metadata(metadata | self._instance._noted(), folder, self.sparkSession, mode)
         except AnalysisException as error:
             if "ALREADY_EXISTS" not in str(error):
@@ -102,15 +102,15 @@ class Reader(MLReader[S], Generic[S]):
         """
         folder = path.rstrip("/")
         metadata = load_metadata(folder, self.sparkSession)
-        wanted = public_name(self._cls)
-        if metadata.get("class") != wanted:
+        expected = public_name(self._cls)
+        if metadata.get("class") != expected:
             hint = "GaussianMixtureModel.fromSpark(path) reads it"
             other = "load it with that class"
             raise InputError(
-                f"{path!r} holds a {metadata.get('class')}, not a {wanted}: "
+                f"{path!r} holds a {metadata.get('class')}, not a {expected}: "
                 f"{hint if metadata.get('class') == SPARK_CLASS else other}"
             )
-        with asking(path, PATH_READ):
+        with file_system_errors(path, PATH_READ):
             instance = self._cls._load_data(folder, self.sparkSession, metadata)
         instance._resetUid(metadata["uid"])
         _set_params(instance, metadata, path)
@@ -123,7 +123,7 @@ def public_name(cls: type[Saved]) -> str:
     return str(cls.__dict__.get("_saved_as", name))  # a subclass is not what its base is
 
 
-def describe(instance: Params, class_name: str) -> dict[str, Any]:
+def metadata_of(instance: Params, class_name: str) -> dict[str, Any]:
     """Return the metadata of an instance in Spark's own form; the Spark version comes later."""
     return {
         "class": class_name,
@@ -151,7 +151,7 @@ def load_metadata(folder: str, spark: SparkSession) -> dict[str, Any]:
 
     """
     try:
-        with asking(folder, PATH_READ):
+        with file_system_errors(folder, PATH_READ):
             row = spark.read.text(f"{folder}/metadata").first()
     except AnalysisException as error:
         if "PATH_NOT_FOUND" not in str(error):
@@ -198,7 +198,7 @@ def components(mixture: Mixture, spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(rows, _COMPONENTS).coalesce(1)
 
 
-def load_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> Mixture:
+def read_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> Mixture:
     """Read a mixture from data/ and what the metadata say of it.
 
     Raises

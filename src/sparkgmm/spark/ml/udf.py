@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
 from sparkgmm.spark.ml.vectors import DENSE, ColumnScorer
+from sparkgmm.spark.scored_rows import SPARK_TYPES
 from sparkgmm.spark.source import as_array, is_vector, quoted
-from sparkgmm.spark.transform import SPARK_TYPES
 
 # From Spark 4.1 on a function is handed the arrow arrays themselves, vectors included.
 HAS_ARROW_UDF = hasattr(F, "arrow_udf")

@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
-from sparkgmm.spark.blocks import settle_worker
+from sparkgmm.spark.blocks import prepare_worker
 from sparkgmm.spark.score_columns import Scored, as_lists
 from sparkgmm.spark.scoring import Scorer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What the first field of a dense vector holds; that of a sparse one is 0.
 DENSE = 1
-_REMEDY = "mend or drop such rows before transform"
+_REMEDY = "fix or drop such rows before transform"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ColumnScorer:
 
     def __call__(self, batches: Iterable[pa.Array]) -> Iterator[pa.Array]:
         """Score a partition, a batch at a time."""
-        settle_worker()
+        prepare_worker()
         for batch in batches:
             yield self.score(batch)
 

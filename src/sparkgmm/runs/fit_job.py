@@ -15,23 +15,23 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.sample import Membership, Sample
-from sparkgmm.errors import InputError, SparkGmmError, speaking
+from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
-from sparkgmm.runs.drift import (
+from sparkgmm.runs.drift_check import (
     Judged,
     drift_json,
     in_manifest,
     judge_drift,
-    open_earlier,
+    open_compared_run,
+    past_runs_of,
     refuse_drifted,
-    since,
 )
-from sparkgmm.runs.fitting import Before, solve
+from sparkgmm.runs.engines import EarlierRuns, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
-    judge,
+    check_valid,
     open_input,
     plan_input,
     what_was_read,
@@ -42,24 +42,24 @@ from sparkgmm.runs.record import (
     figures,
     manifest_of,
     metrics_of,
-    model_of,
+    model_json,
     summary,
     versions,
 )
-from sparkgmm.runs.state import Begun, KeptRows, State, first_difference
+from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
+from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
-from sparkgmm.runs.update import STATISTICS, find_base, statistics_of
+from sparkgmm.spark.cluster_rows import Blocks, Read
+from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import rejected
-from sparkgmm.spark.rows import Blocks, Read
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.tables import Snapshot, reading_files_of
-from sparkgmm.spark.trouble import translate_writing
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan(spark: SparkSession, config: FitConfig) -> str:
     """Say in words what the job would do."""
     run_id = config.output.run_id or "<time>-" + config.digest()
@@ -77,14 +77,14 @@ def _plan_update(spark: SparkSession, config: FitConfig, run_id: str) -> list[st
     if config.model.update is None:
         return []
     run = RunFolder(Folder(spark, config.output.path), run_id)
-    base = find_base(spark, config, run, None, overwrite=True)
+    base = find_base_run(spark, config, run, None, overwrite=True)
     return [f"updates  {'nothing: there is no run before it' if base is None else base.path}"]
 
 
 def _plan_drift(spark: SparkSession, config: FitConfig, run_id: str) -> list[str]:
     said: list[str] = []
     run = RunFolder(Folder(spark, config.output.path), run_id)
-    earlier = open_earlier(spark, config, run, said.append)
+    earlier = open_compared_run(spark, config, run, said.append)
     if earlier is not None:
         said.append(f"{earlier.folder.path}, run {earlier.run_id!r}")
     return [f"drift    {what}" for what in said]
@@ -121,10 +121,10 @@ class _Fitted:
     rows: Rows
     fit: Fit
     judged: Judged | None
-    before: Before
+    earlier_runs: EarlierRuns
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrite: bool) -> None:
     """Do the job; a run that was begun and not finished goes on after its last pass.
 
@@ -139,24 +139,24 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     started = datetime.now(UTC)
     run_id = config.output.run_id or f"{started:%Y%m%dT%H%M%S.%f}"[:-3] + f"Z-{config.digest()}"
     run = RunFolder(root, run_id)
-    terminal.about(run_id=run_id, step="start")
+    terminal.set_context(run_id=run_id, step="start")
     if run.is_whole() and not overwrite:
         refuse_drifted(run, run.manifest())
         run.complete()
-        terminal.say(_left_alone(run, config))
+        terminal.say(_existing_run_message(run, config))
         return
     root.check_writable()
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
-    terminal.about(step="report")
+    terminal.set_context(step="report")
     made = _documents(spark, config, run, fitted, started, watch, terminal)
-    terminal.about(step="publish")
+    terminal.set_context(step="publish")
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
-        told = summary(
+        text = summary(
             fitted.fit, config.model.criterion, run.path, "report.html" in made.files, fitted.judged
         )
-        terminal.result(told, **figures(made.metrics))
+        terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
     if not published:
         terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
@@ -179,46 +179,51 @@ def _read_and_fit(
     state = State(run.state, run.run_id, terminal.say)
     if not overwrite:
         state.check_configuration(config.deciding())
-    before = Before.open(spark, config, run, state.begun, overwrite, terminal.say)
-    terminal.about(step="read")
+    earlier_runs = EarlierRuns.open(spark, config, run, state.begun, overwrite, terminal.say)
+    terminal.set_context(step="read")
     with described(spark, "opening the input"):
         begun_with = state.begun_with(versions(spark), overwrite)
-        with _going_on_with(run.run_id, begun_with):
+        with _naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
             blocks = held.enter_context(Blocks(df, features, config.input.place))
-        judge(blocks.read, features, config.input.invalid_rows)
-        known = () if before.base is None else before.base.features
+        check_valid(blocks.read, features, config.input.invalid_rows)
+        known = () if earlier_runs.base is None else earlier_runs.base.features
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
-        before.check_features(features.names)
+        earlier_runs.check_features(features.names)
         seconds = watch.lap("read")
         terminal.say(what_was_read(blocks, features, dropped, seconds))
         table = None if snapshot is None else snapshot.record()
-        begun = Begun.of(
-            config.deciding(), versions(spark), files, blocks.profile, before.updated_from, table
+        begun = BegunRun.of(
+            config.deciding(),
+            versions(spark),
+            files,
+            blocks.profile,
+            earlier_runs.updated_from,
+            table,
         )
         state.begin(begun, config.input.place, anew=overwrite)
-        terminal.about(step="fit")
+        terminal.set_context(step="fit")
         rows = KeptRows(blocks.rows(config.model.seed), state)
         try:
-            result = solve(df, rows, features, config.model, before, terminal)
+            result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:
             run.discard()  # it would end there again
             raise
         watch.lap("fit")
-        judged = judge_drift(config.drift, run, before.compared, result.chosen, rows)
+        judged = judge_drift(config.drift, run, earlier_runs.compared, result.chosen, rows)
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
-        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, before)
+        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, earlier_runs)
 
 
 @contextmanager
-def _going_on_with(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+def _naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
     """Say of which attempt a state of a table is that is no longer there."""
     try:
         yield
@@ -229,11 +234,11 @@ def _going_on_with(run_id: str, state: Mapping[str, Any] | None) -> Iterator[Non
             f"run {run_id!r} was begun and goes on with "
             f"{'version ' if 'version' in state else 'snapshot '}"
             f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
-            f"({error}): begin it anew with --overwrite, or name another output.run_id"
+            f"({error}): start it again with --overwrite, or name another output.run_id"
         ) from error
 
 
-def _left_alone(run: RunFolder, config: FitConfig) -> str:
+def _existing_run_message(run: RunFolder, config: FitConfig) -> str:
     """Say that a run is there, and whether it is another one than is asked for."""
     made = run.manifest().get("configuration", {})
     before = {key: made.get(key) for key in config.deciding()}
@@ -264,20 +269,20 @@ def _documents(
     terminal: Terminal,
 ) -> _Documents:
     """Write down, in memory, what was found."""
-    result, judged, before = fitted.fit, fitted.judged, fitted.before
+    result, judged, earlier_runs = fitted.fit, fitted.judged, fitted.earlier_runs
     mixture = result.chosen.mixture
     membership = Membership(mixture, Sample.of(fitted.rows))
     manifest = manifest_of(spark, config, run.run_id, started, fitted.source.record())
-    manifest |= {**in_manifest(judged), "updated_from": before.updated_from}
+    manifest |= {**in_manifest(judged), "updated_from": earlier_runs.updated_from}
 
     def metrics() -> dict[str, Any]:
-        return metrics_of(result, fitted.read, fitted.dropped, watch, before.base)
+        return metrics_of(result, fitted.read, fitted.dropped, watch, earlier_runs.base)
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")
     final = metrics()
-    model = model_of(result.chosen, fitted.features, membership, judged)
-    statistics = statistics_of(result.history, fitted.features.names, run, spark, before.base)
+    model = model_json(result.chosen, fitted.features, membership, judged)
+    statistics = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),
         "model.json": to_json(model).encode(),
@@ -298,7 +303,7 @@ def _publish(
     made: _Documents,
     overwrite: bool,
 ) -> bool:
-    """Let the run take its place; False if another job's run of that name did first."""
+    """Publish the run at its place; False if another job's run of that name did first."""
     quarantined = config.input.invalid_rows == "quarantine"
     invalid = rejected(fitted.source.df, fitted.features) if quarantined else None
     accepted = fitted.judged is None or fitted.judged.accepted
@@ -327,14 +332,14 @@ def _report(
     """Draw the report's files; a fit of hours is not lost for a picture that fails."""
     if not config.output.report:
         return {}
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports its font cache
     from sparkgmm.report.page import report  # matplotlib takes a second to import
     from sparkgmm.report.run import Run
 
     try:
         found, profile = fitted.fit, fitted.rows.profile
-        drifted = since(fitted.judged, run, config.drift)
-        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, drifted)
+        past = past_runs_of(fitted.judged, run, config.drift)
+        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, past)
         with _drawing:
             return report(shown)
     except Exception as error:

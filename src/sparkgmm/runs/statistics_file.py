@@ -14,7 +14,7 @@ from sparkgmm.core.history import History
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.folder import LATEST, MANIFEST, RunFolder, load_model
-from sparkgmm.runs.state import Begun
+from sparkgmm.runs.state import BegunRun
 from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import Folder
@@ -24,11 +24,11 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseRun:
     """The run that an update goes on from.
 
     `history` stands for its rows; `lineage` has the addresses of all runs whose rows these are,
-    the first first, so that no run's rows are added twice.
+    the oldest first, so that no run's rows are added twice.
     """
 
     run_id: str
@@ -54,7 +54,7 @@ class Base:
         if self.features != tuple(names):
             raise ConfigurationError(
                 f"model.update goes on from features {self.features}, the input has "
-                f"{tuple(names)}: name the same in the same order, or fit all rows anew "
+                f"{tuple(names)}: name the same in the same order, or fit all rows again "
                 "(model.update: null)"
             )
 
@@ -64,7 +64,7 @@ def statistics_of(
     features: Sequence[str],
     run: RunFolder,
     spark: SparkSession,
-    base: Base | None,
+    base: BaseRun | None,
 ) -> dict[str, Any]:
     """Return statistics.json: what stands for the rows of a run and of those before it."""
     assert history is not None  # a job's fit is never lenient
@@ -77,9 +77,9 @@ def statistics_of(
     }
 
 
-def find_base(
-    spark: SparkSession, config: FitConfig, run: RunFolder, begun: Begun | None, overwrite: bool
-) -> Base | None:
+def find_base_run(
+    spark: SparkSession, config: FitConfig, run: RunFolder, begun: BegunRun | None, overwrite: bool
+) -> BaseRun | None:
     """Return the run to go on from, or None where all rows are to be fitted.
 
     A run that goes on takes the base it was begun with, and one that is done again the base it had:
@@ -89,8 +89,8 @@ def find_base(
     Raises
     ------
     ConfigurationError
-        If there is no such run, or it keeps no statistics, or those of another kind of mixture, or
-        those of the very rows that are to be added.
+        If there is no such run, or it has no statistics, those of another k or covariance type,
+        or those of the very rows that are to be added.
     InputError
         If its statistics are not those that it wrote, or not those that the run was begun with.
 
@@ -102,30 +102,30 @@ def find_base(
     if begun is not None and not overwrite:
         base = _begun_with(folder, begun, run)
     elif run.is_whole() and own:
-        base = _had(folder, run)
+        base = _base_of_whole(folder, run)
     elif own and not folder.exists(LATEST):
         base = None
     else:
         base = _read(folder)
     if base is not None:
-        _check_kind(base, config)
+        _check_same_candidate(base, config)
         _check_lineage(base, spark, run)
     return base
 
 
-def _begun_with(folder: Folder, begun: Begun, run: RunFolder) -> Base | None:
+def _begun_with(folder: Folder, begun: BegunRun, run: RunFolder) -> BaseRun | None:
     if begun.base is None:
         return None
     base = _recorded(folder, begun.base, run)
     if base.sha256 != begun.base["sha256"]:
         raise InputError(
             f"run {run.run_id!r} was begun on the statistics of run {base.run_id!r}, which are "
-            "others now: begin it anew with --overwrite"
+            "others now: start it again with --overwrite"
         )
     return base
 
 
-def _had(folder: Folder, run: RunFolder) -> Base | None:
+def _base_of_whole(folder: Folder, run: RunFolder) -> BaseRun | None:
     """Return the base of a whole run that is done again; its statistics may be newer."""
     manifest = run.manifest()
     recorded = manifest.get("updated_from")
@@ -139,19 +139,19 @@ def _had(folder: Folder, run: RunFolder) -> Base | None:
     )
 
 
-def _recorded(folder: Folder, recorded: Mapping[str, Any], run: RunFolder) -> Base:
+def _recorded(folder: Folder, recorded: Mapping[str, Any], run: RunFolder) -> BaseRun:
     run_id = str(recorded["run_id"])
     there = folder if folder.name == run_id and folder.exists(MANIFEST) else folder.child(run_id)
     if not there.exists(MANIFEST):
         raise ConfigurationError(
             f"run {run.run_id!r} went on from run {run_id!r}, which is gone (output.keep_runs): "
-            "name another from before it in model.update with --overwrite, or fit all rows anew "
+            "name another from before it in model.update with --overwrite, or fit all rows again "
             "(model.update: null)"
         )
     return _read(there)
 
 
-def _read(folder: Folder) -> Base:
+def _read(folder: Folder) -> BaseRun:
     """Read the statistics of a run, or of the one that LATEST names."""
     run = load_model(folder).run
     path = f"{run.path}/{STATISTICS}"
@@ -165,7 +165,7 @@ def _read(folder: Folder) -> Base:
     if hashlib.sha256(content).hexdigest() != listed:
         raise InputError(
             f"{path!r} is not what the run wrote (its checksum is another than {MANIFEST}'s): "
-            "restore it, or fit all rows anew (model.update: null)"
+            "restore it, or fit all rows again (model.update: null)"
         )
     try:
         values = json.loads(content)
@@ -175,9 +175,9 @@ def _read(folder: Folder) -> Base:
         history = History.from_dict(values)
     except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path!r} cannot be used ({error}): fit all rows anew (model.update: null)"
+            f"{path!r} cannot be used ({error}): fit all rows again (model.update: null)"
         ) from error
-    return Base(run.name, run.path, listed, features, lineage, history)
+    return BaseRun(run.name, run.path, listed, features, lineage, history)
 
 
 def _listed_sha256(run: Folder) -> str | None:
@@ -186,18 +186,18 @@ def _listed_sha256(run: Folder) -> str | None:
     return next((str(f.get("sha256")) for f in files if f.get("path") == STATISTICS), None)
 
 
-def _check_kind(base: Base, config: FitConfig) -> None:
+def _check_same_candidate(base: BaseRun, config: FitConfig) -> None:
     history, model = base.history, config.model
     if (history.k, history.covariance_type) != (model.k[0], model.covariance_type[0]):
         raise ConfigurationError(
             f"model.update {model.update!r} has k = {history.k} and covariance_type "
             f"{history.covariance_type}, the configuration {model.k[0]} and "
-            f"{model.covariance_type[0]}: make them equal, or fit all rows anew (model.update: "
+            f"{model.covariance_type[0]}: make them equal, or fit all rows again (model.update: "
             "null)"
         )
 
 
-def _check_lineage(base: Base, spark: SparkSession, run: RunFolder) -> None:
+def _check_lineage(base: BaseRun, spark: SparkSession, run: RunFolder) -> None:
     if _address(spark, run) in base.lineage:
         raise ConfigurationError(
             f"model.update names run {base.run_id!r}, which holds the rows of run {run.run_id!r} "

@@ -9,14 +9,14 @@ from typing import TypeVar
 
 from pyspark.sql import DataFrame
 
-from sparkgmm.core.fit import check, fit
+from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
-from sparkgmm.spark.ml.columns import find_features, judge
-from sparkgmm.spark.rows import Blocks
+from sparkgmm.spark.cluster_rows import Blocks
+from sparkgmm.spark.ml.columns import check_dataframe, find_features_column
 
 # With fewer rows than this, for each component and each row that it needs, one is on its own.
 _ROWS_TO_TELL = 5
@@ -52,12 +52,12 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
     """
     outcomes: dict[int, Outcome] = {}
     for (name, weight), mine in _grouped(range(len(plans)), lambda i: plans[i].columns):
-        wanted = {i: plans[i] for i in mine}
+        group = {i: plans[i] for i in mine}
         try:
-            features = find_features(df, name, weight)
+            features = find_features_column(df, name, weight)
             with Blocks(df, features) as blocks:
-                judge(blocks, features)
-                outcomes |= _fit_blocks(blocks, features.names, wanted)
+                check_dataframe(blocks, features)
+                outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
             outcomes |= dict.fromkeys(mine, error)
     return [outcomes[i] for i in range(len(plans))]
@@ -72,36 +72,36 @@ def _fit_blocks(
         for joint in _joint([plans[i] for i in alike], search):
             found = _fit_joint(rows_of(search.seed), joint, names)
             for i in alike:
-                kind = plans[i].k, plans[i].covariance_type
-                if kind in found:
-                    outcomes[i] = found[kind]
+                key = plans[i].k, plans[i].covariance_type
+                if key in found:
+                    outcomes[i] = found[key]
     return outcomes
 
 
 def _joint(plans: Sequence[Plan], search: Search) -> Iterator[Search]:
     """Yield searches over every k with every covariance type that make up just what is planned."""
-    wanted: dict[str, set[int]] = {}
+    planned: dict[str, set[int]] = {}
     for plan in plans:
-        wanted.setdefault(plan.covariance_type, set()).add(plan.k)
-    for ks, types in _grouped(wanted, lambda kind: frozenset(wanted[kind])):
+        planned.setdefault(plan.covariance_type, set()).add(plan.k)
+    for ks, types in _grouped(planned, lambda name: frozenset(planned[name])):
         yield replace(search, k=tuple(sorted(ks)), covariance_type=tuple(types))
 
 
 def _fit_joint(
     rows: Rows, search: Search, names: tuple[str, ...]
 ) -> dict[tuple[int, str], Outcome]:
-    """Fit what can be fitted; tell of each kind of candidate what became of it."""
+    """Fit what can be fitted; return what became of each candidate."""
     outcomes: dict[tuple[int, str], Outcome] = {}
     possible = []
     for k in search.k:
         try:
-            check(rows, k, names)
+            check_rows(rows, k, names)
             possible.append(k)
         except InputError as error:
-            outcomes |= {(k, kind): error for kind in search.covariance_type}
+            outcomes |= {(k, name): error for name in search.covariance_type}
     if not possible:
         return outcomes
-    kinds = [(k, kind) for k in possible for kind in search.covariance_type]
+    keys = [(k, name) for k in possible for name in search.covariance_type]
     try:
         candidates = fit(rows, replace(search, k=tuple(possible)), names).candidates
         for candidate in candidates:
@@ -109,10 +109,10 @@ def _fit_joint(
             sound = candidate.degenerate is None
             outcomes[k, candidate.covariance_type] = candidate if sound else none_sound([candidate])
     except Exception as error:
-        outcomes |= dict.fromkeys(kinds, error)
-    for k, kind in kinds:
-        if _is_poor(outcomes[k, kind]) and _too_few_rows(rows, k, kind):
-            outcomes[k, kind] = _fit_anyway(rows, search, names, k, kind)
+        outcomes |= dict.fromkeys(keys, error)
+    for k, name in keys:
+        if _is_poor(outcomes[k, name]) and _too_few_rows(rows, k, name):
+            outcomes[k, name] = _fit_anyway(rows, search, names, k, name)
     return outcomes
 
 
@@ -123,7 +123,7 @@ def _is_poor(outcome: Outcome) -> bool:
 
 
 def _too_few_rows(rows: Rows, k: int, covariance_type: str) -> bool:
-    """Tell whether there are not enough rows to know a cluster from a few rows near each other."""
+    """Return whether rows are too few to distinguish a cluster from a few rows near each other."""
     needed = FAMILIES[covariance_type].least_rows(len(rows.profile.mean))
     return rows.profile.n_rows < _ROWS_TO_TELL * k * needed
 

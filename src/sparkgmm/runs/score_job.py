@@ -12,24 +12,24 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
-from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, speaking
+from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
 from sparkgmm.runs.reading import open_source, what_is_read
 from sparkgmm.runs.scored_table import ScoredTable, differing
 from sparkgmm.runs.terminal import Terminal, tasks_done
+from sparkgmm.spark.error_translation import translate, translate_writing, translated_errors
 from sparkgmm.spark.file_systems import MODEL, first_line
 from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected, valid
 from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scored_rows import ScoreRequest, check_columns, score_rows
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
 from sparkgmm.spark.storage import Folder
-from sparkgmm.spark.tables import describe, reading_files_of
-from sparkgmm.spark.transform import Wanted, check_columns, score_rows
-from sparkgmm.spark.trouble import telling, translate, translate_writing
+from sparkgmm.spark.tables import describe_table, reading_files_of
 
 # Below the output; the underscore has those who read the output pass it by.
 REJECTED = "_rejected"
@@ -44,7 +44,7 @@ class Task:
     df: DataFrame
     features: Features
     model: StoredModel
-    wanted: Wanted
+    request: ScoreRequest
     output: RowsFolder | ScoredTable
     opened: Opened
 
@@ -68,21 +68,21 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
-    with telling(source.place):
+    with translated_errors(source.place):
         opened = open_source(spark, source)
         df = opened.df
         _check_apart(spark, config, output, model)
         features = find_model_features(df, mixture.features, mixture.d, model.vector)
     keep = config.output.keep
-    wanted = Wanted(
+    request = ScoreRequest(
         tuple(df.columns if keep == "all" else keep),
         tuple(config.output.columns),
         _threshold(config, model),
         config.input.invalid_rows == "fail",
         model.labels,
     )
-    check_columns(df, features, wanted)
-    return Task(df, features, model, wanted, output, opened)
+    check_columns(df, features, request)
+    return Task(df, features, model, request, output, opened)
 
 
 def _open_output(spark: SparkSession, config: ScoreConfig) -> RowsFolder | ScoredTable:
@@ -113,19 +113,21 @@ def _check_apart(
     output: RowsFolder | ScoredTable,
     model: StoredModel,
 ) -> None:
-    """Refuse an output that lies in what is read, or would take its place."""
+    """Refuse an output that is within what is read, or would take its place."""
     at = output.folder.uri if isinstance(output, RowsFolder) else output.store.location()
     if at is None:  # a table that is to be made: its catalog chooses where
         return
     here = Folder(spark, at).uri
-    told = place_named(config.output.place, "output")
+    target = place_named(config.output.place, "output")
     runs = [Folder(spark, config.model).uri, model.run.uri]
     if any(_is_within(run, here) for run in runs) or _is_within(here, runs[1]):
-        raise ConfigurationError(f"{told} is where the model lies: choose another")
+        raise ConfigurationError(f"{target} is where the model is: choose another")
     for named, path in _read_from(spark, config):
         there = Folder(spark, path).uri
         if _is_within(here, there) or _is_within(there, here):
-            raise ConfigurationError(f"{told} and {named} lie in each other: write elsewhere")
+            raise ConfigurationError(
+                f"{target} and {named} are one within the other: write elsewhere"
+            )
 
 
 def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]]:
@@ -134,21 +136,21 @@ def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]
     if place is None:
         return []
     if isinstance(place, TableName):
-        location = describe(spark, place).location
+        location = describe_table(spark, place).location
         return [] if location is None else [(place_named(place), location)]
     paths = [place] if isinstance(place, str) else place
     return [(place_named(path), path) for path in paths]
 
 
 def _is_within(inner: str, outer: str) -> bool:
-    """Tell whether a path is another or lies below it, or below what matches it as a glob."""
+    """Return whether a path is another or is below it, or below what matches it as a glob."""
     parts, pattern = inner.rstrip("/").split("/"), outer.rstrip("/").split("/")
     return len(parts) >= len(pattern) and all(
         part == glob or fnmatchcase(part, glob) for part, glob in zip(parts, pattern, strict=False)
     )
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
@@ -157,8 +159,8 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
     outliers = (
         "none flagged"
-        if task.wanted.threshold is None
-        else f"log density below {task.wanted.threshold:.6g}, the "
+        if task.request.threshold is None
+        else f"log density below {task.request.threshold:.6g}, the "
         f"{config.output.outlier_quantile:g} quantile of the training data"
     )
     return "\n".join(
@@ -166,8 +168,8 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
             f"reads    {what_is_read(task.opened, config.input)}",
             f"model    {task.model.run.path}: k = {mixture.k}, {mixture.covariance_type}",
             f"features {len(names)}{source}: {shown}",
-            f"keeps    {', '.join(task.wanted.kept) or 'no column of the input'}",
-            f"adds     {', '.join(task.wanted.columns)}",
+            f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
+            f"adds     {', '.join(task.request.columns)}",
             f"outliers {outliers}",
             f"writes   {_written_to(config, task)}",
         ]
@@ -181,7 +183,7 @@ def _written_to(config: ScoreConfig, task: Task) -> str:
     return f"{kind}{config.output.place} ({format_name}, {config.output.mode})"
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> None:
     """Do the job.
 
@@ -190,12 +192,12 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     SparkGmmError
         If the configuration, the model or the input is at fault; nothing is published then.
     """
-    terminal.about(step="read")
+    terminal.set_context(step="read")
     with described(spark, "opening the input"):
         task = open_task(spark, config)
-    terminal.about(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
+    terminal.set_context(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
-    scored, totals = score_rows(task.df, task.features, task.model.mixture, task.wanted)
+    scored, totals = score_rows(task.df, task.features, task.model.mixture, task.request)
     with reading_files_of(task.opened.snapshot):
         if isinstance(task.output, ScoredTable):
             seconds = _into_table(spark, config, task.output, task, scored, terminal)
@@ -231,7 +233,7 @@ def _into_folder(
             _write(scored, folder, task, config)
         seconds = time.monotonic() - started
         _check_rows(totals.read.value, totals.invalid.value)
-        terminal.about(step="publish")
+        terminal.set_context(step="publish")
         if totals.invalid.value and config.input.invalid_rows == "quarantine":
             rows = rejected(task.df, task.features)
             with described(spark, "writing the rejected rows"):
@@ -295,7 +297,7 @@ def _judge(task: Task, every_row: bool) -> int:
     if not every_row and not found.isEmpty():
         return 0
     counts = count_invalid(task.df, task.features)
-    if counts.invalid and task.wanted.fail:
+    if counts.invalid and task.request.fail:
         raise InputError(describe_invalid(counts, task.features))
     _check_rows(counts.read, counts.invalid)
     return int(counts.invalid)
@@ -388,10 +390,10 @@ def _lines(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> I
         f"rows     {n_read:,} read, {n_scored:,} scored, {n_invalid:,} invalid, in {seconds:.1f} s "
         f"({n_read / max(seconds, 1e-9):,.0f} rows/s)"
     )
-    if task.wanted.threshold is not None:
+    if task.request.threshold is not None:
         n = totals.outliers.value
         yield (
-            f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.wanted.threshold:.6g}, "
+            f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.request.threshold:.6g}, "
             f"the {config.output.outlier_quantile:g} quantile of the training data"
         )
     table = task.output if isinstance(task.output, ScoredTable) else None

@@ -23,7 +23,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import columns_of, columns_with_threshold
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, some
+from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, quoted_list
 
 # The types of the columns added, by their names in `ScoreColumn`.
 SPARK_TYPES: dict[str, DataType] = {
@@ -38,7 +38,7 @@ _UNKNOWN_TO_ARROW = ("YearMonthIntervalType", "CalendarIntervalType")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ScoreRequest:
     """What the scored rows are to have: columns of the input kept, and columns added.
 
     `threshold` is the log density below which a row is an outlier, or None. An invalid row fails
@@ -59,7 +59,7 @@ class Wanted:
 
 
 def score_rows(
-    df: DataFrame, features: Features, mixture: Mixture, wanted: Wanted
+    df: DataFrame, features: Features, mixture: Mixture, request: ScoreRequest
 ) -> tuple[DataFrame, Totals]:
     """Return the scored rows, in the partitions of the input, and what is counted meanwhile.
 
@@ -71,25 +71,25 @@ def score_rows(
     ConfigurationError
         If a column cannot be kept.
     InputError
-        If a column to keep is missing or stands twice.
+        If a column to keep is missing or appears twice.
 
     """
-    check_columns(df, features, wanted)
-    selected = [quoted(df, name) for name in wanted.kept]
+    check_columns(df, features, request)
+    selected = [quoted(df, name) for name in request.kept]
     sources = []
     for name in features.columns if features.vector is None else (features.vector,):
-        if name in wanted.kept and _is_plain(df.schema[name].dataType):
-            sources.append(wanted.kept.index(name))
+        if name in request.kept and _is_plain(df.schema[name].dataType):
+            sources.append(request.kept.index(name))
             continue
         sources.append(len(selected))
         column = quoted(df, name) if features.vector is None else as_array(df, name)
         wide = "double" if features.vector is None else "array<double>"
         selected.append(column.cast(wide))
-    scorer = Scorer(mixture, columns_of(wanted.columns), wanted.threshold, wanted.labels)
+    scorer = Scorer(mixture, columns_of(request.columns), request.threshold, request.labels)
     added = [StructField(c.name, SPARK_TYPES[c.type], nullable=False) for c in scorer.columns]
-    schema = StructType([*(df.schema[name] for name in wanted.kept), *added])
+    schema = StructType([*(df.schema[name] for name in request.kept), *added])
     records = RecordScorer(
-        scorer, len(wanted.kept), tuple(sources), features.vector is not None, wanted.fail
+        scorer, len(request.kept), tuple(sources), features.vector is not None, request.fail
     )
     context = df.sparkSession.sparkContext
     totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
@@ -103,46 +103,46 @@ def _is_plain(dtype: DataType) -> bool:
     return isinstance(inner, _PLAIN)
 
 
-def check_columns(df: DataFrame, features: Features, wanted: Wanted) -> None:
-    """Refuse columns to keep that are missing, stand twice, clash or cannot travel.
+def check_columns(df: DataFrame, features: Features, request: ScoreRequest) -> None:
+    """Refuse columns to keep that are missing, appear twice, clash or cannot be handed over.
 
     Raises
     ------
     ConfigurationError
         If one has the name of a column to add, or a type that Spark cannot hand to Python.
     InputError
-        If one is missing or stands twice.
+        If one is missing or appears twice.
 
     """
-    missing = [name for name in wanted.kept if name not in df.columns]
+    missing = [name for name in request.kept if name not in df.columns]
     if missing:
         hint = did_you_mean(missing[0], df.columns)
         raise InputError(
-            f"output.keep names {some(missing)}, which the input does not have: {hint}its columns "
-            f"are {some(df.columns)}"
+            f"output.keep names {quoted_list(missing)}, which the input does not have: {hint}its "
+            f"columns are {quoted_list(df.columns)}"
         )
-    _check_names(df, features, wanted)
-    for name in wanted.kept:
-        if not _can_travel(df.schema[name].dataType):
+    _check_names(df, features, request)
+    for name in request.kept:
+        if not _has_arrow_type(df.schema[name].dataType):
             raise ConfigurationError(
                 f"column {name!r} is of type {df.schema[name].dataType.simpleString()}, which "
                 "Spark cannot hand to Python: leave it out of output.keep"
             )
 
 
-def _check_names(df: DataFrame, features: Features, wanted: Wanted) -> None:
-    """Refuse names that stand twice or are taken, as Spark compares names."""
+def _check_names(df: DataFrame, features: Features, request: ScoreRequest) -> None:
+    """Refuse names that appear twice or are taken, as Spark compares names."""
     sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
     keys = {name: name if sensitive else name.casefold() for name in df.columns}
     held = Counter(keys[name] for name in df.columns)
-    for name in wanted.kept:
-        if keys[name] in wanted.columns:
+    for name in request.kept:
+        if keys[name] in request.columns:
             raise ConfigurationError(
                 f"input column {name!r} has the name of a column that is added: leave it out of "
                 "output.keep, or rename it"
             )
     sources = features.columns if features.vector is None else (features.vector,)
-    for name in (*wanted.kept, *sources):
+    for name in (*request.kept, *sources):
         if held[keys[name]] > 1:
             raise InputError(
                 f"the input has column {name!r} {held[keys[name]]} times: rename one, or leave it "
@@ -150,12 +150,12 @@ def _check_names(df: DataFrame, features: Features, wanted: Wanted) -> None:
             )
 
 
-def _can_travel(dtype: DataType) -> bool:
-    """Tell whether pyarrow has the type: all but intervals that count months."""
+def _has_arrow_type(dtype: DataType) -> bool:
+    """Return whether pyarrow has the type: all but intervals that count months."""
     if isinstance(dtype, ArrayType):
-        return _can_travel(dtype.elementType)
+        return _has_arrow_type(dtype.elementType)
     if isinstance(dtype, MapType):
-        return _can_travel(dtype.keyType) and _can_travel(dtype.valueType)
+        return _has_arrow_type(dtype.keyType) and _has_arrow_type(dtype.valueType)
     if isinstance(dtype, StructType):
-        return all(_can_travel(field.dataType) for field in dtype.fields)
+        return all(_has_arrow_type(field.dataType) for field in dtype.fields)
     return type(dtype).__name__ not in _UNKNOWN_TO_ARROW

@@ -26,7 +26,7 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
-from sparkgmm.report.since import Night, Since
+from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.runs.config import RUN_ID, DriftConfig, FitConfig
 from sparkgmm.runs.folder import (
     MANIFEST,
@@ -43,15 +43,15 @@ from sparkgmm.spark.storage import Folder
 
 DRIFT = "drift.json"
 # The report shows so many runs, this one among them.
-_NIGHTS = 30
+_SHOWN_RUNS = 30
 
 
 @dataclass(frozen=True)
-class Earlier:
+class ComparedRun:
     """The run that a new one is compared with.
 
     `mean_log_likelihood` is that of its own rows, in nats a row; `edge` the log density below
-    which 0.1% of them lie, or None where its model does not tell.
+    which 0.1% of them are, or None where its model does not say.
     """
 
     folder: Folder
@@ -60,7 +60,7 @@ class Earlier:
     edge: float | None
 
     @classmethod
-    def of(cls, model: StoredModel) -> Earlier:
+    def of(cls, model: StoredModel) -> ComparedRun:
         """Read what a run says of itself.
 
         Raises
@@ -72,7 +72,7 @@ class Earlier:
         try:
             metrics = json.loads(model.run.read_text("metrics.json"))
             n_rows = max(float(metrics["sum_of_weights"]), float(metrics["rows_used"]))
-            height = float(metrics["mean_log_likelihood"])
+            mean = float(metrics["mean_log_likelihood"])
         except Exception as error:
             raise InputError(
                 f"{path!r} cannot be read, which the drift section needs ({error!r}): restore it, "
@@ -81,7 +81,7 @@ class Earlier:
         labels = model.labels or tuple(range(model.mixture.k))
         labelled = Labelled(model.mixture, labels, model.next_label, n_rows)
         edge = None if model.quantiles is None else threshold(model.quantiles, OUTLIERS)
-        return cls(model.run, labelled, height, edge)
+        return cls(model.run, labelled, mean, edge)
 
     @property
     def run_id(self) -> str:
@@ -89,16 +89,16 @@ class Earlier:
         return self.folder.name
 
 
-def previous_of(run: RunFolder) -> Folder | None:
+def previous_run(run: RunFolder) -> Folder | None:
     """Return the run before this one in its output root, or None if this is the first.
 
     That is the one that LATEST names. A run that is done again is not its own predecessor: it
     follows the one that it followed before, as long as that is there.
     """
     root = run.root
-    told = run.manifest().get("drift") if run.is_whole() else None
-    if isinstance(told, dict):
-        before = told.get("previous")
+    record = run.manifest().get("drift") if run.is_whole() else None
+    if isinstance(record, dict):
+        before = record.get("previous")
         if before is None:
             return None
         if RUN_ID.fullmatch(str(before)) and root.exists(f"{before}/{MANIFEST}"):
@@ -107,15 +107,15 @@ def previous_of(run: RunFolder) -> Folder | None:
     return None if latest in (None, run.run_id) else root.child(str(latest))
 
 
-def open_earlier(
+def open_compared_run(
     spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
-) -> Earlier | None:
-    """Return the run to compare with; None without a drift section, or on the first night.
+) -> ComparedRun | None:
+    """Return the run to compare with; None without a drift section, or in the first run.
 
     Raises
     ------
     ConfigurationError
-        If drift.against is no run, or the run does not tell what a threshold holds for.
+        If drift.against is no run, or the run does not have what a threshold is for.
     InputError
         If the run cannot be read.
     """
@@ -124,11 +124,11 @@ def open_earlier(
     path = config.drift.against
     folder = None if path is None else Folder(spark, path, Use("drift.against", ConfigurationError))
     if folder is None or folder.uri == run.root.uri:
-        folder = previous_of(run)
+        folder = previous_run(run)
         if folder is None:
             say(f"no earlier run in {run.root_path}: there is nothing to compare with yet")
             return None
-    earlier = Earlier.of(load_model(folder))
+    earlier = ComparedRun.of(load_model(folder))
     limits = (config.drift.warn.outlier_share, config.drift.fail.outlier_share)
     if earlier.edge is None and limits != (None, None):
         raise ConfigurationError(
@@ -138,7 +138,7 @@ def open_earlier(
     return earlier
 
 
-def check_features(earlier: Earlier | None, names: Sequence[str]) -> None:
+def check_same_features(earlier: ComparedRun | None, names: Sequence[str]) -> None:
     """Refuse to compare mixtures of other features.
 
     Raises
@@ -159,14 +159,14 @@ def check_features(earlier: Earlier | None, names: Sequence[str]) -> None:
 class Judged:
     """A new run's labels, what changed, and which thresholds that crosses.
 
-    `earlier` and `drift` are None on the first night. `previous` is the run before this one in its
+    `earlier` and `drift` are None in the first run. `previous` is the run before this one in its
     own output root, which may be another than the one compared with.
     """
 
     run_id: str
     mean_log_likelihood: float
     labelled: Labelled
-    earlier: Earlier | None
+    earlier: ComparedRun | None
     drift: Drift | None
     crossed: tuple[Crossing, ...]
     previous: str | None
@@ -222,7 +222,7 @@ def _figures(drift: Drift | None) -> dict[str, Any]:
 def judge_drift(
     config: DriftConfig | None,
     run: RunFolder,
-    earlier: Earlier | None,
+    earlier: ComparedRun | None,
     chosen: Candidate,
     rows: Rows,
 ) -> Judged | None:
@@ -232,13 +232,13 @@ def judge_drift(
     """
     if config is None:
         return None
-    before = previous_of(run)
+    before = previous_run(run)
     previous = None if before is None else before.name
     mixture, n_rows = chosen.mixture, max(chosen.weight, float(rows.profile.n_rows))
-    height = chosen.mean_log_likelihood
+    mean = chosen.mean_log_likelihood
     if earlier is None:
         labelled = Labelled.first(mixture, n_rows)
-        return Judged(run.run_id, height, labelled, None, None, (), previous)
+        return Judged(run.run_id, mean, labelled, None, None, (), previous)
     labelled = earlier.labelled.following(mixture, n_rows)
     drift = _measure(earlier, labelled, rows)
     crossed = tuple(
@@ -246,17 +246,17 @@ def judge_drift(
         for level in ("fail", "warn")
         for crossing in crossings(drift.measures, level, getattr(config, level).model_dump())
     )
-    return Judged(run.run_id, height, labelled, earlier, drift, crossed, previous)
+    return Judged(run.run_id, mean, labelled, earlier, drift, crossed, previous)
 
 
-def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
+def _measure(earlier: ComparedRun, after: Labelled, rows: Rows) -> Drift:
     """Compare in one pass over all the rows: their mean log density under the earlier mixture.
 
     The share of outliers is that of the pilot sample's rows, the divergence comes from rows drawn
     from the two mixtures.
     """
     before = earlier.labelled
-    height = mean_log_density(rows, before.mixture)
+    density = mean_log_density(rows, before.mixture)
     share = None
     if earlier.edge is not None:
         sample = Sample.of(rows)
@@ -266,8 +266,8 @@ def _measure(earlier: Earlier, after: Labelled, rows: Rows) -> Drift:
         after,
         tuple(changes(before, after)),
         jensen_shannon(before.mixture, after.mixture),
-        height,
-        earlier.mean_log_likelihood - height,
+        density,
+        earlier.mean_log_likelihood - density,
         share,
     )
 
@@ -276,13 +276,13 @@ def in_manifest(judged: Judged | None) -> dict[str, Any]:
     """Return what manifest.json says, from which a job that runs again knows the verdict."""
     if judged is None:
         return {}
-    told = {
+    record = {
         "verdict": judged.verdict,
         "previous": judged.previous,
         "against": None if judged.earlier is None else judged.earlier.run_id,
         "crossed": [str(crossing) for crossing in judged.crossed if crossing.level == "fail"],
     }
-    return {"drift": told}
+    return {"drift": record}
 
 
 def drift_json(judged: Judged | None) -> dict[str, bytes]:
@@ -291,63 +291,65 @@ def drift_json(judged: Judged | None) -> dict[str, bytes]:
 
 
 def refuse_drifted(run: RunFolder, manifest: Mapping[str, Any], written: bool = True) -> None:
-    """Stop at a run whose manifest tells that it failed its thresholds.
+    """Stop at a run that failed its thresholds, by its manifest.
 
     Where it was not `written` there is a run in its place that stays: the one that LATEST names.
 
     Raises
     ------
     DriftError
-        With the measures, where the run lies, and how to accept it.
+        With the measures, where the run is, and how to accept it.
     """
-    told = manifest.get("drift")
-    if not isinstance(told, Mapping) or told.get("verdict") != "failed":
+    record = manifest.get("drift")
+    if not isinstance(record, Mapping) or record.get("verdict") != "failed":
         return
     where = (
-        f"it lies in {run.path}, and LATEST does not name it"
+        f"it is in {run.path}, and LATEST does not name it"
         if written
         else f"it was not written, as the run in {run.path} stays"
     )
     raise DriftError(
-        f"run {run.run_id!r} drifted from {told.get('against')!r} "
-        f"({'; '.join(map(str, told.get('crossed', [])))}): {where}; mend the input, or accept it "
+        f"run {run.run_id!r} drifted from {record.get('against')!r} "
+        f"({'; '.join(map(str, record.get('crossed', [])))}): {where}; fix the input, or accept it "
         "by the same job with --overwrite --set drift.fail={}"
     )
 
 
-def since(judged: Judged | None, run: RunFolder, config: DriftConfig | None) -> Since | None:
+def past_runs_of(
+    judged: Judged | None, run: RunFolder, config: DriftConfig | None
+) -> PastRuns | None:
     """Return what the report shows: the changes, and the runs before this one."""
     if judged is None or config is None:
         return None
-    return Since(
+    return PastRuns(
         None if judged.earlier is None else judged.earlier.run_id,
         judged.labelled,
         judged.drift,
         judged.crossed,
-        [*_nights(run.root, judged), _night(judged.record())],
+        [*_past_runs(run.root, judged), _past_run(judged.record())],
         {level: getattr(config, level).model_dump() for level in ("warn", "fail")},
     )
 
 
-def _nights(root: Folder, judged: Judged) -> list[Night]:
+def _past_runs(root: Folder, judged: Judged) -> list[PastRun]:
     """Read the runs before this one, the oldest first, as far back as each names the one before."""
-    nights: list[Night] = []
+    runs: list[PastRun] = []
     seen, run_id = {judged.run_id}, judged.previous
-    while run_id is not None and run_id not in seen and len(nights) < _NIGHTS - 1:
+    while run_id is not None and run_id not in seen and len(runs) < _SHOWN_RUNS - 1:
         if not RUN_ID.fullmatch(str(run_id)):  # it must not lead elsewhere
             break
         seen.add(run_id)
         path = f"{run_id}/{DRIFT}"
         try:
             values = json.loads(root.read_text(path)) if root.exists(path) else {}
-            nights.insert(0, _night(values))
+            runs.insert(0, _past_run(values))
             run_id = values["previous"]
         except (ValueError, KeyError, TypeError, AttributeError):
             break  # a run without a drift section, or a damaged file: the picture begins after it
-    return nights
+    return runs
 
 
-def _night(values: Mapping[str, Any]) -> Night:
+def _past_run(values: Mapping[str, Any]) -> PastRun:
     """Take from a drift.json what the picture needs; raise what a damaged one makes."""
     measures = values["measures"] or {}
     figures = (
@@ -359,7 +361,7 @@ def _night(values: Mapping[str, Any]) -> Night:
     own, earlier, divergence, outliers = (None if x is None else float(x) for x in figures)
     weights = {int(label): float(weight) for label, weight in values["weights"].items()}
     run_id, verdict = str(values["run_id"]), str(values["verdict"])
-    return Night(run_id, weights, own, earlier, divergence, outliers, verdict)
+    return PastRun(run_id, weights, own, earlier, divergence, outliers, verdict)
 
 
 def lines_of(judged: Judged) -> list[str]:

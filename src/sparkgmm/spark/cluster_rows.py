@@ -33,10 +33,10 @@ from sparkgmm.spark.blocks import (
     pick,
     statistics,
 )
+from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
 from sparkgmm.spark.source import NO_ROWS, Features
-from sparkgmm.spark.trouble import telling
 
 # Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
 # spark.sparkgmm.driverBytes sets it.
@@ -103,7 +103,9 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
         )
-        with telling(self._path):  # some sources look at their files only when rows are planned
+        with translated_errors(
+            self._path
+        ):  # some sources look at their files only when rows are planned
             made = features.project(df).mapInArrow(block_maker(self._layout), SCHEMA)
             self._partitions = partitions_of(made)
         self._summaries = self._make()
@@ -126,7 +128,7 @@ class Blocks:
 
     def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
         """Run a Spark action under a description that the Spark UI shows."""
-        with described(self._spark, label), telling(self._path):
+        with described(self._spark, label), translated_errors(self._path):
             return action()
 
     def _on_partitions(self, function: OnPartition, label: str) -> list[Any]:
@@ -191,7 +193,7 @@ class Blocks:
         """
         profiles = [s.profile for s in self._summaries if s.profile is not None]
         if not profiles:
-            raise _nothing_left(self.read)
+            raise _no_rows_error(self.read)
         with np.errstate(over="ignore", invalid="ignore"):
             profile = reduce(add, profiles)
         if not LEAST_WEIGHT < profile.weight < np.inf:
@@ -218,13 +220,13 @@ class Blocks:
 
     def take(self, numbers: Array) -> Block:
         """Fetch some rows by their ascending numbers, counted over the partitions in order."""
-        wanted, start = {}, 0
+        by_partition, start = {}, 0
         for summary in self._summaries:
             end = start + summary.n_rows
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
-            wanted[summary.partition] = mine - start
+            by_partition[summary.partition] = mine - start
             start = end
-        function = pick(self._layout, wanted)
+        function = pick(self._layout, by_partition)
         picked = self._on_partitions_here(function, "drawing the pilot sample")
         blocks = [block for part in picked for block in part if block.n_rows]
         return take_rows(blocks, np.arange(count_rows(blocks)))
@@ -244,7 +246,7 @@ class ClusterRows:
         return self._blocks.scan(kernels, label)
 
 
-def _nothing_left(read: Read) -> InputError:
+def _no_rows_error(read: Read) -> InputError:
     if read.counts.read == 0:
         return InputError(NO_ROWS)
     if read.counts.invalid == read.counts.read:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import Fit, check, fit
+from sparkgmm.core.fit import Fit, check_rows, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import from_mixture
@@ -21,11 +21,16 @@ from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig, ModelConfig
-from sparkgmm.runs.drift import Earlier, check_features, open_earlier, previous_of
+from sparkgmm.runs.drift_check import (
+    ComparedRun,
+    check_same_features,
+    open_compared_run,
+    previous_run,
+)
 from sparkgmm.runs.folder import RunFolder, load_mixture
-from sparkgmm.runs.state import Begun
+from sparkgmm.runs.state import BegunRun
+from sparkgmm.runs.statistics_file import BaseRun, find_base_run
 from sparkgmm.runs.terminal import Terminal
-from sparkgmm.runs.update import Base, find_base
 from sparkgmm.spark.file_systems import Use
 from sparkgmm.spark.mllib import assemble, fit_mllib
 from sparkgmm.spark.source import Features
@@ -35,7 +40,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Before:
+class EarlierRuns:
     """What earlier runs give to this one.
 
     `start` is where a warm start begins, `compared` what the drift section compares with, `base`
@@ -43,8 +48,8 @@ class Before:
     """
 
     start: Mixture | None
-    compared: Earlier | None
-    base: Base | None
+    compared: ComparedRun | None
+    base: BaseRun | None
 
     @classmethod
     def open(
@@ -52,14 +57,14 @@ class Before:
         spark: SparkSession,
         config: FitConfig,
         run: RunFolder,
-        begun: Begun | None,
+        begun: BegunRun | None,
         overwrite: bool,
         say: Say,
-    ) -> Before:
+    ) -> EarlierRuns:
         """Read them; `begun` is what an unfinished attempt of this run was begun with."""
         start = _warm_start(spark, config, run, say)
-        compared = open_earlier(spark, config, run, say)
-        base = find_base(spark, config, run, begun, overwrite)
+        compared = open_compared_run(spark, config, run, say)
+        base = find_base_run(spark, config, run, begun, overwrite)
         if base is None and config.model.update is not None:
             say(f"no run of {config.model.update} is before this one: its rows are fitted")
         return cls(start, compared, base)
@@ -68,7 +73,7 @@ class Before:
         """Refuse to go on from, or to compare with, mixtures of other features."""
         if self.base is not None:
             self.base.check_features(names)
-        check_features(self.compared, names)
+        check_same_features(self.compared, names)
 
     @property
     def updated_from(self) -> dict[str, str] | None:
@@ -98,7 +103,7 @@ def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
         return None
     folder: Folder | None = Folder(spark, path, Use("model.warm_start", ConfigurationError))
     if folder is not None and folder.uri == run.root.uri:
-        folder = previous_of(run)
+        folder = previous_run(run)
     if folder is None:
         say(f"no earlier run in {run.root_path}: model.warm_start begins cold")
         return None
@@ -106,13 +111,13 @@ def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say
     if mixture.k in model.k and mixture.covariance_type in model.covariance_type:
         return mixture
     one = len(model.k) * len(model.covariance_type) == 1
-    told = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
+    found = f"model.warm_start {path!r} has k = {mixture.k} and covariance_type "
     if one:
         raise ConfigurationError(
-            f"{told}{mixture.covariance_type}, the configuration {model.k[0]} and "
+            f"{found}{mixture.covariance_type}, the configuration {model.k[0]} and "
             f"{model.covariance_type[0]}: make them equal"
         )
-    say(f"{told}{mixture.covariance_type}, which is no candidate: all begin cold")
+    say(f"{found}{mixture.covariance_type}, which is no candidate: all begin cold")
     return None
 
 
@@ -121,7 +126,7 @@ def solve(
     rows: Rows,
     features: Features,
     model: ModelConfig,
-    before: Before,
+    earlier_runs: EarlierRuns,
     terminal: Terminal,
 ) -> Fit:
     """Fit the rows by the engine of the configuration, from what earlier runs have to give.
@@ -135,12 +140,12 @@ def solve(
     FitError
         If every candidate is degenerate.
     """
-    if before.base is not None:
-        return _update(rows, features, model, before.base, terminal)
-    check(rows, max(model.k), features.names)
+    if earlier_runs.base is not None:
+        return _update(rows, features, model, earlier_runs.base, terminal)
+    check_rows(rows, max(model.k), features.names)
     if model.engine == "mllib":
         return _fit_by_mllib(df, rows, features, model, terminal)
-    start = before.start
+    start = earlier_runs.start
     if start is not None and start.features not in (None, features.names):
         raise ConfigurationError(
             f"model.warm_start has features {start.features}, the input {features.names}: name the "
@@ -152,7 +157,7 @@ def solve(
 
 
 def _update(
-    rows: Rows, features: Features, model: ModelConfig, base: Base, terminal: Terminal
+    rows: Rows, features: Features, model: ModelConfig, base: BaseRun, terminal: Terminal
 ) -> Fit:
     before = base.history.decayed(model.decay)
     terminal.say(

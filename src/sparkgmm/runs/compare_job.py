@@ -13,23 +13,23 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import check, fit
+from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows, draw_rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import ConfigurationError, FitError, speaking
+from sparkgmm.errors import ConfigurationError, FitError, option_names
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
-from sparkgmm.runs.fitting import as_search
+from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import to_json
-from sparkgmm.runs.reading import judge, open_input, plan_input, without_constants
+from sparkgmm.runs.reading import check_valid, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
+from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
-from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.source import Features
 from sparkgmm.spark.storage import Folder
 
@@ -61,7 +61,7 @@ class Problem:
         return self.blocks.take(numbers).values.T.astype(np.float64)
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def plan_compare(spark: SparkSession, config: CompareConfig) -> str:
     """Say in words what the job would do."""
     return "\n".join(
@@ -87,7 +87,7 @@ def _without_effect(config: CompareConfig) -> list[str]:
     return notes
 
 
-@speaking(KEYS)
+@option_names(KEYS)
 def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) -> None:
     """Do the job.
 
@@ -105,7 +105,7 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     df = opened.df
     with ExitStack() as held:
         blocks = held.enter_context(Blocks(df, features, config.input.place))
-        judge(blocks.read, features, config.input.invalid_rows)
+        check_valid(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)
     from sparkgmm.report.compare_page import compare_page
@@ -132,7 +132,7 @@ def _solve_all(
     from sparkgmm.report.comparison import TITLES, Comparison
 
     rows = blocks.rows(config.model.seed)
-    check(rows, max(config.model.k), features.names)
+    check_rows(rows, max(config.model.k), features.names)
     terminal.say("sparkgmm fits")
     ours = _ours(rows, features, config.model)
     assert ours.mixture is not None
@@ -278,13 +278,11 @@ def _measured(solved: list[Solved], rows: Rows) -> list[Solved]:
     frame = evidence.frame
     found = {s.name: from_mixture(s.mixture, frame) for s in solved if s.mixture is not None}
     results = evidence.measure(list(found.values()), "log-likelihoods of the mixtures compared")
-    heights = {
+    means = {
         name: measured.log_likelihood - frame.log_volume
         for name, measured in zip(found, results, strict=True)
     }
-    return [
-        replace(s, mean_log_likelihood=heights[s.name]) if s.name in heights else s for s in solved
-    ]
+    return [replace(s, mean_log_likelihood=means[s.name]) if s.name in means else s for s in solved]
 
 
 def _as_json(comparison: Comparison, config: CompareConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run's report is told of the runs before it."""
+"""What a run's report says of the runs before it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sparkgmm.core.drift import Crossing, Drift, Labelled
 
 
 @dataclass(frozen=True)
-class Night:
+class PastRun:
     """A run among the last ones: its weights by label, and what it said of the one before.
 
     `mean_log_likelihood` is that of its rows under its own mixture, `mean_log_density` under the
@@ -26,10 +26,10 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Since:
-    """All that a report tells of the runs before.
+class PastRuns:
+    """All that a report says of the runs before.
 
-    `against` is the run compared with, and it and `drift` are None where there was none; `nights`
+    `against` is the run compared with, and it and `drift` are None where there was none; `runs`
     are the last runs, the newest, which is the report's, last. `limits` holds the thresholds by
     level, warn and fail, and measure.
     """
@@ -38,5 +38,5 @@ class Since:
     labelled: Labelled
     drift: Drift | None
     crossed: Sequence[Crossing]
-    nights: Sequence[Night]
+    runs: Sequence[PastRun]
     limits: Mapping[str, Mapping[str, float | None]]

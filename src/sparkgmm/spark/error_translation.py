@@ -1,4 +1,4 @@
-"""What an exception from Spark means to the user, where that can be told."""
+"""What an exception from Spark means to the user, where that is known."""
 
 from __future__ import annotations
 
@@ -49,37 +49,37 @@ def input_at(path: object) -> str:
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
     """Return the error to show instead of Spark's, or None where it is not a known one."""
     text = str(error)
-    told = input_at(path)
+    name = input_at(path)
     executor = _executor_error(text)
     if executor:
         return executor
-    of_table = table_error(error, told)
+    of_table = table_error(error, name)
     if of_table:
         return of_table
     if "PATH_NOT_FOUND" in text or "Path does not exist" in text:
-        return InputError(f"{told} does not exist: give an existing file or folder")
+        return InputError(f"{name} does not exist: give an existing file or folder")
     if "UNABLE_TO_INFER_SCHEMA" in text or "Unable to infer schema" in text:
         return InputError(
-            f"{told} holds no readable data: give a file with rows, or set "
+            f"{name} holds no readable data: give a file with rows, or set "
             "input.format to what it is"
         )
     if "COLUMN_ALREADY_EXISTS" in text:
         return InputError(
-            f"{told} has a column twice, or again in another case ({first_line(error)}): rename "
-            "one, or tell them apart by --conf spark.sql.caseSensitive=true"
+            f"{name} has a column twice, or again in another case ({first_line(error)}): rename "
+            "one, or distinguish them by --conf spark.sql.caseSensitive=true"
         )
     fault = fault_in(text)
     if fault is not None and fault.name not in _OF_A_DISK:
         return error_of(error, INPUT, path)
     if any(mark in text for mark in _UNREADABLE):
         return InputError(
-            f"{told} cannot be read ({first_line(error)}): check that the files are "
+            f"{name} cannot be read ({first_line(error)}): check that the files are "
             "whole and that input.format and input.options are right"
         )
     if _NOT_COMPUTED.search(text):
         return InputError(
-            f"{told} has a row that cannot be computed ({first_line(error)}): mend the row, or the "
-            "expression, as in input.where (try_divide and try_cast give null)"
+            f"{name} has a row that cannot be computed ({first_line(error)}): fix the row, or "
+            "the expression, as in input.where (try_divide and try_cast give null)"
         )
     return None
 
@@ -101,7 +101,7 @@ def translate_writing(
 
 
 @contextlib.contextmanager
-def telling(path: object = None) -> Iterator[None]:
+def translated_errors(path: object = None) -> Iterator[None]:
     """Raise what Spark raises as the error to show, where it is a known one."""
     try:
         yield
