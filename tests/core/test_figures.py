@@ -12,7 +12,7 @@ from data_sets import faithful
 from report_runs import run_of
 from sparkgmm.core import figures
 from sparkgmm.core.figures import FIGURES, Column, Exposed, Figure, column_of, figures_of
-from sparkgmm.core.selection import CRITERIA
+from sparkgmm.options import CRITERION
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.choice import candidate_table
 from sparkgmm.runs.folder import to_json
@@ -70,7 +70,7 @@ def test_names_are_given_once() -> None:
         assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", CRITERION.kind.choices)
 def test_each_criterion_has_a_column_for_the_terminal(criterion: str, run: Run) -> None:
     column, value = column_of(criterion)
     assert column.heading == criterion
