@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import random_mixture
-from oracle import e_step
+from helpers.data_sets import random_mixture
+from helpers.oracle import e_step
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.covariances import FAMILIES

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab import ENVIRONMENT, TIMEOUT, Cluster, Lab, Submitted, found
+from helpers.cluster_jobs import ENVIRONMENT, TIMEOUT, Cluster, Lab, Submitted, found
 
 
 @pytest.fixture(scope="session")

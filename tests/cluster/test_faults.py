@@ -18,8 +18,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from lab import Cluster, Lab, Submitted, found
-from scenarios import Done
+from helpers.cluster_jobs import Cluster, Lab, Submitted, found
+from helpers.scenarios import Done
 
 Wait = Callable[[Submitted, Path, int], None]
 # PySpark's own, of a worker whose task was cancelled: nothing that a job could catch.

@@ -11,7 +11,7 @@ from typing import Any
 import pyspark
 import pytest
 
-from lab import TIMEOUT, Lab
+from helpers.cluster_jobs import TIMEOUT, Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.acceleration import Anderson, metric, pack, unpack
 from sparkgmm.core.model import Model, from_mixture, to_mixture
 from sparkgmm.core.profile import Frame

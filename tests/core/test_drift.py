@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from data_sets import random_mixture
-from report_runs import local_rows
+from helpers.data_sets import random_mixture
+from helpers.report_runs import local_rows
 from sparkgmm.core.drift import (
     MEASURES,
     Change,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import TEXTBOOK, faithful, iris, random_mixture
+from helpers.data_sets import TEXTBOOK, faithful, iris, random_mixture
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.evidence import Measured, Scan
 from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_around

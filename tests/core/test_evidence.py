@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from oracle import e_step, weighted_sums
+from helpers.data_sets import faithful
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Measured, OverBlocks, OverRows

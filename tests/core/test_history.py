@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, faithful, random_mixture
-from oracle import weighted_sums
+from helpers.data_sets import clusters, faithful, random_mixture
+from helpers.oracle import weighted_sums
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import Fit, fit

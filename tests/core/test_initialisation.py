@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, faithful
+from helpers.data_sets import clusters, faithful
 from sparkgmm.core.initialisation import (
     INIT,
     Seeds,

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_sets import TEXTBOOK, random_mixture
-from oracle import e_step, weighted_sums
+from helpers.data_sets import TEXTBOOK, random_mixture
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm.core.model import (
     check_volume,
     expected_log_likelihood,

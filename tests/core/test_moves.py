@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import clusters
+from helpers.data_sets import clusters
 from sparkgmm import fit_array
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model, to_mixture

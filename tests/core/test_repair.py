@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_sets import clusters
+from helpers.data_sets import clusters
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Measured, OverBlocks
 from sparkgmm.core.initialisation import Seeds

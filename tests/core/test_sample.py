@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from report_runs import local_rows
+from helpers.data_sets import faithful
+from helpers.report_runs import local_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 

@@ -6,7 +6,7 @@ from operator import add
 import numpy as np
 import pytest
 
-from data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
+from helpers.data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit, n_distinct

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_sets import random_mixture
-from oracle import e_step, weighted_sums
+from helpers.data_sets import random_mixture
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile

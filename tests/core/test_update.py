@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, random_mixture
+from helpers.data_sets import clusters, random_mixture
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import clusters, iris
+from helpers.data_sets import clusters, iris
 from sparkgmm.core.fit import fit
 from sparkgmm.core.local import _array_rows
 from sparkgmm.core.search import Search

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crontab import command_of, parse
+from helpers.crontab import command_of, parse
 from sparkgmm import Mixture
 
 ROOT = Path(__file__).resolve().parents[2]

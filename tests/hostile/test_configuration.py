@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attempts import Attempt
+from helpers.outcomes import Attempt
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attempts import Attempt
+from helpers.outcomes import Attempt
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 

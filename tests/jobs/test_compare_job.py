@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
     from conftest import Workplace

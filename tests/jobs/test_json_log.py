@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
     from conftest import Workplace

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from sklearn.mixture import GaussianMixture
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
 if TYPE_CHECKING:
     from conftest import Workplace

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_sets import faithful, random_mixture
-from report_runs import local_rows, run_from, run_of, spread_out
+from helpers.data_sets import faithful, random_mixture
+from helpers.report_runs import local_rows, run_from, run_of, spread_out
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from nights import STRICT, Nights, read, write, write_rows
+from helpers.nightly_fits import STRICT, Nights, read, write, write_rows
 
 
 def _write_inputs(folder: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from html_pages import Page, check_it_loads_nothing
-from nights import STRICT, Nights, read, write_rows
+from helpers.html_pages import Page, check_it_loads_nothing
+from helpers.nightly_fits import STRICT, Nights, read, write_rows
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
 from sparkgmm.runs import cli

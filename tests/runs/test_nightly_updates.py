@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from html_pages import Page
+from helpers.html_pages import Page
+from helpers.nightly_updates import ROWS, Nights, content, mixture_of, rows_of_statistics
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.rows import Blocks
-from updating import ROWS, Nights, content, mixture_of, rows_of_statistics
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from nights import STRICT, Nights, write, write_rows
+from helpers.nightly_fits import STRICT, Nights, write, write_rows
 from sparkgmm.errors import DriftError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.rows import Blocks

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from helpers.nightly_updates import ROWS, Nights, content, rows_of_statistics
 from sparkgmm.errors import ConfigurationError
-from updating import ROWS, Nights, content, rows_of_statistics
 
 
 @pytest.fixture

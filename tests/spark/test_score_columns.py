@@ -12,7 +12,7 @@ import pytest
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture

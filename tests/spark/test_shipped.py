@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pyspark import cloudpickle
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile

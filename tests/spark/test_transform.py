@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField, StructType
 from sklearn.mixture import GaussianMixture
 
-from data_sets import TEXTBOOK, random_mixture
+from helpers.data_sets import TEXTBOOK, random_mixture
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.scoring import Totals

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from data_sets import TEXTBOOK, iris, random_mixture
+from helpers.data_sets import TEXTBOOK, iris, random_mixture
 from sparkgmm import (
     GaussianMixtureModel,
     Mixture,

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType
 
-from oracle import e_step
+from helpers.oracle import e_step
 from sparkgmm import GaussianMixtureModel, Mixture
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array

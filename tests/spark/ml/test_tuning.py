@@ -17,7 +17,7 @@ from pyspark.ml.tuning import (
 )
 from pyspark.sql import SparkSession
 
-from oracle import e_step
+from helpers.oracle import e_step
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture, MixtureEvaluator
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array

@@ -1,4 +1,4 @@
-"""What one Spark saved another loads: the folders were written by tests/save_models.py on each."""
+"""What one Spark saved another loads: `save_models.py` wrote the folders on each."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from lab import Submitted, found
-from mini_cluster import HOME, ROOT, MiniCluster, Session, after_passes
+from helpers.cluster_jobs import Submitted, found
+from helpers.mini_cluster import HOME, ROOT, MiniCluster, Session, after_passes
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 CSV = {"format": "csv", "options": {"header": True}}

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab import ENVIRONMENT, found
-from mini_cluster import (
+from helpers.cluster_jobs import ENVIRONMENT, found
+from helpers.mini_cluster import (
     HOME,
     ROOT,
     MiniCluster,
@@ -24,8 +24,8 @@ from mini_cluster import (
     kill_executor,
     started_application,
 )
-from scenarios import Done
-from submission import arguments_of
+from helpers.scenarios import Done
+from helpers.spark_arguments import arguments_of
 
 CLUSTER = ROOT / "conf" / "deploy" / "yarn-cluster.sh"
 CLIENT = ROOT / "conf" / "deploy" / "yarn-client.sh"

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scenarios import Done
-from table_jobs import DELTA, ICEBERG, Jobs, Run, Submit, draw
+from helpers.scenarios import Done
+from helpers.table_jobs import DELTA, ICEBERG, Jobs, Run, Submit, draw
 
 DELTA_SETTINGS = {
     "spark.sql.extensions": DELTA,

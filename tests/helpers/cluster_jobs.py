@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenarios import Done
+from helpers.scenarios import Done
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / "dist" / "environment.tar.gz"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 TIMEOUT = 240

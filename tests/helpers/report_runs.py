@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_sets import faithful, random_mixture
+from helpers.data_sets import faithful, random_mixture
 from sparkgmm.core.drift import MEASURES, Crossing, Drift, Estimate, Labelled
 from sparkgmm.core.drift import changes as changed
 from sparkgmm.core.fit import fit
