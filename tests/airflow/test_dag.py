@@ -16,6 +16,8 @@ from helpers.spark_arguments import submission
 from sparkgmm.runs.cli import _fit_steps, _Job, _parser
 from sparkgmm.runs.config import FitConfig, ScoreConfig, load_config
 
+pytestmark = pytest.mark.airflow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = str(ROOT / "conf" / "schedule")
 DAY = "2026-11-22"

@@ -21,6 +21,8 @@ import pytest
 from helpers.cluster_jobs import Cluster, Lab, Submitted, found
 from helpers.scenarios import Done
 
+pytestmark = [pytest.mark.spark, pytest.mark.cluster]
+
 Wait = Callable[[Submitted, Path, int], None]
 # PySpark's own, of a worker whose task was cancelled: nothing that a job could catch.
 _CANCELLED_WORKER = re.compile(

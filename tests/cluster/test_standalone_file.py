@@ -13,6 +13,8 @@ import pytest
 
 from helpers.cluster_jobs import TIMEOUT, Lab
 
+pytestmark = [pytest.mark.spark, pytest.mark.cluster]
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -18,6 +18,8 @@ from helpers.outcomes import Attempt
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 
+pytestmark = pytest.mark.long
+
 GOOD = {"input": {"path": "rows.parquet"}, "output": {"path": "runs"}}
 BOMB = (
     "a: &a [x, x, x, x, x, x, x, x, x, x]\n"

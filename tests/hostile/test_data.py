@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from helpers.outcomes import Attempt
 
+pytestmark = pytest.mark.long
+
 Write = Callable[[Path, np.ndarray], dict[str, Any]]
 CASES: dict[str, tuple[Write, int, str]] = {}
 

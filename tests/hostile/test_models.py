@@ -20,6 +20,8 @@ from helpers.outcomes import Attempt
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 
+pytestmark = pytest.mark.long
+
 MIXTURE = Mixture(
     [0.6, 0.4],
     [[0.0, 0.0], [8.0, 0.0]],

@@ -21,6 +21,8 @@ import pytest
 
 from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
 
+pytestmark = pytest.mark.spark
+
 if TYPE_CHECKING:
     from conftest import Workplace
 

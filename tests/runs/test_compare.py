@@ -28,6 +28,8 @@ from sparkgmm.runs.config import CompareConfig
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
 
+pytestmark = pytest.mark.long
+
 
 class Result:
     """What a comparison left, read as a user would."""

@@ -17,6 +17,8 @@ from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.rows import Blocks
 
+pytestmark = pytest.mark.nights
+
 
 @pytest.fixture
 def nights(spark: SparkSession, tmp_path: Path) -> NightlyUpdates:

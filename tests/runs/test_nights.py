@@ -15,6 +15,8 @@ from sparkgmm.errors import DriftError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.rows import Blocks
 
+pytestmark = pytest.mark.nights
+
 N_NIGHTS = 30
 APPEARS, BROKEN, VANISHES = 12, 16, 20
 ROWS = 4000

@@ -22,7 +22,7 @@ from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.rows import Blocks
 from sparkgmm.spark.storage import Folder
 
-pytestmark = pytest.mark.usefixtures("on_executors")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("on_executors")]
 
 
 class Stopped(BaseException):

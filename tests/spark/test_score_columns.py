@@ -23,6 +23,8 @@ from sparkgmm.spark.score_columns import SCORE_COLUMNS, ScoreColumn, Scored, sel
 from sparkgmm.spark.source import find_model_features
 from sparkgmm.spark.transform import SPARK_TYPES, Wanted, score_rows
 
+pytestmark = pytest.mark.spark
+
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(2), 3, 2, "full")
 X = MIXTURE.sample(40, seed=3)[0]

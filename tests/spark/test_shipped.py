@@ -21,6 +21,8 @@ from sparkgmm.spark import blocks, partitions, scoring
 from sparkgmm.spark.ml import vectors
 from sparkgmm.spark.score_columns import SCORE_COLUMNS
 
+pytestmark = pytest.mark.spark
+
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(0), 2, 2, "full")
 LAYOUT = blocks.Layout(2, "float64", vector=False, weighted=False)

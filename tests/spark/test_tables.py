@@ -16,6 +16,8 @@ from sparkgmm.spark.table_errors import files_are_gone, spark_version, table_err
 from sparkgmm.spark.tables import Snapshot
 from sparkgmm.spark.trouble import translate
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.fixture(scope="module")
 def trips(spark: SparkSession) -> str:

@@ -20,6 +20,8 @@ from sparkgmm.spark.scoring import Totals
 from sparkgmm.spark.source import find_model_features
 from sparkgmm.spark.transform import Wanted, score_rows
 
+pytestmark = pytest.mark.spark
+
 ADDED = ("component", "probability", "log_density")
 ODD_NAMES = ["a.b", "a b", "a`b", "it's", 'say "x"', "温度", "a,b", "select", "feature 0"]
 # A column of every type that a table may hold.

@@ -21,6 +21,8 @@ import pytest
 
 from helpers.cluster_jobs import ENVIRONMENT, QUICK, ROOT
 
+pytestmark = pytest.mark.storage
+
 DOCKERFILE = ROOT / "conf" / "deploy" / "Dockerfile"
 # Commands that change a whole system: only Docker may run them.
 _OF_THE_SYSTEM = ("apt-get ", "rm -rf /var/lib/apt", "useradd ")

@@ -15,6 +15,8 @@ import pytest
 from helpers.s3_store import S3, Bucket
 from helpers.session_jobs import ROOT, Ended, Jobs, until
 
+pytestmark = pytest.mark.storage
+
 FAITHFUL = ROOT / "data" / "faithful.csv"
 WITHIN = 120.0  # seconds
 # What belongs to Java's stacks and to the connector's statistics.

@@ -9,6 +9,8 @@ import pytest
 from helpers.s3_store import S3, Bucket
 from helpers.session_jobs import ROOT, Ended, Jobs
 
+pytestmark = pytest.mark.storage
+
 # Before files were put to their places at once: 218 and 112 (Hadoop 3.5.0).
 FIT_AT_MOST = 110
 SCORE_AT_MOST = 85

@@ -27,6 +27,8 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
 from sparkgmm.spark.ml.export import export
 
+pytestmark = pytest.mark.spark
+
 
 def probabilities(df: Any) -> Array:
     return np.array([row.probability.toArray() for row in df.select("probability").collect()])

@@ -18,6 +18,8 @@ from helpers.oracle import e_step
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.mixture import Array
 
+pytestmark = pytest.mark.spark
+
 # fmt: off
 LINE = np.array([
     -5.1971, -2.5359, -3.8220, -5.2211, -5.0602, 4.7118, 6.8989, 3.4592, 4.6322, 5.7048, 4.6567,

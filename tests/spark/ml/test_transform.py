@@ -20,6 +20,8 @@ from sparkgmm.mixture import Array
 from sparkgmm.scikit import mixture_to_sklearn
 from sparkgmm.spark.ml import udf
 
+pytestmark = pytest.mark.spark
+
 # From Spark 4.2 on a filter is not copied below a projection together with what is expensive in it.
 FILTERS_STAY_ABOVE = tuple(map(int, pyspark.__version__.split(".")[:2])) >= (4, 2)
 ROWS = np.array([[0.5, 1.0, 0.0], [0.0, 0.0, 3.0], [-2.0, 4.0, 1.5], [9.0, 0.0, 0.0]])

@@ -22,6 +22,8 @@ from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture, MixtureEval
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 
+pytestmark = [pytest.mark.spark, pytest.mark.long]
+
 
 def test_the_metric_is_the_mean_log_density(
     model: GaussianMixtureModel, mixture: Mixture, frame: Any

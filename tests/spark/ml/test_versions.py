@@ -12,6 +12,8 @@ from pyspark.sql import SparkSession
 
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture
 
+pytestmark = pytest.mark.spark
+
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 VERSIONS = ["3.5", "4.3"]
 

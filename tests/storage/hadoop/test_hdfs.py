@@ -17,6 +17,8 @@ import pytest
 from helpers.cluster_jobs import Submitted, found
 from helpers.mini_cluster import HOME, ROOT, MiniCluster, Session, after_passes
 
+pytestmark = pytest.mark.storage
+
 FAITHFUL = ROOT / "data" / "faithful.csv"
 CSV = {"format": "csv", "options": {"header": True}}
 MODEL = {"k": [1, 2], "n_init": 2}

@@ -27,6 +27,8 @@ from helpers.mini_cluster import (
 from helpers.scenarios import Done
 from helpers.spark_arguments import arguments_of
 
+pytestmark = pytest.mark.storage
+
 CLUSTER = ROOT / "conf" / "deploy" / "yarn-cluster.sh"
 CLIENT = ROOT / "conf" / "deploy" / "yarn-client.sh"
 TRIPS = ROOT / "conf" / "deploy" / "trips.yaml"

@@ -12,6 +12,8 @@ import pytest
 
 from helpers.table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
 
+pytestmark = pytest.mark.storage
+
 
 def test_a_table_gives_the_same_bits_as_its_files_by_path_and_by_name(
     jobs: Jobs, spark: Any

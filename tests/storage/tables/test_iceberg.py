@@ -10,6 +10,8 @@ from pyspark.sql import functions as F
 
 from helpers.table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
 
+pytestmark = pytest.mark.storage
+
 
 def made(jobs: Jobs, name: str, *parts: Any, **properties: str) -> str:
     """Make a table of parts, each of which is a snapshot, and return its name."""

@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from helpers.table_jobs import Jobs, Run, draw
 
+pytestmark = pytest.mark.storage
+
 KINDS = ("delta path", "delta table", "iceberg path", "iceberg table", "parquet table")
 
 
