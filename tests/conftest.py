@@ -1,4 +1,4 @@
-"""What all tests share: one Spark session, real data, and the `spark` marker."""
+"""What all tests share: one Spark session, real data, and the mark of what uses the session."""
 
 from __future__ import annotations
 
@@ -11,47 +11,13 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-# The folders whose tests all need Java.
-_SPARK_FOLDERS = (ROOT / "tests" / "spark", ROOT / "tests" / "jobs", ROOT / "tests" / "cluster")
-_BY_THEMSELVES = {ROOT / "tests" / "cluster", ROOT / "tests" / "storage"}
-# Files all of whose tests take long.
-_LONG = {
-    "test_state.py",
-    "test_faults.py",
-    "test_json_log.py",
-    "test_compare.py",
-    "test_tuning.py",
-    "test_score_job.py",
-    "test_modes.py",
-}
-_NIGHTS = {
-    "test_soak.py",
-    "test_nights.py",
-    "test_nightly_updates.py",
-    "test_night.py",
-    "test_guide.py",
-    "test_walkthrough.py",
-    "test_compare_job.py",
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # the other marks are in the files, see test_suites.py
     for item in items:
-        below = any(folder in item.path.parents for folder in _SPARK_FOLDERS)
-        if below or "spark" in getattr(item, "fixturenames", ()):
+        if "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spark)
-        if ROOT / "tests" / "cluster" in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
-        if ROOT / "tests" / "airflow" in item.path.parents:
-            item.add_marker(pytest.mark.airflow)
-        if ROOT / "tests" / "storage" in item.path.parents:
-            item.add_marker(pytest.mark.storage)
-        # tests of clusters and of storage say one by one which of them take long
-        named = item.path.name in _LONG and not _BY_THEMSELVES.intersection(item.path.parents)
-        if named or ROOT / "tests" / "hostile" in item.path.parents:
-            item.add_marker(pytest.mark.long)
-        if item.path.name in _NIGHTS:
-            item.add_marker(pytest.mark.nights)
 
 
 @pytest.fixture(scope="session")

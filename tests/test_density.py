@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import random_mixture
-from oracle import e_step
+from helpers.builders import block_of
+from helpers.data_sets import random_mixture
+from helpers.oracle import e_step
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.density import (
     Density,
@@ -30,7 +31,7 @@ def test_products_and_residuals_of_a_fit_are_the_log_joint_densities_of_the_text
 ) -> None:
     mixture = random_mixture(np.random.default_rng(3), 3, 4, name)
     X, _ = mixture.sample(50, seed=1)
-    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), None)))
+    frame = Frame.of(Profile.of(block_of(X)))
     model = from_mixture(mixture, frame)
     Z = np.ascontiguousarray(((X - frame.shift) / frame.scale).T)
     density, R = e_step(mixture, X)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from data_sets import TEXTBOOK, faithful, iris, random_mixture
-from oracle import e_step
+from helpers.data_sets import TEXTBOOK, faithful, iris, random_mixture
+from helpers.oracle import e_step
 from sparkgmm import Mixture
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, n_parameters

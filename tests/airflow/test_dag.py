@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from helpers.spark_arguments import submission
 from sparkgmm.runs.cli import _fit_steps, _Job, _parser
 from sparkgmm.runs.config import FitConfig, ScoreConfig, load_config
-from submission import submission
+
+pytestmark = pytest.mark.airflow
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = str(ROOT / "conf" / "schedule")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.airflow
+
 DEPLOY = Path(__file__).resolve().parents[2] / "conf" / "deploy"
 # A field of each file, and a wrong one in its place.
 FILES = {

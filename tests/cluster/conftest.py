@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab import ENVIRONMENT, TIMEOUT, Cluster, Lab, Submitted, found
+from helpers.cluster_jobs import ENVIRONMENT, TIMEOUT, Cluster, Lab, Submitted
+from helpers.run_folders import decided
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,7 @@ def undisturbed_run(lab: Lab, rows: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def undisturbed(undisturbed_run: Path) -> Any:
     """What that run found."""
-    return found(undisturbed_run.parent, undisturbed_run.name)
+    return decided(undisturbed_run)
 
 
 @pytest.fixture

@@ -18,8 +18,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from lab import Cluster, Lab, Submitted, found
-from scenarios import Done
+from helpers.cluster_jobs import Cluster, Lab, Submitted
+from helpers.run_folders import decided
+from helpers.scenarios import Done
+
+pytestmark = [pytest.mark.spark, pytest.mark.cluster]
 
 Wait = Callable[[Submitted, Path, int], None]
 # PySpark's own, of a worker whose task was cancelled: nothing that a job could catch.
@@ -37,7 +40,7 @@ def check_no_traceback(done: Done) -> None:
 def check_it_ended_well(done: Done, output: Path, undisturbed: Any) -> None:
     assert done.code == 0, done.err
     check_no_traceback(done)
-    assert found(output, "night") == undisturbed
+    assert decided(output / "night") == undisturbed
     assert (output / "LATEST").read_text() == "night\n"
     assert sorted(path.name for path in output.iterdir()) == ["LATEST", "night"]
     assert not (output / "night" / "state").exists()
@@ -188,7 +191,7 @@ def test_an_input_that_changed_before_the_run_went_on_is_refused_with_the_reason
     assert len(done.errors) == 1
     assert "5.parquet is gone" in done.errors[0]
     assert (output / "LATEST").read_text() == "before\n"
-    assert found(output, "before") == undisturbed
+    assert decided(output / "before") == undisturbed
 
 
 @pytest.mark.long
@@ -198,7 +201,7 @@ def test_two_jobs_with_one_run_id_leave_one_whole_run(
     jobs = [lab.fit(rows, output, "night", master="local[1]") for _ in range(2)]
     for done in [job.finish() for job in jobs]:
         assert done.code == 0, done.err
-    assert found(output, "night") == undisturbed
+    assert decided(output / "night") == undisturbed
     assert sorted(path.name for path in output.iterdir()) == ["LATEST", "night"]
     assert not (output / "night" / "state").exists()
 
@@ -211,7 +214,7 @@ def test_two_runs_that_publish_at_once_leave_latest_at_a_whole_one(
     for job in jobs.values():
         done = job.finish()
         assert done.code == 0, done.err
-    assert found(output, "a") == found(output, "b") == undisturbed
+    assert decided(output / "a") == decided(output / "b") == undisturbed
     assert (output / "LATEST").read_text() in ("a\n", "b\n")
     assert sorted(path.name for path in output.iterdir()) == ["LATEST", "a", "b"]
 
@@ -263,7 +266,7 @@ def test_an_output_that_takes_no_more_leaves_latest_alone_and_the_run_to_be_gone
     assert "cannot be written" in done.errors[0]
     check_no_traceback(done)
     assert (output / "LATEST").read_text() == "before\n"
-    assert found(output, "before") == undisturbed
+    assert decided(output / "before") == undisturbed
     assert not (output / "night" / "manifest.json").exists()
     if fault == "full":
         filling.unlink()
@@ -272,7 +275,7 @@ def test_an_output_that_takes_no_more_leaves_latest_alone_and_the_run_to_be_gone
     again = lab.fit(rows, output, "night").finish()
     assert again.code == 0, again.err
     assert "goes on after pass" in again.err
-    assert found(output, "night") == undisturbed
+    assert decided(output / "night") == undisturbed
 
 
 def test_executors_killed_while_scoring_lose_no_row_and_write_none_twice(

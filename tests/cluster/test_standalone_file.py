@@ -11,7 +11,9 @@ from typing import Any
 import pyspark
 import pytest
 
-from lab import TIMEOUT, Lab
+from helpers.cluster_jobs import TIMEOUT, Lab
+
+pytestmark = [pytest.mark.spark, pytest.mark.cluster]
 
 ROOT = Path(__file__).resolve().parents[2]
 

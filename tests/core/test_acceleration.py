@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.acceleration import Anderson, metric, pack, unpack
-from sparkgmm.core.model import Model, from_mixture, to_mixture
+from sparkgmm.core.model import Model, expected_log_likelihood, from_mixture, to_mixture
 from sparkgmm.core.profile import Frame
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Dense
-from sparkgmm.mixture import COVARIANCE_TYPES
+from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 
 
 def some_model(kind, k=3, d=3, seed=0):
@@ -45,14 +46,68 @@ def test_every_point_of_the_packed_space_is_a_valid_mixture(kind, seed, size):
     assert mixture.weights.min() > 0
 
 
+def model_of(kind, covariances):
+    """A model of covariances like these (k, d, d), in coordinates that are the data's own."""
+    k, d = covariances.shape[:2]
+    covariances = FAMILIES[kind].nearest(covariances, np.ones(d)).dense(k)
+    means = np.random.default_rng(1).standard_normal((k, d))
+    mixture = Mixture(np.arange(1.0, k + 1) / (k * (k + 1) / 2), means, covariances, kind)
+    return from_mixture(mixture, Frame(np.zeros(d), np.ones(d), np.eye(d), 1.0))
+
+
+def moments_at(model):
+    """What one row is expected to add to the sums if the model is true."""
+    w, means, covariances = model.weights, model.means, model.stack.dense(model.k)
+    total = np.einsum("k,kde->de", w, covariances) + np.einsum("k,kd,ke->de", w, means, means)
+    zero = np.zeros_like(means)
+    return Moments(w, zero, w[:, None, None] * covariances, means, np.ones(model.d), total)
+
+
+def information(model):
+    """Return the information of complete data in the coordinates of `pack`, a row.
+
+    It is the curvature of the expected log-likelihood at the truth, by central differences.
+    Log-weights have a direction that `unpack` takes out: of counts that are free it would be w w^T.
+    """
+    moments, here, h = moments_at(model), pack(model), 2e-4
+    steps = h * np.eye(len(here))
+
+    def q(vector):
+        return expected_log_likelihood(unpack(vector, model), moments)
+
+    curvature = np.array(
+        [
+            [q(here + a + b) - q(here + a - b) - q(here - a + b) + q(here - a - b) for b in steps]
+            for a in steps
+        ]
+    ) / (4 * h * h)
+    found = -curvature
+    found[: model.k, : model.k] += np.outer(model.weights, model.weights)
+    return found
+
+
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-def test_every_coordinate_has_a_positive_weight_in_the_metric(kind, d):
-    model, _ = some_model(kind, d=d)
-    weight = metric(model)
-    assert weight.shape == pack(model).shape
-    assert (weight > 0).all()
-    assert np.isfinite(weight).all()
+def test_without_correlations_the_metric_is_the_root_of_the_information(kind, d):
+    variances = np.random.default_rng(d).uniform(0.3, 3, (3, d))
+    model = model_of(kind, variances[:, :, None] * np.eye(d))
+    expected = information(model)
+    np.testing.assert_allclose(np.diag(metric(model) ** 2), expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_with_correlations_the_metric_is_never_more_than_the_information(kind):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((3, 3, 3))
+    covariances = A @ A.transpose(0, 2, 1) + 0.5 * np.eye(3)
+    model = model_of(kind, covariances)
+    ratio = metric(model) ** 2 / np.diagonal(information(model))
+    assert (ratio <= 1 + 1e-5).all()
+    # of a mean it leaves out what the other features say: 1 - R^2 of the regression on them
+    first = model.stack.dense(3)[0]
+    least = 1 / (np.diagonal(first) * np.diagonal(np.linalg.inv(first)))
+    np.testing.assert_allclose(ratio[3:6], least, rtol=1e-4)
+    np.testing.assert_allclose(ratio[:3], 1, rtol=1e-4)
 
 
 def points(*values):

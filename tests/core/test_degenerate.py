@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from data_sets import TEXTBOOK, clusters, faithful, iris
+from helpers.data_sets import TEXTBOOK, clusters, faithful, iris
 from sparkgmm import fit_array
 from sparkgmm.errors import FitError, InputError, SparkGmmError
 from sparkgmm.mixture import COVARIANCE_TYPES

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from data_sets import random_mixture
-from report_runs import local_rows
+from helpers.builders import rows_of
+from helpers.data_sets import random_mixture
 from sparkgmm.core.drift import (
     MEASURES,
     Change,
@@ -136,7 +136,7 @@ def test_the_mean_log_density_is_that_of_every_row(kind: str, weighted: bool) ->
     mixture = random_mixture(rng, 3, 3, kind)
     X = mixture.sample(5000, 0)[0] + 0.3
     w = rng.uniform(0.5, 3, len(X)) if weighted else None
-    found = mean_log_density(local_rows(X, w), mixture)
+    found = mean_log_density(rows_of(X, w), mixture)
     truth = np.average(mixture.log_density(X), weights=w)
     assert found == pytest.approx(truth, rel=1e-9)
 
@@ -145,7 +145,7 @@ def test_the_mean_log_density_is_that_of_every_row(kind: str, weighted: bool) ->
 def test_rows_in_other_units_have_the_log_density_that_they_have(unit: float) -> None:
     mixture = two()
     X = mixture.sample(4000, 0)[0] * [1.0, unit]
-    found = mean_log_density(local_rows(X), mixture)
+    found = mean_log_density(rows_of(X), mixture)
     assert found == pytest.approx(mixture.log_density(X).mean(), rel=1e-6)
 
 

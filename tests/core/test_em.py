@@ -5,21 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import TEXTBOOK, faithful, iris, random_mixture
+from helpers.builders import block_of
+from helpers.data_sets import TEXTBOOK, faithful, iris, random_mixture
 from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.evidence import Measured, Scan
 from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_around
 from sparkgmm.core.model import from_mixture, to_mixture
 from sparkgmm.core.prior import Regularised, m_step
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.statistics import run_kernels
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense
 from sparkgmm.mixture import COVARIANCE_TYPES
-
-
-def block_of(X, w=None):
-    return Block(np.ascontiguousarray(np.asarray(X, dtype=np.float64).T), w)
 
 
 def frame_of(block):

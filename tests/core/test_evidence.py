@@ -8,27 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from oracle import e_step, weighted_sums
+from helpers.builders import block_of, rows_of
+from helpers.data_sets import faithful
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Measured, OverBlocks, OverRows
 from sparkgmm.core.history import History, WithHistory
 from sparkgmm.core.judging import Course, judge
-from sparkgmm.core.local import _array_rows
 from sparkgmm.core.model import Model, expected_log_likelihood, from_mixture, to_mixture
 from sparkgmm.core.prior import Regularised
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.race import Race
-from sparkgmm.core.rows import LocalRows
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
 
 EVERY = pytest.mark.parametrize("kind", COVARIANCE_TYPES)
-
-
-def rows_of(X: Array) -> LocalRows:
-    return _array_rows(X, None, 0)
 
 
 def some_start(kind: str) -> Mixture:
@@ -169,8 +164,8 @@ def test_a_prior_that_is_rows_gives_the_fit_of_all_the_rows(kind: str) -> None:
 
 
 def test_blocks_that_are_a_sample_keep_the_coordinates_and_take_their_own_constants() -> None:
-    block = Block(np.ascontiguousarray(faithful()[:50].T), None)
-    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(faithful().T), None)))
+    block = block_of(faithful()[:50])
+    frame = Frame.of(Profile.of(block_of(faithful())))
     evidence = OverBlocks.of([block], frame, Profile.of(block))
     np.testing.assert_array_equal(evidence.frame.shift, frame.shift)
     Z = (faithful()[:50] - frame.shift) / frame.scale

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from report_runs import run_of
+from helpers.data_sets import faithful
+from helpers.report_runs import run_of
 from sparkgmm.core import figures
 from sparkgmm.core.figures import FIGURES, Column, Exposed, Figure, column_of, figures_of
 from sparkgmm.options import CRITERION

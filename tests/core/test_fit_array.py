@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from data_sets import TEXTBOOK, clusters, faithful, random_mixture
+from helpers.data_sets import TEXTBOOK, clusters, faithful, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.errors import InputError, SparkGmmError
 from sparkgmm.mixture import COVARIANCE_TYPES

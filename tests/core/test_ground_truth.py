@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from data_sets import TEXTBOOK, faithful, iris
+from helpers.data_sets import TEXTBOOK, faithful, iris
 from sparkgmm import fit_array
 
 OPTIMA = [

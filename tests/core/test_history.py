@@ -11,26 +11,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, faithful, random_mixture
-from oracle import weighted_sums
+from helpers.builders import rows_of
+from helpers.data_sets import clusters, faithful, random_mixture
+from helpers.oracle import weighted_sums
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import Fit, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.prior import Regularised
-from sparkgmm.core.profile import Block, Frame, Profile
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.profile import Frame
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import PRODUCTS
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
-
-
-def rows_of(X: Array, w: Array | None = None) -> LocalRows:
-    block = Block(np.ascontiguousarray(np.asarray(X, dtype=np.float64).T), w)
-    return LocalRows([[block]], Profile.of(block), seed=0)
 
 
 def measured(mixture: Mixture, X: Array, w: Array | None = None) -> tuple[History, Frame]:

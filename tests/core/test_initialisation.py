@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, faithful
+from helpers.builders import standardised
+from helpers.data_sets import clusters, faithful
 from sparkgmm.core.initialisation import (
     INIT,
     Seeds,
@@ -13,7 +14,6 @@ from sparkgmm.core.initialisation import (
     settle,
 )
 from sparkgmm.core.model import to_mixture
-from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import COVARIANCE_TYPES
 
@@ -26,16 +26,9 @@ def seeds_of(Z, w, frame):
     return Seeds(Z, w, frame.scale, frame.correlation)
 
 
-def standardised(X):
-    block = Block(np.ascontiguousarray(np.asarray(X, dtype=float).T), None)
-    frame = Frame.of(Profile.of(block))
-    Z, w = frame.standardise([block])
-    return Z, w, frame
-
-
 @pytest.mark.parametrize("init", INIT)
 def test_centres_are_distinct_rows(init):
-    Z, w, _ = standardised(faithful())
+    *_, Z, w = standardised(faithful())
     for seed in range(20):
         centres = seeds(init, Z, w, 5, seed)
         assert centres.shape == (5, 2)
@@ -45,7 +38,7 @@ def test_centres_are_distinct_rows(init):
 
 @pytest.mark.parametrize("init", INIT)
 def test_a_seed_gives_the_same_centres_and_another_others(init):
-    Z, w, _ = standardised(faithful())
+    *_, Z, w = standardised(faithful())
     np.testing.assert_array_equal(seeds(init, Z, w, 3, 1), seeds(init, Z, w, 3, 1))
     assert not np.array_equal(seeds(init, Z, w, 3, 1), seeds(init, Z, w, 3, 2))
 
@@ -75,7 +68,7 @@ def test_a_row_without_weight_is_never_drawn(init):
 
 def test_k_means_plus_plus_puts_a_centre_in_every_cluster_far_apart():
     X, labels = clusters(np.random.default_rng(0), 6, 3, 600, 60.0)
-    Z, w, _ = standardised(X)
+    *_, Z, w = standardised(X)
     for seed in range(20):
         centres = k_means_plus_plus(Z, w, 6, np.random.default_rng(seed))
         found = [labels[(centre == Z).all(axis=1)][0] for centre in centres]
@@ -118,7 +111,7 @@ def test_a_centre_that_no_row_is_near_stays_where_it_is():
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_the_model_around_centres_is_that_of_the_rows_nearest_to_them(kind, d):
     X, labels = clusters(np.random.default_rng(1), 2, d, 6000, 40.0)
-    Z, w, frame = standardised(X)
+    *_, frame, Z, w = standardised(X)
     centres = np.array([Z[labels == j].mean(axis=0) for j in range(2)])
     mixture = to_mixture(model_around(centres, seeds_of(Z, w, frame), FAMILIES[kind]), frame)
     order = np.argsort([X[labels == j].mean(axis=0)[0] for j in range(2)])
@@ -132,7 +125,7 @@ def test_the_model_around_centres_is_that_of_the_rows_nearest_to_them(kind, d):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_centre_alone_on_its_row_starts_wide(kind):
     X = np.r_[np.random.default_rng(2).standard_normal((100, 2)), [[50.0, 50.0]]]
-    Z, w, frame = standardised(X)
+    *_, frame, Z, w = standardised(X)
     mixture = to_mixture(model_around(Z[[0, -1]], seeds_of(Z, w, frame), FAMILIES[kind]), frame)
     assert np.linalg.eigvalsh(mixture.covariances).min() > 0.01
     assert mixture.weights.min() == pytest.approx(1 / 101)
@@ -140,7 +133,7 @@ def test_a_centre_alone_on_its_row_starts_wide(kind):
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_centre_without_rows_still_makes_a_model(kind):
-    Z, w, frame = standardised(faithful())
+    *_, frame, Z, w = standardised(faithful())
     centres = np.array([Z[0], [99.0, 99.0]])
     model = model_around(centres, seeds_of(Z, w, frame), FAMILIES[kind])
     mixture = to_mixture(model, frame)

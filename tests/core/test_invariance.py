@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import faithful, random_mixture
+from helpers.data_sets import faithful, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.mixture import COVARIANCE_TYPES
 

@@ -8,7 +8,7 @@ from scipy.integrate import quad
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import multivariate_normal, norm
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.matching import (
     SAME_COMPONENT,
     assign,

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_sets import TEXTBOOK, random_mixture
-from oracle import e_step, weighted_sums
+from helpers.builders import block_of
+from helpers.data_sets import TEXTBOOK, random_mixture
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm.core.model import (
     check_volume,
     expected_log_likelihood,
@@ -12,7 +13,7 @@ from sparkgmm.core.model import (
     to_mixture,
 )
 from sparkgmm.core.prior import Regularised, m_step
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments, diagonal_order
 from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
@@ -24,7 +25,7 @@ def setting(kind, d=3, k=3, n=400, weighted=True, seed=0):
     mixture = random_mixture(rng, k, d, kind)
     X, _ = mixture.sample(n, seed=seed)
     w = rng.uniform(0.2, 3, n) if weighted else np.ones(n)
-    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), w)))
+    frame = Frame.of(Profile.of(block_of(X, w)))
     R = e_step(mixture, X).responsibilities
     Z = (X - frame.shift) / frame.scale
     origin = rng.standard_normal((k, d))

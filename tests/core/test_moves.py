@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import clusters
+from helpers.builders import block_of
+from helpers.data_sets import clusters
 from sparkgmm import fit_array
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model, to_mixture
 from sparkgmm.core.moves import split_and_merge
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.repair import without
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense
@@ -19,7 +20,7 @@ from sparkgmm.covariances.stacks import Dense
 def stuck(d: int = 2) -> tuple[Seeds, Model]:
     """Three clusters, and a model with two components on one of them and one on two."""
     X, _ = clusters(np.random.default_rng(0), 3, d, 900, separation=12.0)
-    frame = Frame.of(Profile.of(Block(np.ascontiguousarray(X.T), None)))
+    frame = Frame.of(Profile.of(block_of(X)))
     Z = (X - frame.shift) / frame.scale
     labels = np.arange(900) % 3
     one, rest = Z[labels == 0], Z[labels != 0]

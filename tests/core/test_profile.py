@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkgmm.core.profile import Block, Frame, Profile, block_rows, take_rows
-
-
-def block_of(X, w=None):
-    return Block(np.ascontiguousarray(np.asarray(X).T), w)
+from helpers.builders import block_of
+from sparkgmm.core.profile import Frame, Profile, block_rows, take_rows
 
 
 def exact(X, w):

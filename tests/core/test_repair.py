@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_sets import clusters
+from helpers.builders import standardised
+from helpers.data_sets import clusters
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Measured, OverBlocks
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
-from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.race import Race
 from sparkgmm.core.repair import reseeder, weakest, without
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Dense
-
-
-def standardised(X: np.ndarray) -> tuple[Block, Profile, Frame, np.ndarray]:
-    block = Block(np.ascontiguousarray(X.T), None)
-    profile = Profile.of(block)
-    frame = Frame.of(profile)
-    return block, profile, frame, (X - frame.shift) / frame.scale
 
 
 def three_on_two(Z: np.ndarray) -> Model:
@@ -39,21 +32,21 @@ def counted(counts: list[float]) -> Measured:
 
 def test_a_double_is_recognised_and_the_first_of_the_two_kept() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, _, Z = standardised(X)
+    _, profile, _, Z, _ = standardised(X)
     measured = counted([100.0, 200.0, 100.0])
     assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_component_with_fewer_rows_than_it_needs_is_the_weakest() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, _, Z = standardised(X)
+    _, profile, _, Z, _ = standardised(X)
     measured = counted([197.5, 200.0, 2.5])
     assert weakest(Trajectory(three_on_two(Z), measured), profile) == 2
 
 
 def test_a_sound_model_has_no_weakest_component() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    _, profile, _, Z = standardised(X)
+    _, profile, _, Z, _ = standardised(X)
     model = without(three_on_two(Z), 2)
     measured = counted([200.0, 200.0])
     assert weakest(Trajectory(model, measured), profile) is None
@@ -62,7 +55,7 @@ def test_a_sound_model_has_no_weakest_component() -> None:
 def test_reseeding_goes_to_the_rows_that_the_others_explain_worst() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
     X[:30] = [40.0, -40.0]
-    _, _, frame, Z = standardised(X)
+    _, _, frame, Z, _ = standardised(X)
     seeds = Seeds(Z, np.ones(400), frame.scale, frame.correlation)
     reseed = reseeder(seeds, np.random.default_rng(0))
     moved = reseed(three_on_two(Z), 2)
@@ -72,14 +65,14 @@ def test_reseeding_goes_to_the_rows_that_the_others_explain_worst() -> None:
 
 def test_what_is_left_without_a_component_keeps_its_proportions() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
-    Z = standardised(X)[3]
+    Z = standardised(X).Z
     rest = without(three_on_two(Z), 0)
     np.testing.assert_allclose(rest.weights, [2 / 3, 1 / 3])
 
 
 def test_a_race_ends_without_doubles_and_says_how_many_it_dropped() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 30.0)
-    block, profile, frame, Z = standardised(X)
+    block, profile, frame, Z, _ = standardised(X)
     seeds = Seeds(Z, np.ones(400), frame.scale, frame.correlation)
     reseed = reseeder(seeds, np.random.default_rng(0))
     evidence = OverBlocks([block], frame, profile)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from report_runs import local_rows
+from helpers.builders import rows_of
+from helpers.data_sets import faithful
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 
@@ -28,7 +28,7 @@ def round_mixture(means: Array, sd: float = 1.0) -> Mixture:
 
 def test_a_sample_holds_every_row_and_weight_in_order() -> None:
     X, w = faithful(), np.arange(1.0, 273.0)
-    sample = Sample.of(local_rows(X, w))
+    sample = Sample.of(rows_of(X, w))
     np.testing.assert_array_equal(sample.X, X)
     np.testing.assert_array_equal(sample.weights, w)
     assert sample.complete
@@ -36,7 +36,7 @@ def test_a_sample_holds_every_row_and_weight_in_order() -> None:
 
 def test_a_sample_of_many_rows_is_bounded_and_says_that_it_is_one() -> None:
     X = rng_of(0).normal(size=(40_000, 1))
-    sample = Sample.of(local_rows(X))
+    sample = Sample.of(rows_of(X))
     assert len(sample.X) == len(sample.weights) == 2**15
     assert not sample.complete
     assert np.isin(sample.X, X).all()

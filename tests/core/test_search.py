@@ -1,17 +1,16 @@
 from dataclasses import replace
-from functools import reduce
 from itertools import pairwise
-from operator import add
 
 import numpy as np
 import pytest
 
-from data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
+from helpers.builders import rows_of
+from helpers.data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit, n_distinct
 from sparkgmm.core.prior import Regularised
-from sparkgmm.core.profile import Block, Profile
+from sparkgmm.core.profile import Block
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.errors import FitError, InputError
@@ -30,12 +29,6 @@ class Counting(LocalRows):
     def scan(self, kernels, label):
         self.labels.append(label)
         return super().scan(kernels, label)
-
-
-def rows_of(X, w=None, blocks=1, seed=0):
-    parts = np.array_split(np.arange(len(X)), blocks)
-    cut = [Block(np.ascontiguousarray(X[i].T), None if w is None else w[i]) for i in parts]
-    return Counting([cut], reduce(add, map(Profile.of, cut)), seed)
 
 
 def test_bic_chooses_two_components_of_old_faithful_among_all_types():
@@ -67,10 +60,10 @@ def test_candidates_that_share_their_passes_are_each_as_good_as_alone():
 
 
 def test_all_candidates_share_every_pass():
-    rows = rows_of(faithful())
+    rows = rows_of(faithful(), kind=Counting)
     fit(rows, Search(k=(2,), n_init=4))
     alone = len(rows.labels)
-    rows = rows_of(faithful())
+    rows = rows_of(faithful(), kind=Counting)
     fit(rows, Search(k=(1, 2), covariance_type=("full", "diag"), n_init=4))
     assert rows.labels[0] == "EM pass 1, 16 candidates"
     assert len(rows.labels) < 4 * alone
@@ -106,7 +99,7 @@ def test_a_search_checks_the_largest_k_against_the_distinct_rows():
 
 def test_given_starts_take_the_place_of_drawn_ones():
     start = fit_array(faithful(), 2, max_iter=2, n_init=1).mixture
-    rows = rows_of(faithful())
+    rows = rows_of(faithful(), kind=Counting)
     found = fit(rows, Search(), starts=[start])
     assert rows.labels[0] == "EM pass 1, 1 candidate"
     assert found.chosen.log_likelihood == pytest.approx(-1130.26396, abs=1e-3)
@@ -156,7 +149,7 @@ def test_an_earlier_model_serves_its_own_kind_among_several():
 def test_large_data_is_searched_on_a_sample_and_passed_over_a_few_times():
     truth = random_mixture(np.random.default_rng(0), 4, 2, "full", spread=8.0)
     X, _ = truth.sample(50_000, seed=0)
-    rows = rows_of(X, blocks=4)
+    rows = rows_of(X, blocks=4, kind=Counting)
     found = fit(rows, Search(k=(4,)))
     assert set(rows.labels) >= {"EM pass 1, 1 candidate"}
     assert len(rows.labels) == found.chosen.n_iter <= 12

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_sets import faithful
+from helpers.builders import rows_of
+from helpers.data_sets import faithful
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
-from sparkgmm.core.local import _array_rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import choose, none_sound
 from sparkgmm.errors import FitError
@@ -21,7 +21,7 @@ def case(request):
     """The candidates of a small search, with the weights that they were fitted to."""
     w = WEIGHTS if request.param else None
     search = Search(k=(1, 2), covariance_type=COVARIANCE_TYPES, n_init=2, settings=Settings())
-    return fit(_array_rows(faithful(), w, 0), search).candidates, w
+    return fit(rows_of(faithful(), w), search).candidates, w
 
 
 def test_a_candidates_worth_is_that_of_its_mixture(case):

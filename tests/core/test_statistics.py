@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_sets import random_mixture
-from oracle import e_step, weighted_sums
+from helpers.builders import block_of
+from helpers.data_sets import random_mixture
+from helpers.oracle import e_step, weighted_sums
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
@@ -39,7 +40,7 @@ def kernel_of(name, model, frame):
     return WhitenedKernel.of(model, frame, centred=name == "centred")
 
 
-def rows_of(mixture, n, dtype=np.float64, weighted=False, seed=0):
+def drawn_from(mixture, n, dtype=np.float64, weighted=False, seed=0):
     X, _ = mixture.sample(n, seed=seed)
     w = np.random.default_rng(seed).uniform(0.1, 4, n) if weighted else None
     block = Block(np.ascontiguousarray(X.T.astype(dtype)), w)
@@ -85,7 +86,7 @@ def read_beside_the_textbook(scan, mixture, block, frame, rel):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_kernels_statistics_are_the_textbooks(kind, d, dtype, weighted, name):
     truth = random_mixture(np.random.default_rng(d), 3, d, kind)
-    block, frame = rows_of(truth, 700, dtype, weighted)
+    block, frame = drawn_from(truth, 700, dtype, weighted)
     # not the mixture of the rows: its responsibilities would be too tidy
     mixture = Mixture(truth.weights[::-1], truth.means * 0.9, truth.covariances, kind)
     model = from_mixture(mixture, frame)
@@ -106,7 +107,7 @@ def test_a_kernels_statistics_are_the_textbooks(kind, d, dtype, weighted, name):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_scan_reads_the_textbooks_moments_and_mean_log_likelihood(kind, d, weighted):
     mixture = random_mixture(np.random.default_rng(d), 4, d, kind)
-    block, frame = rows_of(mixture, 500, weighted=weighted)
+    block, frame = drawn_from(mixture, 500, weighted=weighted)
     scan = Scan.of([from_mixture(mixture, frame)], frame)
     moments, sums = read_beside_the_textbook(scan, mixture, block, frame, rel=1e-11)
     if kind in ("diag", "spherical"):
@@ -134,7 +135,7 @@ def test_no_row_is_lost_or_counted_twice_at_the_edges_of_chunks(n, name):
 @pytest.mark.parametrize("d", [5, 24, 60, 101])
 def test_the_kernels_agree_in_many_dimensions(d):
     mixture = random_mixture(np.random.default_rng(d), 3, d, "full", spread=0.3)
-    block, frame = rows_of(mixture, 2500, weighted=True)
+    block, frame = drawn_from(mixture, 2500, weighted=True)
     model = from_mixture(mixture, frame)
     (natural,) = kernel_of("natural", model, frame)(block)
     (whitened,) = kernel_of("whitened", model, frame)(block)
@@ -158,7 +159,7 @@ def test_the_kernels_agree_in_many_dimensions(d):
 
 def test_candidates_of_all_types_and_sizes_in_one_scan_are_each_as_alone():
     rng = np.random.default_rng(0)
-    block, frame = rows_of(random_mixture(rng, 3, 3, "full"), 3000, weighted=True)
+    block, frame = drawn_from(random_mixture(rng, 3, 3, "full"), 3000, weighted=True)
     mixtures = [
         random_mixture(rng, k, 3, kind)
         for kind, k in [
@@ -196,7 +197,7 @@ def narrow_amid(kind, n_narrow):
     covariances[3:] *= 1e-7
     means = np.concatenate([rng.normal(0, 2, (3, 2)), rng.normal(0, 5, (n_narrow, 2))])
     mixture = Mixture(np.full(k, 1 / k), means, covariances, kind)
-    return mixture, *rows_of(mixture, 4000)
+    return mixture, *drawn_from(mixture, 4000)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
@@ -241,7 +242,7 @@ def test_of_a_tied_candidate_all_or_none_are_measured_about_their_means():
     means = np.array([[0.0, 0.0], [3000.0, 0.0], [0.1, 0.1]])
     mixture = Mixture(np.array([0.5, 0.1, 0.4]), means, np.tile(np.eye(2), (3, 1, 1)), "tied")
     X, _ = mixture.sample(3000, seed=0)
-    block = Block(np.ascontiguousarray(X.T), None)
+    block = block_of(X)
     frame = Frame(np.zeros(2), np.ones(2), X.T @ X / len(X), float(len(X)))
     scan = Scan.of([from_mixture(mixture, frame)], frame)
     read_beside_the_textbook(scan, mixture, block, frame, rel=1e-9)
@@ -268,7 +269,7 @@ def test_where_most_components_are_narrow_no_product_is_made():
 def test_the_choice_of_kernel_does_not_show_in_what_is_read():
     rng = np.random.default_rng(3)
     mixture = random_mixture(rng, 2, 30, "full")
-    block, frame = rows_of(mixture, 800)
+    block, frame = drawn_from(mixture, 800)
     model = from_mixture(mixture, frame)
     alone = Scan.of([model], frame)
     crowd = Scan.of([model] * 40, frame)
@@ -288,7 +289,7 @@ def test_the_choice_of_kernel_does_not_show_in_what_is_read():
 )
 def test_statistics_of_parts_add_up_to_those_of_the_whole(seed, kind, name, weighted, cuts):
     mixture = random_mixture(np.random.default_rng(seed), 2, 2, kind)
-    block, frame = rows_of(mixture, 200, weighted=weighted, seed=seed)
+    block, frame = drawn_from(mixture, 200, weighted=weighted, seed=seed)
     kernel = kernel_of(name, from_mixture(mixture, frame), frame)
     parts = [
         kernel(Block(block.values[:, a:b], None if block.weights is None else block.weights[a:b]))
@@ -312,7 +313,7 @@ def test_totals_are_taken_candidate_by_candidate_in_the_order_given():
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_kernel_leaves_the_rows_alone(kind):
     mixture = random_mixture(np.random.default_rng(0), 2, 2, kind)
-    block, frame = rows_of(mixture, 100, weighted=True)
+    block, frame = drawn_from(mixture, 100, weighted=True)
     before = block.values.copy(), block.weights.copy()
     block.values.setflags(write=False)
     block.weights.setflags(write=False)
@@ -326,11 +327,9 @@ def test_a_kernel_leaves_the_rows_alone(kind):
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_a_row_far_out_leaves_the_counts_whole(kind, name):
     mixture = random_mixture(np.random.default_rng(0), 3, 2, kind)
-    _, frame = rows_of(mixture, 100)
+    _, frame = drawn_from(mixture, 100)
     far = np.array([[1e9, 0.0], [0.0, -1e9], [1e7, 1e7]]) * frame.scale
-    (found,) = kernel_of(name, from_mixture(mixture, frame), frame)(
-        Block(np.ascontiguousarray(far.T), None)
-    )
+    (found,) = kernel_of(name, from_mixture(mixture, frame), frame)(block_of(far))
     assert np.isfinite(found.moments).all()
     assert found.moments[:, 0].sum() == pytest.approx(3, rel=1e-12)
 
@@ -339,7 +338,7 @@ def test_a_row_far_out_leaves_the_counts_whole(kind, name):
 def test_tight_components_far_apart_keep_their_digits(kind):
     centres, sd = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), 1e-6
     mixture = Mixture(np.full(3, 1 / 3), centres, np.tile(sd**2 * np.eye(2), (3, 1, 1)), kind)
-    block, frame = rows_of(mixture, 600)
+    block, frame = drawn_from(mixture, 600)
     model = from_mixture(mixture, frame)
     scan = Scan.of([model], frame)
     ((moments, log_likelihood, _),) = scan.read(run_kernels(scan.kernels, block))
@@ -358,7 +357,7 @@ def test_clusters_far_apart_leave_no_subnormal_numbers_which_would_double_the_ti
     # of the other cluster's rows, 38 standard deviations away, a share of exp(-722) would be left
     rng = np.random.default_rng(6)
     X = rng.standard_normal((400, 2)) * 0.01 + np.repeat([[0.0, 0.0], [38.0, 0.0]], 200, axis=0)
-    block = Block(np.ascontiguousarray(X.T), None)
+    block = block_of(X)
     frame = Frame.of(Profile.of(block))
     mixture = Mixture([0.5, 0.5], [[0.0, 0.0], [38.0, 0.0]], [np.eye(2)] * 2)
     other = kernel_of(name, from_mixture(mixture, frame), frame)

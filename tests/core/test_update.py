@@ -9,26 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_sets import clusters, random_mixture
+from helpers.builders import rows_of
+from helpers.data_sets import clusters, random_mixture
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit
 from sparkgmm.core.history import History
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.prior import Regularised
-from sparkgmm.core.profile import Block, Frame, Profile
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.profile import Frame
 from sparkgmm.core.search import Search
 from sparkgmm.core.update import Update, update
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array, Mixture
 
 TIGHT = Settings(tol=1e-10)
-
-
-def rows_of(X: Array, w: Array | None = None) -> LocalRows:
-    block = Block(np.ascontiguousarray(np.asarray(X, dtype=np.float64).T), w)
-    return LocalRows([[block]], Profile.of(block), seed=0)
 
 
 def in_full(

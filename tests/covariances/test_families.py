@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sparkgmm
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Dense, Stack

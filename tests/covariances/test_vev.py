@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from data_sets import faithful, iris
+from helpers.data_sets import faithful, iris
 from sparkgmm import fit_array
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments

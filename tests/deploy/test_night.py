@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crontab import command_of, parse
+from helpers.crontab import command_of, parse
 from sparkgmm import Mixture
+
+pytestmark = pytest.mark.nights
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS, LINES = parse((ROOT / "conf" / "schedule" / "crontab").read_text(encoding="utf-8"))

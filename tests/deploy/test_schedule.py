@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crontab import command_of, parse
+from helpers.crontab import command_of, parse
 from sparkgmm.runs.config import FitConfig, ScoreConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]

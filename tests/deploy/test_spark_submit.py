@@ -13,9 +13,9 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
+from helpers.spark_arguments import RefusedError, arguments_of, check_keys, read_json, submission
 from sparkgmm.runs.cli import _fit_steps, _Job, _parser
 from sparkgmm.runs.config import FitConfig, load_config
-from submission import RefusedError, arguments_of, check_keys, read_json, submission
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "conf" / "deploy"

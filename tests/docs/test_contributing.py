@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from html_pages import Page
-from report_runs import run_from, spread_out
+from helpers.html_pages import Page
+from helpers.report_runs import run_from, spread_out
 from sparkgmm.report.page import report
 from sparkgmm.report.sections import SECTIONS
 from sparkgmm.spark import score_columns

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from data_sets import faithful
-from report_runs import local_rows, run_from, spread_out
+from helpers.builders import rows_of
+from helpers.data_sets import faithful
+from helpers.report_runs import run_from, spread_out
 from sparkgmm.core.fit import Fit, fit
 from sparkgmm.core.local import fit_array
 from sparkgmm.core.search import Search
@@ -114,7 +115,7 @@ def test_each_link_leads_somewhere() -> None:
 
 def candidates(k: tuple[int, ...]) -> Fit:
     search = Search(k=k, covariance_type=("full",), n_init=2)
-    return fit(local_rows(faithful()), search)
+    return fit(rows_of(faithful()), search)
 
 
 def test_the_rule_that_drops_a_starved_component(monkeypatch: pytest.MonkeyPatch) -> None:

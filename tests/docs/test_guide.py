@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.nights
+
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from attempts import Attempt, Outcome, failed
+from helpers.outcomes import Attempt, Outcome, failed
 from sparkgmm.errors import SparkGmmError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig, ScoreConfig, load_config

@@ -14,9 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attempts import Attempt
+from helpers.outcomes import Attempt
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
+
+pytestmark = pytest.mark.long
 
 GOOD = {"input": {"path": "rows.parquet"}, "output": {"path": "runs"}}
 BOMB = (

@@ -17,7 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attempts import Attempt
+from helpers.outcomes import Attempt
+
+pytestmark = pytest.mark.long
 
 Write = Callable[[Path, np.ndarray], dict[str, Any]]
 CASES: dict[str, tuple[Write, int, str]] = {}

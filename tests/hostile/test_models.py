@@ -16,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attempts import Attempt
+from helpers.outcomes import Attempt
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
+
+pytestmark = pytest.mark.long
 
 MIXTURE = Mixture(
     [0.6, 0.4],

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from scenarios import Done
+from helpers.scenarios import Done
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARK_SUBMIT = Path(sys.executable).with_name("spark-submit")

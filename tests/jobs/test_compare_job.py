@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+import pytest
+
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+
+pytestmark = [pytest.mark.spark, pytest.mark.nights]
 
 if TYPE_CHECKING:
     from conftest import Workplace

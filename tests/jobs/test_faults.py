@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = [pytest.mark.spark, pytest.mark.long]
+
 APP = Path(__file__).parent / "faults_app.py"
 SPARK_SUBMIT = Path(sys.executable).parent / "spark-submit"
 

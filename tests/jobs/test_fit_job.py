@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+
+pytestmark = pytest.mark.spark
 
 if TYPE_CHECKING:
     from conftest import Workplace

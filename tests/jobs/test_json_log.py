@@ -7,7 +7,11 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+import pytest
+
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+
+pytestmark = [pytest.mark.spark, pytest.mark.long]
 
 if TYPE_CHECKING:
     from conftest import Workplace

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from pyspark.sql import SparkSession
 from sklearn.mixture import GaussianMixture
 
-from scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+from helpers.scenarios import FAITHFUL, Done, Scenarios, command_line, look_at
+
+pytestmark = [pytest.mark.spark, pytest.mark.long]
 
 if TYPE_CHECKING:
     from conftest import Workplace

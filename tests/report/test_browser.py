@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from compare_runs import comparison_of
-from report_runs import CASES, HOSTILE, drawn, spread_out
+from helpers.comparisons import comparison_of
+from helpers.report_runs import CASES, HOSTILE, drawn, spread_out
 from sparkgmm.report.compare_page import compare_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -230,7 +230,7 @@ def test_the_pair_is_drawn_where_the_numbers_on_its_axes_say(
     browser: Any, address: Callable[[str], str]
 ) -> None:
     """Read the rows back from the circles by the numbers below and beside the picture."""
-    from html_pages import Page
+    from helpers.html_pages import Page
 
     carried = Page(drawn("d=6 k=3")["report.html"].decode()).pairs
     with Visit(browser, address("d=6 k=3")) as visit:

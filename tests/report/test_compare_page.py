@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from compare_runs import comparison_of
-from html_pages import Page, check_it_loads_nothing, check_its_policy, svg_of
-from report_runs import HOSTILE, spread_out
+from helpers.comparisons import comparison_of
+from helpers.html_pages import Page, check_it_loads_nothing, check_its_policy, svg_of
+from helpers.report_runs import HOSTILE, spread_out
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.compare_page import compare_page, contour_figure, one_hot
 from sparkgmm.report.comparison import Comparison, Solved

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.matching import bhattacharyya_between
 from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Mixture

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, StepPatch
 from scipy.stats import norm
 
-from data_sets import faithful, random_mixture
+from helpers.data_sets import faithful, random_mixture
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single, mixed_colours
 from sparkgmm.report.style import COLOURS, INK, colour, style

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from html_pages import Page
-from report_runs import CASES, HOSTILE, drawn, drifted
+from helpers.html_pages import Page
+from helpers.report_runs import CASES, HOSTILE, drawn, drifted
 from sparkgmm.core.drift import Drift
 from sparkgmm.report.page import report
 from sparkgmm.report.past_runs import PastRun

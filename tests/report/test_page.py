@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_sets import faithful, random_mixture
-from html_pages import Page, check_it_loads_nothing, check_its_policy
-from report_runs import CASES, HOSTILE, drawn, run_from, run_of, spread_out
+from helpers.data_sets import faithful, random_mixture
+from helpers.html_pages import Page, check_it_loads_nothing, check_its_policy
+from helpers.report_runs import CASES, HOSTILE, drawn, run_from, run_of, spread_out
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.page import report
 from sparkgmm.report.run import Run

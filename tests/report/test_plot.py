@@ -14,8 +14,8 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
-from data_sets import faithful
-from report_runs import spread_out
+from helpers.data_sets import faithful
+from helpers.report_runs import spread_out
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.plot import plot

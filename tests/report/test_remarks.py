@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_sets import faithful
-from report_runs import run_of
+from helpers.data_sets import faithful
+from helpers.report_runs import run_of
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.remarks import remarks

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from matplotlib.figure import Figure
 
-from html_pages import Page
-from report_runs import CASES, HOSTILE, drawn, run_from, spread_out
+from helpers.html_pages import Page
+from helpers.report_runs import CASES, HOSTILE, drawn, run_from, spread_out
 from sparkgmm.report import sections
 from sparkgmm.report.page import report
 from sparkgmm.report.run import Run

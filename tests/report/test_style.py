@@ -11,8 +11,8 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from data_sets import random_mixture
-from report_runs import CASES, HOSTILE, drawn, spread_out
+from helpers.data_sets import random_mixture
+from helpers.report_runs import CASES, HOSTILE, drawn, spread_out
 from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.page import report

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_sets import faithful, random_mixture
-from report_runs import local_rows, run_from, run_of, spread_out
+from helpers.builders import rows_of
+from helpers.data_sets import faithful, random_mixture
+from helpers.report_runs import run_from, run_of, spread_out
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
@@ -29,7 +30,7 @@ def numbers(cells: list[str]) -> list[float]:
 
 
 def profile_of(X: Array) -> Profile:
-    return local_rows(X).profile
+    return rows_of(X).profile
 
 
 @pytest.fixture(scope="module")

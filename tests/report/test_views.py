@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.views import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from nights import STRICT, Nights, read, write, write_rows
+from helpers.nightly_fits import STRICT, NightlyFits, read, write, write_rows
 
 
 def _write_inputs(folder: Path) -> None:
@@ -18,9 +18,9 @@ def _write_inputs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two_nights(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Nights:
+def two_nights(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> NightlyFits:
     """The nights a and b, run once."""
-    nights = Nights(spark, tmp_path_factory.mktemp("nights"))
+    nights = NightlyFits(spark, tmp_path_factory.mktemp("nights"))
     _write_inputs(nights.folder)
     nights.run("a")
     nights.run("b", STRICT)
@@ -28,16 +28,16 @@ def two_nights(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def nights(spark: SparkSession, tmp_path: Path, two_nights: Nights) -> Nights:
+def nights(spark: SparkSession, tmp_path: Path, two_nights: NightlyFits) -> NightlyFits:
     """A place of its own in which night a has run."""
     _write_inputs(tmp_path)
-    mine = Nights(spark, tmp_path)
+    mine = NightlyFits(spark, tmp_path)
     mine.take(two_nights, "a")
     return mine
 
 
 @pytest.fixture
-def after_two(nights: Nights, two_nights: Nights) -> Nights:
+def after_two(nights: NightlyFits, two_nights: NightlyFits) -> NightlyFits:
     """A place of its own in which the nights a and b have run."""
     nights.take(two_nights, "b")
     return nights

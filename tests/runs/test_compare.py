@@ -18,8 +18,8 @@ from pyspark.sql import SparkSession
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from data_sets import clusters
-from html_pages import Page, check_it_loads_nothing, check_its_policy
+from helpers.data_sets import clusters
+from helpers.html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.runs import compare_job
@@ -27,6 +27,8 @@ from sparkgmm.runs.compare_job import plan_compare, run_compare
 from sparkgmm.runs.config import CompareConfig
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
+
+pytestmark = pytest.mark.long
 
 
 class Result:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from pyspark.sql import SparkSession
 
-from html_pages import Page, check_it_loads_nothing
-from nights import STRICT, Nights, read, write_rows
+from helpers.html_pages import Page, check_it_loads_nothing
+from helpers.nightly_fits import STRICT, NightlyFits, read, write_rows
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, DriftError, InputError
 from sparkgmm.runs import cli
@@ -29,7 +29,7 @@ from sparkgmm.spark.storage import Folder
 
 
 def test_the_first_night_compares_with_nothing_and_begins_the_labels(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (nights.root / "LATEST").unlink()
     # nothing is there that could cross a threshold
@@ -40,7 +40,7 @@ def test_the_first_night_compares_with_nothing_and_begins_the_labels(
     assert nights.latest == "b"
 
 
-def test_a_night_is_measured_by_its_rows_and_the_mixture_before(two_nights: Nights) -> None:
+def test_a_night_is_measured_by_its_rows_and_the_mixture_before(two_nights: NightlyFits) -> None:
     drift = two_nights.json("b", "drift.json")
     old, model = two_nights.mixture("a"), two_nights.json("a", "model.json")
     density = old.log_density(read(two_nights.folder / "b.parquet"))
@@ -61,7 +61,7 @@ def test_a_night_is_measured_by_its_rows_and_the_mixture_before(two_nights: Nigh
 
 
 def test_drift_json_is_listed_with_its_checksum_and_the_model_has_the_labels(
-    two_nights: Nights,
+    two_nights: NightlyFits,
 ) -> None:
     listed = {f["path"]: f["sha256"] for f in two_nights.json("b", "manifest.json")["files"]}
     content = (two_nights.root / "b" / "drift.json").read_bytes()
@@ -71,7 +71,7 @@ def test_drift_json_is_listed_with_its_checksum_and_the_model_has_the_labels(
     assert model["labels"] == two_nights.json("b", "drift.json")["labels"]
 
 
-def test_a_chain_goes_on_from_a_run_without_a_drift_section(nights: Nights) -> None:
+def test_a_chain_goes_on_from_a_run_without_a_drift_section(nights: NightlyFits) -> None:
     nights.fit({**nights.values("b"), "drift": None})
     assert not (nights.root / "b" / "drift.json").exists()
     assert "labels" not in nights.json("b", "model.json")
@@ -83,7 +83,7 @@ def test_a_chain_goes_on_from_a_run_without_a_drift_section(nights: Nights) -> N
 
 
 def test_the_same_night_gives_the_same_drift_to_the_bit(
-    after_two: Nights, two_nights: Nights
+    after_two: NightlyFits, two_nights: NightlyFits
 ) -> None:
     after_two.run("b", STRICT, overwrite=True)
     again, before = (json.dumps(n.json("b", "drift.json")) for n in (after_two, two_nights))
@@ -94,7 +94,7 @@ def test_the_same_night_gives_the_same_drift_to_the_bit(
 
 
 def test_a_warning_is_told_and_the_run_is_the_latest(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drift = nights.run("broken", {"warn": {"divergence": 0.1, "mean_shift": 2}})
     assert drift["verdict"] == "warned"
@@ -105,7 +105,7 @@ def test_a_warning_is_told_and_the_run_is_the_latest(
     assert "component  label" in shown
 
 
-def test_a_run_that_drifted_too_far_is_whole_and_not_the_latest(nights: Nights) -> None:
+def test_a_run_that_drifted_too_far_is_whole_and_not_the_latest(nights: NightlyFits) -> None:
     values = nights.values("broken", {**STRICT, "warn": {"vanished": 0}})
     values["output"]["keep_runs"] = 1
     with pytest.raises(DriftError) as caught:
@@ -123,7 +123,7 @@ def test_a_run_that_drifted_too_far_is_whole_and_not_the_latest(nights: Nights) 
     assert nights.held == ["LATEST", "a", "broken"]
 
 
-def test_the_night_after_a_failed_one_compares_with_the_last_good_one(nights: Nights) -> None:
+def test_the_night_after_a_failed_one_compares_with_the_last_good_one(nights: NightlyFits) -> None:
     with pytest.raises(DriftError) as first:
         nights.run("broken", STRICT)
     for drift in (STRICT, {}):  # no configuration makes it green without --overwrite
@@ -137,7 +137,7 @@ def test_the_night_after_a_failed_one_compares_with_the_last_good_one(nights: Ni
     assert nights.latest == "b"
 
 
-def test_the_latest_run_is_not_replaced_by_one_that_drifted(after_two: Nights) -> None:
+def test_the_latest_run_is_not_replaced_by_one_that_drifted(after_two: NightlyFits) -> None:
     model = (after_two.root / "b" / "model.json").read_bytes()
     (after_two.folder / "broken.parquet").rename(after_two.folder / "b.parquet")
     with pytest.raises(DriftError, match=r"was not written, as the run in .*/b stays"):
@@ -148,7 +148,9 @@ def test_the_latest_run_is_not_replaced_by_one_that_drifted(after_two: Nights) -
 
 
 @pytest.fixture
-def job(spark: SparkSession, nights: Nights, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def job(
+    spark: SparkSession, nights: NightlyFits, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
     """The fit job's main function in this process: it returns the exit code."""
     monkeypatch.setattr("sparkgmm.spark.session.start_session", lambda *_: spark)
     monkeypatch.setattr("sparkgmm.spark.session.stopping", contextlib.nullcontext)
@@ -164,7 +166,7 @@ def job(spark: SparkSession, nights: Nights, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_exit_code_is_five_until_the_run_is_accepted_by_the_remedy_that_is_told(
-    job: Callable[..., int], nights: Nights, capsys: pytest.CaptureFixture[str]
+    job: Callable[..., int], nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert job("broken") == 5
     [line] = [text for text in capsys.readouterr().err.splitlines() if "error:" in text]
@@ -181,26 +183,26 @@ def test_the_exit_code_is_five_until_the_run_is_accepted_by_the_remedy_that_is_t
 # --- which run it is compared with
 
 
-def test_the_first_run_done_again_is_the_first_again(after_two: Nights) -> None:
+def test_the_first_run_done_again_is_the_first_again(after_two: NightlyFits) -> None:
     assert after_two.run("a", overwrite=True)["against"] is None
     assert after_two.latest == "a"
 
 
-def test_against_names_a_run_or_another_root(after_two: Nights) -> None:
+def test_against_names_a_run_or_another_root(after_two: NightlyFits) -> None:
     write_rows(after_two.folder / "c.parquet", seed=7)
     drift = after_two.run("c", {"against": str(after_two.root / "a")})
     assert (drift["against"]["run_id"], drift["previous"]) == ("a", "b")
 
 
 def test_a_run_to_compare_with_that_is_missing_is_refused_before_anything_is_read(
-    nights: Nights,
+    nights: NightlyFits,
 ) -> None:
     with pytest.raises(ConfigurationError, match="neither a whole run"):
         nights.run("b", {"against": str(nights.folder / "baseline")})
     assert nights.held == ["LATEST", "a"]
 
 
-def test_the_plan_tells_which_run_would_be_compared_with(after_two: Nights) -> None:
+def test_the_plan_tells_which_run_would_be_compared_with(after_two: NightlyFits) -> None:
     root = after_two.root
     write_rows(after_two.folder / "c.parquet", seed=7)
     assert "nothing to compare with yet" in after_two.plan("a")
@@ -208,12 +210,12 @@ def test_the_plan_tells_which_run_would_be_compared_with(after_two: Nights) -> N
     assert f"drift    {root}/a, run 'a'" in after_two.plan("c", {"against": str(root / "a")})
 
 
-def test_the_plan_refuses_a_run_to_compare_with_that_is_missing(nights: Nights) -> None:
+def test_the_plan_refuses_a_run_to_compare_with_that_is_missing(nights: NightlyFits) -> None:
     with pytest.raises(ConfigurationError, match="baseline"):
         nights.plan("b", {"against": str(nights.folder / "baseline")})
 
 
-def test_other_features_are_refused_and_nothing_is_left(nights: Nights) -> None:
+def test_other_features_are_refused_and_nothing_is_left(nights: NightlyFits) -> None:
     table = pq.read_table(nights.folder / "b.parquet")
     pq.write_table(table.rename_columns(["x", "z"]), nights.folder / "b.parquet")
     with pytest.raises(ConfigurationError, match=r"has features \['x', 'y'\], the input"):
@@ -221,13 +223,13 @@ def test_other_features_are_refused_and_nothing_is_left(nights: Nights) -> None:
     assert nights.held == ["LATEST", "a"]
 
 
-def test_an_earlier_run_whose_metrics_are_damaged_is_named(nights: Nights) -> None:
+def test_an_earlier_run_whose_metrics_are_damaged_is_named(nights: NightlyFits) -> None:
     (nights.root / "a" / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"a/metrics\.json.*restore it"):
         nights.run("b")
 
 
-def rewrite_model(nights: Nights, night: str, **changes: Any) -> None:
+def rewrite_model(nights: NightlyFits, night: str, **changes: Any) -> None:
     """Change a run's model.json, and the checksum that tells it is the run's own."""
     content = json.dumps(nights.json(night, "model.json") | changes).encode()
     (nights.root / night / "model.json").write_bytes(content)
@@ -251,13 +253,13 @@ def rewrite_model(nights: Nights, night: str, **changes: Any) -> None:
     ],
     ids=str,
 )
-def test_labels_that_cannot_be_are_refused(nights: Nights, changes: dict[str, Any]) -> None:
+def test_labels_that_cannot_be_are_refused(nights: NightlyFits, changes: dict[str, Any]) -> None:
     rewrite_model(nights, "a", **changes)
     with pytest.raises(InputError, match="for 3 components: give each one of its own"):
         nights.run("b")
 
 
-def test_outliers_need_a_model_that_knows_its_quantiles(nights: Nights) -> None:
+def test_outliers_need_a_model_that_knows_its_quantiles(nights: NightlyFits) -> None:
     rewrite_model(nights, "a", log_density_quantiles=None)
     with pytest.raises(ConfigurationError, match=r"which outlier_share of drift\.warn"):
         nights.run("b", {"warn": {"outlier_share": 0.01}})
@@ -267,7 +269,7 @@ def test_outliers_need_a_model_that_knows_its_quantiles(nights: Nights) -> None:
 
 
 def test_a_warm_start_that_is_no_candidate_is_told_and_all_begin_cold(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nights.run("b", k=[1, 2], warm_start=str(nights.root))
     assert "has k = 3 and covariance_type full, which is no candidate" in capsys.readouterr().err
@@ -277,7 +279,7 @@ def test_a_warm_start_that_is_no_candidate_is_told_and_all_begin_cold(
 # --- the report, and scores
 
 
-def test_the_report_tells_what_changed_and_draws_the_last_runs(after_two: Nights) -> None:
+def test_the_report_tells_what_changed_and_draws_the_last_runs(after_two: NightlyFits) -> None:
     values = after_two.values("broken", STRICT)
     values["output"]["report"] = True
     with pytest.raises(DriftError):
@@ -291,7 +293,7 @@ def test_the_report_tells_what_changed_and_draws_the_last_runs(after_two: Nights
     assert (after_two.root / "broken" / "plots" / "nights.png").exists()
 
 
-def shown(nights: Nights, previous: str) -> list[str]:
+def shown(nights: NightlyFits, previous: str) -> list[str]:
     """Return the runs before one that follows `previous` in the report's picture."""
     judged = Judged("c", -4.0, None, None, None, (), previous)  # type: ignore[arg-type]
     return [night.run_id for night in _past_runs(Folder(nights._spark, str(nights.root)), judged)]
@@ -311,7 +313,7 @@ def shown(nights: Nights, previous: str) -> list[str]:
     ids=str,
 )
 def test_the_chain_of_runs_ends_where_a_run_names_none_that_may_come_before(
-    after_two: Nights, damage: dict[str, Any]
+    after_two: NightlyFits, damage: dict[str, Any]
 ) -> None:
     assert shown(after_two, "b") == ["a", "b"]
     drift = after_two.json("b", "drift.json") | damage
@@ -321,13 +323,13 @@ def test_the_chain_of_runs_ends_where_a_run_names_none_that_may_come_before(
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"measures": {"divergence": "x"}}'])
 def test_a_damaged_drift_json_costs_its_part_of_the_picture_alone(
-    after_two: Nights, text: str
+    after_two: NightlyFits, text: str
 ) -> None:
     (after_two.root / "a" / "drift.json").write_text(text, encoding="utf-8")
     assert shown(after_two, "b") == ["b"]
 
 
-def scored(nights: Nights, *columns: str) -> Any:
+def scored(nights: NightlyFits, *columns: str) -> Any:
     values = {
         "input": {"path": str(nights.folder / "b.parquet")},
         "model": str(nights.root),
@@ -337,14 +339,14 @@ def scored(nights: Nights, *columns: str) -> Any:
     return pq.read_table(nights.folder / "scored").to_pandas()
 
 
-def test_scores_carry_the_label_of_the_component(nights: Nights) -> None:
+def test_scores_carry_the_label_of_the_component(nights: NightlyFits) -> None:
     rewrite_model(nights, "a", labels=[7, 2, 5], next_label=8)
     rows = scored(nights, "component", "label")
     assert set(rows["label"]) == {7, 2, 5}
     assert rows["label"].tolist() == [[7, 2, 5][j] for j in rows["component"]]
 
 
-def test_a_label_is_refused_where_the_model_has_none(nights: Nights) -> None:
+def test_a_label_is_refused_where_the_model_has_none(nights: NightlyFits) -> None:
     rewrite_model(nights, "a", labels=None)
     with pytest.raises(ConfigurationError, match=r"output\.columns names label.*drift section"):
         scored(nights, "label")

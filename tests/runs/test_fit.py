@@ -17,7 +17,7 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import SparkSession
 
-from html_pages import Page, check_it_loads_nothing, check_its_policy
+from helpers.html_pages import Page, check_it_loads_nothing, check_its_policy
 from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.config import FitConfig

@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from html_pages import Page
+from helpers.html_pages import Page
+from helpers.nightly_updates import ROWS, NightlyUpdates, content, mixture_of, rows_of_statistics
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.cluster_rows import Blocks
-from updating import ROWS, Nights, content, mixture_of, rows_of_statistics
+
+pytestmark = pytest.mark.nights
 
 
 @pytest.fixture
-def nights(spark: SparkSession, tmp_path: Path) -> Nights:
-    return Nights(spark, tmp_path)
+def nights(spark: SparkSession, tmp_path: Path) -> NightlyUpdates:
+    return NightlyUpdates(spark, tmp_path)
 
 
-def test_an_update_ends_where_a_fit_of_all_nights_does(nights: Nights) -> None:
+def test_an_update_ends_where_a_fit_of_all_nights_does(nights: NightlyUpdates) -> None:
     names = ["mon", "tue", "wed", "thu"]
     for name in names:
         last = nights.run(name)
@@ -41,7 +43,7 @@ def test_an_update_ends_where_a_fit_of_all_nights_does(nights: Nights) -> None:
     assert heights[1] - 1e-3 < bound <= heights[1] + 1e-9
 
 
-def test_a_decay_lets_old_rows_fade(nights: Nights) -> None:
+def test_a_decay_lets_old_rows_fade(nights: NightlyUpdates) -> None:
     nights.run("mon")
     for name in ("tue", "wed"):
         run = nights.run(name, model={"decay": 0.5})
@@ -51,7 +53,7 @@ def test_a_decay_lets_old_rows_fade(nights: Nights) -> None:
 
 
 def test_a_run_that_was_not_an_update_can_be_updated_from_its_folder_or_its_root(
-    nights: Nights,
+    nights: NightlyUpdates,
 ) -> None:
     full = nights.run("full", model={"update": None})
     by_root = nights.run("a")
@@ -60,7 +62,7 @@ def test_a_run_that_was_not_an_update_can_be_updated_from_its_folder_or_its_root
 
 
 def test_the_bits_do_not_depend_on_where_the_rows_are(
-    nights: Nights, monkeypatch: pytest.MonkeyPatch
+    nights: NightlyUpdates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = str(nights.run("mon"))
     near = nights.run("near", [nights.write("tue")], model={"update": full})
@@ -70,14 +72,16 @@ def test_the_bits_do_not_depend_on_where_the_rows_are(
         assert (near / name).read_bytes() == (far / name).read_bytes()
 
 
-def test_the_first_night_done_again_is_fitted_in_full_again(nights: Nights) -> None:
+def test_the_first_night_done_again_is_fitted_in_full_again(nights: NightlyUpdates) -> None:
     before = (nights.run("mon") / "model.json").read_bytes()
     again = nights.run("mon", overwrite=True)
     assert (again / "model.json").read_bytes() == before
     assert rows_of_statistics(again) == ["mon"]
 
 
-def test_a_night_done_again_later_takes_no_rows_of_the_nights_after_it(nights: Nights) -> None:
+def test_a_night_done_again_later_takes_no_rows_of_the_nights_after_it(
+    nights: NightlyUpdates,
+) -> None:
     for name in ("mon", "tue", "wed"):
         nights.run(name)
     again = nights.run("tue", overwrite=True)
@@ -85,7 +89,9 @@ def test_a_night_done_again_later_takes_no_rows_of_the_nights_after_it(nights: N
     assert rows_of_statistics(nights.run("wed", overwrite=True)) == ["mon", "tue", "wed"]
 
 
-def test_a_run_that_holds_the_nights_rows_already_is_refused_as_its_base(nights: Nights) -> None:
+def test_a_run_that_holds_the_nights_rows_already_is_refused_as_its_base(
+    nights: NightlyUpdates,
+) -> None:
     for name in ("mon", "tue", "wed"):
         run = nights.run(name)
     with pytest.raises(ConfigurationError, match="'wed', which holds the rows of run 'tue'"):
@@ -93,7 +99,7 @@ def test_a_run_that_holds_the_nights_rows_already_is_refused_as_its_base(nights:
 
 
 def test_a_full_fit_is_not_replaced_by_an_update_that_would_forget_its_rows(
-    nights: Nights,
+    nights: NightlyUpdates,
 ) -> None:
     nights.run("sun", model={"update": None})
     with pytest.raises(ConfigurationError, match=r"was a full fit .* model\.update: null"):
@@ -101,7 +107,7 @@ def test_a_full_fit_is_not_replaced_by_an_update_that_would_forget_its_rows(
     nights.run("sun", overwrite=True, model={"update": None})
 
 
-def test_a_base_that_was_deleted_is_told_with_the_remedy(nights: Nights) -> None:
+def test_a_base_that_was_deleted_is_told_with_the_remedy(nights: NightlyUpdates) -> None:
     nights.run("mon")
     nights.run("tue")
     shutil.rmtree(nights.root / "mon")
@@ -135,7 +141,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     return set_limit
 
 
-def stopped_after_a_pass(nights: Nights, stop_at: Callable[[int | None], None]) -> None:
+def stopped_after_a_pass(nights: NightlyUpdates, stop_at: Callable[[int | None], None]) -> None:
     """Night tue ends after its first pass; then wed is published on mon and is LATEST."""
     stop_at(1)
     with pytest.raises(Stopped):
@@ -145,7 +151,7 @@ def stopped_after_a_pass(nights: Nights, stop_at: Callable[[int | None], None]) 
 
 
 def test_a_resumed_update_ends_on_the_base_it_was_begun_with_whatever_latest_is(
-    nights: Nights, stop_at: Callable[[int | None], None], capfd: pytest.CaptureFixture[str]
+    nights: NightlyUpdates, stop_at: Callable[[int | None], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     mon = nights.run("mon")
     tuesday = [nights.write("tue")]
@@ -160,7 +166,7 @@ def test_a_resumed_update_ends_on_the_base_it_was_begun_with_whatever_latest_is(
 
 
 def test_an_update_is_not_resumed_on_a_base_that_was_fitted_anew(
-    nights: Nights, stop_at: Callable[[int | None], None]
+    nights: NightlyUpdates, stop_at: Callable[[int | None], None]
 ) -> None:
     nights.run("mon")
     stopped_after_a_pass(nights, stop_at)
@@ -172,7 +178,7 @@ def test_an_update_is_not_resumed_on_a_base_that_was_fitted_anew(
     assert rows_of_statistics(run) == ["mon", "tue"]
 
 
-def test_a_run_without_statistics_is_refused_with_the_remedy(nights: Nights) -> None:
+def test_a_run_without_statistics_is_refused_with_the_remedy(nights: NightlyUpdates) -> None:
     run = nights.run("mon")
     manifest = content(run, "manifest.json")
     manifest["files"] = [f for f in manifest["files"] if f["path"] != "statistics.json"]
@@ -182,7 +188,7 @@ def test_a_run_without_statistics_is_refused_with_the_remedy(nights: Nights) -> 
         nights.run("tue")
 
 
-def test_statistics_that_were_tampered_with_are_refused(nights: Nights) -> None:
+def test_statistics_that_were_tampered_with_are_refused(nights: NightlyUpdates) -> None:
     run = nights.run("mon")
     text = (run / "statistics.json").read_text()
     (run / "statistics.json").write_text(text.replace('"rows": 600', '"rows": 6000', 1))
@@ -191,7 +197,7 @@ def test_statistics_that_were_tampered_with_are_refused(nights: Nights) -> None:
 
 
 def test_a_feature_that_stands_still_for_one_night_is_neither_refused_nor_dropped(
-    nights: Nights,
+    nights: NightlyUpdates,
 ) -> None:
     nights.run("mon")
     X = nights.rows("tue")
@@ -200,20 +206,20 @@ def test_a_feature_that_stands_still_for_one_night_is_neither_refused_nor_droppe
     assert mixture_of(run).features == ("a", "b")
 
 
-def test_the_plan_names_the_run_that_is_updated(nights: Nights) -> None:
+def test_the_plan_names_the_run_that_is_updated(nights: NightlyUpdates) -> None:
     assert "updates  nothing" in nights.plan("mon")
     nights.run("mon")
     assert f"updates  {nights.root}/mon" in nights.plan("tue")
 
 
-def test_the_report_of_an_update_says_what_it_went_on_from(nights: Nights) -> None:
+def test_the_report_of_an_update_says_what_it_went_on_from(nights: NightlyUpdates) -> None:
     nights.run("mon")
     run = nights.run("tue", output={"report": True})
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "run mon: 600 rows, weight 600" in page.cells
 
 
-def test_a_run_of_mllib_can_be_updated(nights: Nights) -> None:
+def test_a_run_of_mllib_can_be_updated(nights: NightlyUpdates) -> None:
     nights.run("mon", model={"engine": "mllib", "n_init": 1, "update": None})
     run = nights.run("tue")
     assert rows_of_statistics(run) == ["mon", "tue"]

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from nights import STRICT, Nights, write, write_rows
+from helpers.nightly_fits import STRICT, NightlyFits, write, write_rows
 from sparkgmm.errors import DriftError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.cluster_rows import Blocks
+
+pytestmark = pytest.mark.nights
 
 N_NIGHTS = 30
 APPEARS, BROKEN, VANISHES = 12, 16, 20
@@ -53,7 +55,7 @@ def write_night(folder: Path, night: int) -> None:
 class Year:
     """What the nights left: drift.json and metrics.json of each, and what LATEST named after it."""
 
-    nights: Nights
+    nights: NightlyFits
     drift: dict[int, Any] = field(default_factory=dict)
     metrics: dict[int, Any] = field(default_factory=dict)
     cold: dict[int, Any] = field(default_factory=dict)
@@ -69,8 +71,8 @@ class Year:
 @pytest.fixture(scope="module")
 def year(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Year:
     """Thirty nights, begun warm, and every sixth of them begun cold in another place."""
-    nights = Nights(spark, tmp_path_factory.mktemp("year"))
-    cold = Nights(spark, nights.folder)
+    nights = NightlyFits(spark, tmp_path_factory.mktemp("year"))
+    cold = NightlyFits(spark, nights.folder)
     cold.root = nights.folder / "cold"
     found = Year(nights)
     for night in range(1, N_NIGHTS + 1):
@@ -166,7 +168,7 @@ def test_against_a_baseline_the_slow_drift_crosses_a_threshold_in_the_end(year: 
         values = nights.values(name, judge)
         values["output"]["path"] = str(nights.folder / "baseline")
         nights.fit(values)
-        other = Nights(nights._spark, nights.folder)
+        other = NightlyFits(nights._spark, nights.folder)
         other.root = nights.folder / "baseline"
         drift = other.json(name, "drift.json")
         verdicts[night] = drift["verdict"]
@@ -189,8 +191,8 @@ def test_warm_nights_of_many_rows_pass_over_them_less_often(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     """Above the pilot's sample the passes that count are those over all the rows."""
-    warm = Nights(spark, tmp_path)
-    cold = Nights(spark, tmp_path)
+    warm = NightlyFits(spark, tmp_path)
+    cold = NightlyFits(spark, tmp_path)
     cold.root = tmp_path / "cold"
     centres = 3.0 * np.array([[0, 0], [1, 0], [0, 1]])
     for seed, night in enumerate("abcde"):
@@ -214,7 +216,7 @@ def test_warm_nights_of_many_rows_pass_over_them_less_often(
 
 
 def test_a_label_is_never_given_to_another_component(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = np.array([[20.0, 20.0], [0, 0], [8, 0], [0, 8]])
     for seed, night in enumerate(("more", "more again")):
@@ -229,7 +231,7 @@ def test_a_label_is_never_given_to_another_component(
 
 @pytest.mark.usefixtures("on_executors")
 def test_a_run_stopped_while_drift_was_measured_makes_no_pass_again(
-    nights: Nights, two_nights: Nights, monkeypatch: pytest.MonkeyPatch
+    nights: NightlyFits, two_nights: NightlyFits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
     monkeypatch.setattr("sparkgmm.runs.state._SHARE", 1e9)
@@ -253,7 +255,7 @@ def test_a_run_stopped_while_drift_was_measured_makes_no_pass_again(
 
 
 def test_a_warm_start_from_the_own_output_begins_cold_on_the_first_night_whenever_it_is_done(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyFits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nights.root = nights.folder / "others"
     warm = {"warm_start": str(nights.root)}

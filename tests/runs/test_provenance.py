@@ -36,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     return package
 
 
-def found(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def source_of(package: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(provenance, "PACKAGE", package)
     provenance.source.cache_clear()
     try:
@@ -49,16 +49,16 @@ def test_a_checkout_is_asked_for_its_commit(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = git(checkout, "rev-parse", "HEAD")
-    assert found(checkout, monkeypatch) == {"commit": head, "dirty": False}
+    assert source_of(checkout, monkeypatch) == {"commit": head, "dirty": False}
 
 
 def test_a_change_of_the_package_is_told_and_one_beside_it_is_not(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkout.parents[1] / "notes.txt").write_text("mine\n")
-    assert found(checkout, monkeypatch)["dirty"] is False
+    assert source_of(checkout, monkeypatch)["dirty"] is False
     (checkout / "a.py").write_text("a = 2\n")
-    assert found(checkout, monkeypatch)["dirty"] is True
+    assert source_of(checkout, monkeypatch)["dirty"] is True
 
 
 def test_an_environment_in_somebodys_checkout_is_not_of_their_commit(
@@ -68,13 +68,13 @@ def test_an_environment_in_somebodys_checkout_is_not_of_their_commit(
     below = checkout.parents[1] / "vendored" / "src" / "sparkgmm"
     for package in (installed, below):
         package.mkdir(parents=True)
-        assert found(package, monkeypatch) == NOBODY
+        assert source_of(package, monkeypatch) == NOBODY
 
 
 def test_what_the_build_noted_wins(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted = {"commit": "ab" * 20, "dirty": False}
     (checkout / "commit.json").write_text(json.dumps(noted))
-    assert found(checkout, monkeypatch) == noted
+    assert source_of(checkout, monkeypatch) == noted
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"commit": "a"}'])
@@ -82,14 +82,14 @@ def test_a_note_that_is_none_is_passed_by(
     tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "commit.json").write_text(content)
-    assert found(tmp_path, monkeypatch) == NOBODY
+    assert source_of(tmp_path, monkeypatch) == NOBODY
 
 
 def test_without_git_nobody_knows_and_nothing_fails(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")
-    assert found(checkout, monkeypatch) == NOBODY
+    assert source_of(checkout, monkeypatch) == NOBODY
 
 
 def test_a_wheel_holds_the_commit_and_all_that_is_no_python(tmp_path: Path) -> None:

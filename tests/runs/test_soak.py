@@ -20,6 +20,8 @@ from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.fit_job import run_fit
 from sparkgmm.runs.terminal import Terminal
 
+pytestmark = pytest.mark.nights
+
 # `make test-soak` asks for 200
 N_FITS = int(os.environ.get("SPARKGMM_SOAK", "24"))
 N_JOBS = 20

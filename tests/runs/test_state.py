@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from helpers.run_folders import decided
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.runs.config import FitConfig
@@ -22,7 +23,7 @@ from sparkgmm.runs.terminal import Terminal
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.storage import Folder
 
-pytestmark = pytest.mark.usefixtures("on_executors")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("on_executors")]
 
 
 class Stopped(BaseException):
@@ -97,13 +98,6 @@ def job(spark: SparkSession, tmp_path: Path) -> Job:
     return Job(spark, tmp_path)
 
 
-def found(run: Path) -> tuple[bytes, dict[str, Any]]:
-    """All that the fit decides: the model's bytes, and the metrics but for the clock's."""
-    metrics = json.loads((run / "metrics.json").read_text())
-    timeless = {k: v for k, v in metrics.items() if not k.startswith("seconds")}
-    return (run / "model.json").read_bytes(), timeless
-
-
 @pytest.fixture(scope="module")
 def undisturbed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What the job finds, and in how many passes, when nothing happens."""
@@ -111,7 +105,7 @@ def undisturbed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -
         patch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
         passes = Passes(patch)
         run = Job(spark, tmp_path_factory.mktemp("undisturbed")).run()
-        return Undisturbed(found(run), passes.made)
+        return Undisturbed(decided(run), passes.made)
 
 
 @pytest.fixture
@@ -128,7 +122,7 @@ def test_a_resumed_run_makes_only_the_passes_that_are_missing_and_ends_in_the_sa
     stopped: Job, passes: Passes, capfd: pytest.CaptureFixture[str], undisturbed: Undisturbed
 ) -> None:
     assert not (stopped.folder / "runs" / "LATEST").exists()
-    resumed = found(stopped.run())
+    resumed = decided(stopped.run())
     assert "goes on after pass 4" in capfd.readouterr().err
     assert resumed == undisturbed.found
     assert passes.made == undisturbed.n_passes - 4
@@ -142,7 +136,7 @@ def test_a_run_stopped_at_every_pass_in_turn_ends_in_the_same_bits(
         with pytest.raises(Stopped):
             job.run()
     passes.made, passes.stop_at = 0, None
-    resumed = found(job.run())
+    resumed = decided(job.run())
     assert resumed == undisturbed.found
     assert passes.made == undisturbed.n_passes - 4
 
@@ -207,7 +201,7 @@ def test_a_damaged_pass_is_made_again_and_the_bits_are_the_same(
     stopped: Job, passes: Passes, damage: Callable[[Path], None], undisturbed: Undisturbed
 ) -> None:
     damage(stopped.state / "000002.passes")
-    resumed = found(stopped.run())
+    resumed = decided(stopped.run())
     assert resumed == undisturbed.found
     assert passes.made == undisturbed.n_passes - 3
 
@@ -220,7 +214,7 @@ def test_numbers_that_were_tampered_with_under_a_right_checksum_of_another_reque
     head, _, numbers = first.read_bytes().partition(b"\n")
     values = {**json.loads(head), "request": "0" * 64}
     first.write_bytes(json.dumps(values).encode() + b"\n" + numbers)
-    resumed = found(stopped.run())
+    resumed = decided(stopped.run())
     assert resumed == undisturbed.found
     assert passes.made == undisturbed.n_passes - 3
 
@@ -230,7 +224,7 @@ def test_a_damaged_beginning_has_the_run_fitted_anew(
     stopped: Job, content: str, undisturbed: Undisturbed
 ) -> None:
     (stopped.state / "begun.json").write_text(content)
-    assert found(stopped.run()) == undisturbed.found
+    assert decided(stopped.run()) == undisturbed.found
 
 
 def test_another_configuration_is_refused_by_the_key_that_differs(stopped: Job) -> None:
@@ -240,8 +234,8 @@ def test_another_configuration_is_refused_by_the_key_that_differs(stopped: Job) 
 
 
 def test_overwrite_begins_anew_by_another_configuration(stopped: Job, passes: Passes) -> None:
-    again = found(stopped.run(overwrite=True, tol=1e-3))
-    assert again == found(stopped.run(run_id="undisturbed", tol=1e-3))
+    again = decided(stopped.run(overwrite=True, tol=1e-3))
+    assert again == decided(stopped.run(run_id="undisturbed", tol=1e-3))
 
 
 def test_an_overwriting_run_goes_on_too(
@@ -251,9 +245,9 @@ def test_an_overwriting_run_goes_on_too(
     passes.made, passes.stop_at = 0, 4
     with pytest.raises(Stopped):
         stopped.run(overwrite=True)
-    before = found(stopped.folder / "runs" / "night")
+    before = decided(stopped.folder / "runs" / "night")
     passes.made, passes.stop_at = 0, None
-    assert found(stopped.run(overwrite=True)) == before == undisturbed.found
+    assert decided(stopped.run(overwrite=True)) == before == undisturbed.found
     assert passes.made == undisturbed.n_passes - 4
     assert not stopped.state.exists()
 
@@ -284,7 +278,7 @@ def test_the_same_rows_written_again_are_the_same_rows(
 ) -> None:
     stopped.write_rows(0)
     os.utime(stopped.parquet / "0.parquet", (1, 1))
-    assert found(stopped.run()) == undisturbed.found
+    assert decided(stopped.run()) == undisturbed.found
     assert passes.made == undisturbed.n_passes - 4
 
 
@@ -295,7 +289,7 @@ def test_a_run_begun_by_another_version_is_fitted_anew(
     values = json.loads(path.read_text())
     values["versions"]["sparkgmm"] = "0.0.1"
     path.write_text(json.dumps(values))
-    resumed = found(stopped.run())
+    resumed = decided(stopped.run())
     assert "begun by other versions" in capfd.readouterr().err
     assert resumed == undisturbed.found
     assert passes.made == undisturbed.n_passes
@@ -330,7 +324,7 @@ def test_a_fit_goes_on_where_its_passes_cannot_be_kept(
     monkeypatch.setattr(Folder, "replace", full)
     run = job.run()
     assert capfd.readouterr().err.count("the passes cannot be kept (No space left") == 1
-    assert found(run) == undisturbed.found
+    assert decided(run) == undisturbed.found
 
 
 def test_a_quick_fit_writes_no_state(

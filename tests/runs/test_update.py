@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from helpers.nightly_updates import ROWS, NightlyUpdates, content, rows_of_statistics
 from sparkgmm.errors import ConfigurationError
-from updating import ROWS, Nights, content, rows_of_statistics
 
 
 @pytest.fixture
-def nights(spark: SparkSession, tmp_path: Path) -> Nights:
-    return Nights(spark, tmp_path)
+def nights(spark: SparkSession, tmp_path: Path) -> NightlyUpdates:
+    return NightlyUpdates(spark, tmp_path)
 
 
 def test_the_first_night_is_fitted_in_full_and_the_next_read_their_own_rows_alone(
-    nights: Nights, capsys: pytest.CaptureFixture[str]
+    nights: NightlyUpdates, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = nights.run("mon")
     assert "no run of" in capsys.readouterr().err
@@ -38,7 +38,7 @@ def test_the_first_night_is_fitted_in_full_and_the_next_read_their_own_rows_alon
 
 
 def test_a_night_done_again_goes_on_from_the_night_before_it_and_not_from_itself(
-    nights: Nights,
+    nights: NightlyUpdates,
 ) -> None:
     nights.run("mon")
     before = (nights.run("tue") / "statistics.json").read_bytes()
@@ -57,7 +57,7 @@ def test_a_night_done_again_goes_on_from_the_night_before_it_and_not_from_itself
     ids=["k", "covariance type", "features"],
 )
 def test_an_update_of_another_kind_of_mixture_is_refused(
-    nights: Nights, sections: dict[str, Any], told: str
+    nights: NightlyUpdates, sections: dict[str, Any], told: str
 ) -> None:
     nights.run("mon")
     with pytest.raises(ConfigurationError, match=r"model\.update") as caught:
@@ -66,12 +66,12 @@ def test_an_update_of_another_kind_of_mixture_is_refused(
     assert not (nights.root / "tue").exists()
 
 
-def test_an_update_from_nowhere_is_refused(nights: Nights) -> None:
+def test_an_update_from_nowhere_is_refused(nights: NightlyUpdates) -> None:
     with pytest.raises(ConfigurationError, match="neither a whole run"):
         nights.run("mon", model={"update": str(nights.folder / "absent")})
 
 
-def test_one_row_is_a_night(nights: Nights) -> None:
+def test_one_row_is_a_night(nights: NightlyUpdates) -> None:
     nights.run("mon")
     run = nights.run("tue", [nights.write("tue", nights.rows("tue")[:1])])
     assert content(run, "metrics.json")["rows_used"] == 1

@@ -16,6 +16,8 @@ from sparkgmm.core.profile import Profile, block_rows
 from sparkgmm.spark import blocks
 from sparkgmm.spark.blocks import Counts, Layout, block_maker, blocks_of, fetch, forget, pick
 
+pytestmark = pytest.mark.spark
+
 D = 40  # wide enough for small blocks
 PLAIN = Layout(D, "float64", vector=False, weighted=False)
 

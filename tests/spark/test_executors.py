@@ -9,6 +9,8 @@ from sparkgmm.runs.cli import _ending
 from sparkgmm.spark.error_translation import translate
 from sparkgmm.spark.executors import executor_fault
 
+pytestmark = pytest.mark.spark
+
 DAEMON = """An error occurred while calling o1.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 2.0 failed 4 \
 times, most recent failure: Lost task 0.3 in stage 2.0 (TID 5) (host executor 1): \

@@ -11,6 +11,8 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark import file_systems
 from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, first_line, logging_when_slow
 
+pytestmark = pytest.mark.spark
+
 S3 = "software.amazon.awssdk.services.s3.model.S3Exception: "
 CALL = "An error occurred while calling o1.getFileStatus.\n: "
 HADOOP = "\n\tat org.apache.hadoop.fs.FileSystem.exists(FileSystem.java:1)"

@@ -15,6 +15,8 @@ from sparkgmm.spark import java
 from sparkgmm.spark.java import java_problem
 from sparkgmm.spark.session import start_session
 
+pytestmark = pytest.mark.spark
+
 FakeJava = Callable[[str], str]
 
 

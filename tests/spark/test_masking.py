@@ -6,6 +6,8 @@ import pytest
 
 from sparkgmm.spark.masking import masked, masked_values
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.mark.parametrize(
     ("text", "shown"),

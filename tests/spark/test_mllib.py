@@ -11,6 +11,8 @@ from sparkgmm.errors import FitError
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
 from sparkgmm.spark.source import find_features, read
 
+pytestmark = pytest.mark.spark
+
 NAN, INF = float("nan"), float("inf")
 
 

@@ -14,6 +14,8 @@ from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected
 from sparkgmm.spark.source import find_features
 
+pytestmark = pytest.mark.spark
+
 NAN, INF = float("nan"), float("inf")
 
 

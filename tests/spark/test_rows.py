@@ -25,6 +25,8 @@ from sparkgmm.spark.cluster_rows import Blocks, ClusterRows
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.source import find_features
 
+pytestmark = pytest.mark.spark
+
 MANY = PILOT_ROWS + 5000
 SEARCH = Search(k=(2, 3), n_init=2, settings=Settings(max_iter=15))
 

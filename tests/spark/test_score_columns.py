@@ -12,7 +12,7 @@ import pytest
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
@@ -22,6 +22,8 @@ from sparkgmm.spark.ml.params import add_score_params
 from sparkgmm.spark.score_columns import SCORE_COLUMNS, ScoreColumn, Scored, selectable_columns
 from sparkgmm.spark.scored_rows import SPARK_TYPES, ScoreRequest, score_rows
 from sparkgmm.spark.source import find_model_features
+
+pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(2), 3, 2, "full")

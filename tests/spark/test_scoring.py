@@ -16,9 +16,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.spark.score_columns import columns_of
 from sparkgmm.spark.scoring import INVALID_ROW, RecordScorer, Scorer, Totals
+
+pytestmark = pytest.mark.spark
 
 ALL = ("component", "probability", "log_density", "outlier")
 MIXTURE = random_mixture(np.random.default_rng(0), 3, 2, "full")

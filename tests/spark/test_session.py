@@ -13,6 +13,8 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.spark.session import DEFAULTS, SOCKETS, ship_package, sockets_fit, start_session
 
+pytestmark = pytest.mark.spark
+
 OVERRIDDEN = "spark.executorEnv.MKL_NUM_THREADS"
 
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from pyspark import cloudpickle
 
-from data_sets import random_mixture
+from helpers.data_sets import random_mixture
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.spark import blocks, partitions, scoring
 from sparkgmm.spark.ml import vectors
 from sparkgmm.spark.score_columns import SCORE_COLUMNS
+
+pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).resolve().parents[2]
 MIXTURE = random_mixture(np.random.default_rng(0), 2, 2, "full")

@@ -22,6 +22,8 @@ from pyspark.sql import functions as F
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.source import Features, find_features, format_of, quoted, read
 
+pytestmark = pytest.mark.spark
+
 ROWS = [{"x": 1.5, "y": 2.0}, {"x": -0.5, "y": 4.25}, {"x": 3.0, "y": 1e-9}]
 ODD_NAMES = ["a.b", "a b", "a`b", "it's", 'say "x"', "温度", "a,b", "", "A.B.C", "select"]
 WriteCsv = Callable[..., str]

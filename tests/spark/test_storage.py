@@ -10,6 +10,8 @@ from pyspark.sql import SparkSession
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.storage import Folder, input_files
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.fixture
 def folder(spark: SparkSession, tmp_path: Path) -> Folder:

@@ -16,6 +16,8 @@ from sparkgmm.spark.source import open_rows
 from sparkgmm.spark.table_errors import files_are_gone, spark_version, table_error
 from sparkgmm.spark.tables import Snapshot
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.fixture(scope="module")
 def trips(spark: SparkSession) -> str:

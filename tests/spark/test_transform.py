@@ -13,12 +13,14 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StructField, StructType
 from sklearn.mixture import GaussianMixture
 
-from data_sets import TEXTBOOK, random_mixture
+from helpers.data_sets import TEXTBOOK, random_mixture
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.scored_rows import ScoreRequest, score_rows
 from sparkgmm.spark.scoring import Totals
 from sparkgmm.spark.source import find_model_features
+
+pytestmark = pytest.mark.spark
 
 ADDED = ("component", "probability", "log_density")
 ODD_NAMES = ["a.b", "a b", "a`b", "it's", 'say "x"', "温度", "a,b", "select", "feature 0"]

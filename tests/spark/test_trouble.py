@@ -8,6 +8,8 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.error_translation import translate
 from sparkgmm.spark.file_systems import first_line
 
+pytestmark = pytest.mark.spark
+
 JAVA = """An error occurred while calling o71.collectToPython.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 failed 1 times
 \tat org.apache.spark.scheduler.DAGScheduler.abortStage(DAGScheduler.scala:2844)

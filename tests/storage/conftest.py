@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3_store import S3, Bucket
-from spark_jobs import Jobs
+from helpers.s3_store import S3, Bucket
+from helpers.session_jobs import Jobs
 
 
 @pytest.fixture(scope="session")

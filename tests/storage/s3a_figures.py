@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3_store import S3, Bucket
-from spark_jobs import ROOT, Jobs
+from helpers.s3_store import S3, Bucket
+from helpers.session_jobs import ROOT, Jobs
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 

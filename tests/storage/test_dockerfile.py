@@ -19,7 +19,9 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from lab import ENVIRONMENT, QUICK, ROOT
+from helpers.cluster_jobs import ENVIRONMENT, QUICK, ROOT
+
+pytestmark = pytest.mark.storage
 
 DOCKERFILE = ROOT / "conf" / "deploy" / "Dockerfile"
 # Commands that change a whole system: only Docker may run them.

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from nights import write_rows
-from s3_store import S3, Bucket
-from spark_jobs import ROOT, Jobs, until
+from helpers.nightly_fits import write_rows
+from helpers.s3_store import S3, Bucket
+from helpers.session_jobs import ROOT, Jobs, until
+
+pytestmark = pytest.mark.storage
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 CSV = {"path": str(FAITHFUL), "options": {"header": True}}

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from s3_store import S3, Bucket
-from spark_jobs import ROOT, Ended, Jobs, until
+from helpers.s3_store import S3, Bucket
+from helpers.session_jobs import ROOT, Ended, Jobs, until
+
+pytestmark = pytest.mark.storage
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 WITHIN = 120.0  # seconds

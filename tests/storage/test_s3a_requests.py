@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from s3_store import S3, Bucket
-from spark_jobs import ROOT, Ended, Jobs
+from helpers.s3_store import S3, Bucket
+from helpers.session_jobs import ROOT, Ended, Jobs
+
+pytestmark = pytest.mark.storage
 
 # Before files were put to their places at once: 218 and 112 (Hadoop 3.5.0).
 FIT_AT_MOST = 110

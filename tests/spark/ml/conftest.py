@@ -10,7 +10,7 @@ import pytest
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 
-from data_sets import clusters
+from helpers.data_sets import clusters
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture
 from sparkgmm.mixture import Array
 

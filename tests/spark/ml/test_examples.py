@@ -8,6 +8,8 @@ import importlib
 import pytest
 from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.spark
+
 
 @pytest.mark.parametrize("name", ["estimator", "evaluation", "model"])
 def test_the_examples_give_what_they_say(spark: SparkSession, name: str) -> None:

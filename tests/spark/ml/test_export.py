@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
-from data_sets import TEXTBOOK, iris, random_mixture
+from helpers.data_sets import TEXTBOOK, iris, random_mixture
 from sparkgmm import (
     GaussianMixtureModel,
     Mixture,
@@ -26,6 +26,8 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
 from sparkgmm.spark.ml.export import export
+
+pytestmark = pytest.mark.spark
 
 
 def probabilities(df: Any) -> Array:

@@ -18,6 +18,8 @@ from sparkgmm.errors import FitError, InputError, SparkGmmError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.ml import fit_plans
 
+pytestmark = pytest.mark.spark
+
 
 def test_the_fit_is_that_of_the_same_rows_in_memory(frame: Any, faithful: Array) -> None:
     model = GaussianMixture(k=2).fit(frame(faithful, partitions=1))

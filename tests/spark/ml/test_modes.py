@@ -14,6 +14,8 @@ import pytest
 
 from sparkgmm import fit_array
 
+pytestmark = [pytest.mark.spark, pytest.mark.long]
+
 APP = Path(__file__).with_name("modes_app.py")
 N_FILES, ROWS = 3, 4000
 

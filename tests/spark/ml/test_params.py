@@ -12,6 +12,8 @@ from pyspark.sql import SparkSession
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture, MixtureEvaluator
 from sparkgmm.errors import InputError
 
+pytestmark = pytest.mark.spark
+
 ALL: dict[str, Any] = {
     "featuresCol": "f",
     "predictionCol": "p",

@@ -16,6 +16,8 @@ from sparkgmm import GaussianMixture, GaussianMixtureModel, MixtureEvaluator
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 
+pytestmark = pytest.mark.spark
+
 PARAMS: dict[str, Any] = {
     "k": 3,
     "maxIter": 9,

@@ -14,9 +14,11 @@ import pytest
 from pyspark.ml.linalg import SparseVector, Vectors
 from pyspark.sql import functions as F
 
-from oracle import e_step
+from helpers.oracle import e_step
 from sparkgmm import GaussianMixture, GaussianMixtureModel
 from sparkgmm.mixture import Array
+
+pytestmark = pytest.mark.spark
 
 # fmt: off
 LINE = np.array([

@@ -13,12 +13,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, IntegerType
 
-from oracle import e_step
+from helpers.oracle import e_step
 from sparkgmm import GaussianMixtureModel, Mixture
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.scikit import mixture_to_sklearn
 from sparkgmm.spark.ml import udf
+
+pytestmark = pytest.mark.spark
 
 # From Spark 4.2 on a filter is not copied below a projection together with what is expensive in it.
 FILTERS_STAY_ABOVE = tuple(map(int, pyspark.__version__.split(".")[:2])) >= (4, 2)

@@ -17,10 +17,12 @@ from pyspark.ml.tuning import (
 )
 from pyspark.sql import SparkSession
 
-from oracle import e_step
+from helpers.oracle import e_step
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture, MixtureEvaluator
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
+
+pytestmark = [pytest.mark.spark, pytest.mark.long]
 
 
 def test_the_metric_is_the_mean_log_density(

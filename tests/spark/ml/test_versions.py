@@ -1,4 +1,4 @@
-"""What one Spark saved another loads: the folders were written by tests/save_models.py on each."""
+"""What one Spark saved another loads: `save_models.py` wrote the folders on each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture
+
+pytestmark = pytest.mark.spark
 
 MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 VERSIONS = ["3.5", "4.3"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mini_cluster import HOME, ROOT, MiniCluster, Session, session_on
+from helpers.mini_cluster import HOME, ROOT, MiniCluster, Session, session_on
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 

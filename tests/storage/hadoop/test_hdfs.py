@@ -14,8 +14,11 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from lab import Submitted, found
-from mini_cluster import HOME, ROOT, MiniCluster, Session, after_passes
+from helpers.cluster_jobs import Submitted
+from helpers.mini_cluster import HOME, ROOT, MiniCluster, Session, after_passes
+from helpers.run_folders import decided
+
+pytestmark = pytest.mark.storage
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 CSV = {"format": "csv", "options": {"header": True}}
@@ -49,7 +52,7 @@ def fit_config(hadoop: MiniCluster, place: str, run_id: str = "night", **changes
 def model_of(hadoop: MiniCluster, output: str, tmp_path: Path, run_id: str = "night") -> bytes:
     """Check a run's files by its manifest, and that nothing lies beside it; return model.json."""
     hadoop.copy(f"{output}/{run_id}", tmp_path / run_id)
-    model, _ = found(tmp_path, run_id)
+    model, _ = decided(tmp_path / run_id)
     check_tidy(hadoop, output, run_id)
     return model
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lab import ENVIRONMENT, found
-from mini_cluster import (
+from helpers.cluster_jobs import ENVIRONMENT
+from helpers.mini_cluster import (
     HOME,
     ROOT,
     MiniCluster,
@@ -24,8 +24,11 @@ from mini_cluster import (
     kill_executor,
     started_application,
 )
-from scenarios import Done
-from submission import arguments_of
+from helpers.run_folders import decided
+from helpers.scenarios import Done
+from helpers.spark_arguments import arguments_of
+
+pytestmark = pytest.mark.storage
 
 CLUSTER = ROOT / "conf" / "deploy" / "yarn-cluster.sh"
 CLIENT = ROOT / "conf" / "deploy" / "yarn-client.sh"
@@ -80,7 +83,7 @@ def changed(
 def whole_run(hadoop: MiniCluster, run_id: str, tmp_path: Path) -> bytes:
     """Check a run's files by its manifest, and return model.json."""
     hadoop.copy(f"{RUNS}/{run_id}", tmp_path / run_id)
-    model, _ = found(tmp_path, run_id)
+    model, _ = decided(tmp_path / run_id)
     assert hadoop.read(f"{RUNS}/LATEST") == f"{run_id}\n".encode()
     assert "state" not in hadoop.names(f"{RUNS}/{run_id}")
     assert not [name for name in hadoop.names(RUNS) if name.startswith(".")]

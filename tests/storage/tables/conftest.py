@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from table_jobs import Jobs, Run, Submit, draw, jars, settings
+from helpers.table_jobs import Jobs, Run, Submit, draw, jars, settings
 
 
 @pytest.fixture(scope="session")

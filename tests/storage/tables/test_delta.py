@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
+from helpers.table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
+
+pytestmark = pytest.mark.storage
 
 
 def test_a_table_gives_the_same_bits_as_its_files_by_path_and_by_name(

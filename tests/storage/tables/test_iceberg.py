@@ -8,7 +8,9 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import functions as F
 
-from table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
+from helpers.table_jobs import Jobs, draw, stopped_fit, written_while_it_is_read
+
+pytestmark = pytest.mark.storage
 
 
 def made(jobs: Jobs, name: str, *parts: Any, **properties: str) -> str:

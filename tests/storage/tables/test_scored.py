@@ -10,7 +10,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
-from table_jobs import Jobs, Run, draw
+from helpers.table_jobs import Jobs, Run, draw
+
+pytestmark = pytest.mark.storage
 
 KINDS = ("delta path", "delta table", "iceberg path", "iceberg table", "parquet table")
 

@@ -9,8 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from scenarios import Done
-from table_jobs import DELTA, ICEBERG, Jobs, Run, Submit, draw
+import pytest
+
+from helpers.scenarios import Done
+from helpers.table_jobs import DELTA, ICEBERG, Jobs, Run, Submit, draw
+
+pytestmark = pytest.mark.storage
 
 DELTA_SETTINGS = {
     "spark.sql.extensions": DELTA,

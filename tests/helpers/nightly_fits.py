@@ -47,7 +47,7 @@ def read(path: Path) -> Array:
     return pq.read_table(path).to_pandas().to_numpy()
 
 
-class Nights:
+class NightlyFits:
     """The folder of the nightly job: an input a night, and the runs."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
@@ -91,7 +91,7 @@ class Nights:
         """All that lies in the output root."""
         return sorted(path.name for path in self.root.iterdir())
 
-    def take(self, other: Nights, *nights: str) -> None:
+    def take(self, other: NightlyFits, *nights: str) -> None:
         """Take over runs that were made elsewhere, the last of them as the latest."""
         for night in nights:
             shutil.copytree(other.root / night, self.root / night)

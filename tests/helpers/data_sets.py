@@ -10,7 +10,7 @@ import numpy as np
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Mixture
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # The covariance types that textbooks and scikit-learn have.
 TEXTBOOK = tuple(name for name, family in FAMILIES.items() if family.known_as == name)
 

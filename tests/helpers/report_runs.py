@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, reduce
-from operator import add
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from data_sets import faithful, random_mixture
+from helpers.builders import rows_of
+from helpers.data_sets import faithful, random_mixture
 from sparkgmm.core.drift import MEASURES, Crossing, Drift, Estimate, Labelled
 from sparkgmm.core.drift import changes as changed
 from sparkgmm.core.fit import fit
-from sparkgmm.core.profile import Block, Profile, block_rows
-from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.page import report
@@ -38,18 +36,6 @@ HOSTILE = [
     "{{ mixture.k }} {% raw %}",
     "&lt;b&gt; \\u003c",
 ]
-
-
-def local_rows(X: Array, weights: Array | None = None, seed: int = 0) -> LocalRows:
-    """Return an array (n, d) as the rows of a fit."""
-    step = block_rows(X.shape[1])
-    blocks = [
-        Block(
-            np.ascontiguousarray(X[i : i + step].T), None if weights is None else weights[i:][:step]
-        )
-        for i in range(0, len(X), step)
-    ]
-    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed)
 
 
 def run_of(
@@ -75,7 +61,7 @@ def run_of(
             "output": {"path": "runs"},
         }
     )
-    rows = local_rows(X, weights)
+    rows = rows_of(X, weights)
     starts = None if start is None else [start]
     result = fit(rows, as_search(config.model), names, starts)
     none = np.zeros(X.shape[1], dtype=np.int64)

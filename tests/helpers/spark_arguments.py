@@ -120,7 +120,7 @@ def arguments_of(script: Path, folder: Path, *given: str, **env: str) -> list[st
     subprocess.run(
         [str(script), *given],
         check=True,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
         env={"PATH": f"{stand_in.parent}:{os.environ['PATH']}", **env},
     )
     return seen.read_text().split("\0")[:-1]

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lab import QUICK, Submitted
+from helpers.cluster_jobs import QUICK, Submitted
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 JARS = ROOT / "build" / "jars" / "hadoop"
 SOURCE = ROOT / "tests" / "storage" / "hadoop" / "MiniCluster.java"
 USER = "hadoop"

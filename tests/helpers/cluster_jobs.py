@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -16,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenarios import Done
+from helpers.scenarios import Done
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = ROOT / "dist" / "environment.tar.gz"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 TIMEOUT = 240
@@ -145,15 +144,3 @@ class Lab:
         given = [part for text in overrides for part in ("--set", text)]
         arguments = ["--config", str(config), *given]
         return self.submit("fit", *arguments, master=master, confs=confs, shipped=shipped)
-
-
-def found(output: Path, run_id: str) -> tuple[bytes, dict[str, Any]]:
-    """All that a fit decides, once its run has been seen to be whole: model, and metrics."""
-    run = output / run_id
-    manifest = json.loads((run / "manifest.json").read_text())
-    for entry in manifest["files"]:
-        content = (run / entry["path"]).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["path"]
-    metrics = json.loads((run / "metrics.json").read_text())
-    timeless = {k: v for k, v in metrics.items() if not k.startswith("seconds")}
-    return (run / "model.json").read_bytes(), timeless

@@ -1,6 +1,6 @@
 """Save a model, an estimator and a pipeline by this environment's Spark, for others to load.
 
-    .venv-min-spark/bin/python tests/save_models.py tests/data/models/3.5
+    .venv-min-spark/bin/python tests/spark/ml/save_models.py tests/data/models/3.5
 
 tests/spark/ml/test_versions.py loads what each supported Spark has saved so.
 """
@@ -19,7 +19,7 @@ from sparkgmm import GaussianMixture
 
 
 def main(folder: str) -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     X = np.loadtxt(root / "data" / "faithful.csv", delimiter=",", skiprows=1)
     spark = SparkSession.builder.master("local[1]").getOrCreate()
     df = spark.createDataFrame(X.tolist(), "eruptions double, waiting double").coalesce(1)

@@ -21,7 +21,7 @@ ROWS = 600
 CENTRES = np.array([[0.0, 0.0], [4.0, 2.0]])
 
 
-class Nights:
+class NightlyUpdates:
     """A table that grows by a night, and a job that updates its own last run."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-storage" / "bin" / "python"
 JARS = ROOT / "build" / "jars" / "aws"
 USER = {"access.key": "tests", "secret.key": "tests-secret"}

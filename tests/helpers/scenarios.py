@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-FAITHFUL = str(Path(__file__).resolve().parents[1] / "data" / "faithful.csv")
+FAITHFUL = str(Path(__file__).resolve().parents[2] / "data" / "faithful.csv")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _HIDDEN = ("SPARK_HOME", "PYSPARK_", "PYTHONPATH", "SPARK_CONF_DIR", "AWS_")
 
 

@@ -1,0 +1,1 @@
+"""What the tests share beside fixtures: data, builders, textbook formulas, jobs and servers."""
