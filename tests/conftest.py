@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+DRIVER_BYTES = "spark.sparkgmm.driverBytes"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,9 +50,16 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def on_executors(monkeypatch: pytest.MonkeyPatch) -> None:
+def driver_bytes(spark: Any) -> Iterator[Callable[[int], None]]:
+    """A function that sets how many bytes of blocks the driver may keep itself."""
+    yield lambda limit: spark.conf.set(DRIVER_BYTES, limit)
+    spark.conf.unset(DRIVER_BYTES)
+
+
+@pytest.fixture
+def on_executors(driver_bytes: Callable[[int], None]) -> None:
     """Have passes run as Spark jobs, however small the data are."""
-    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
+    driver_bytes(0)
 
 
 @pytest.fixture

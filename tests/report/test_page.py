@@ -52,7 +52,9 @@ def test_a_page_loads_nothing_and_runs_its_own_script_alone(case: str) -> None:
 
 
 def test_every_picture_is_told_in_words(case: str) -> None:
-    for attributes in opened(case).of("img"):
+    images = opened(case).of("img")
+    assert images
+    for attributes in images:
         assert len(str(attributes["alt"])) > 20
 
 

@@ -171,11 +171,11 @@ def test_a_weight_counts_as_so_many_rows(fit: Fit, faithful: np.ndarray, tmp_pat
 
 @pytest.mark.parametrize("where", ["driver", "executors"])
 def test_the_same_run_twice_gives_the_same_bytes(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch, where: str
+    fit: Fit, driver_bytes: Callable[[int], None], where: str
 ) -> None:
     before = fit(model={"max_iter": 8}, output={"run_id": "before"})
     if where == "executors":
-        monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
+        driver_bytes(0)
     after = fit(model={"max_iter": 8}, output={"run_id": "after"})
     assert after.folder != before.folder
     assert after.model_bytes == before.model_bytes

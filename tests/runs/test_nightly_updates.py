@@ -62,11 +62,11 @@ def test_a_run_that_was_not_an_update_can_be_updated_from_its_folder_or_its_root
 
 
 def test_the_bits_do_not_depend_on_where_the_rows_are(
-    nights: NightlyUpdates, monkeypatch: pytest.MonkeyPatch
+    nights: NightlyUpdates, driver_bytes: Callable[[int], None]
 ) -> None:
     full = str(nights.run("mon"))
     near = nights.run("near", [nights.write("tue")], model={"update": full})
-    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
+    driver_bytes(0)
     far = nights.run("far", [nights.write("tue")], model={"update": full})
     for name in ("model.json", "components/part-00000.snappy.parquet"):
         assert (near / name).read_bytes() == (far / name).read_bytes()
@@ -121,9 +121,8 @@ class Stopped(BaseException):
 
 
 @pytest.fixture
-def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+def stop_at(on_executors: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """A function that has the driver end before a pass; passes are kept one by one."""
-    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
     monkeypatch.setattr("sparkgmm.runs.state._SHARE", 1e9)
     scan, limit, made = Blocks.scan, [-1], [0]

@@ -101,11 +101,14 @@ def job(spark: SparkSession, tmp_path: Path) -> Job:
 @pytest.fixture(scope="module")
 def undisturbed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     """What the job finds, and in how many passes, when nothing happens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
-        passes = Passes(patch)
-        run = Job(spark, tmp_path_factory.mktemp("undisturbed")).run()
-        return Undisturbed(decided(run), passes.made)
+    spark.conf.set("spark.sparkgmm.driverBytes", 0)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            passes = Passes(patch)
+            run = Job(spark, tmp_path_factory.mktemp("undisturbed")).run()
+            return Undisturbed(decided(run), passes.made)
+    finally:
+        spark.conf.unset("spark.sparkgmm.driverBytes")
 
 
 @pytest.fixture

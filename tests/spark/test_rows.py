@@ -117,13 +117,13 @@ def test_the_profile_is_that_of_all_the_rows(spark: SparkSession) -> None:
 )
 def test_driver_and_executors_give_the_same_bits(
     spark: SparkSession,
-    monkeypatch: pytest.MonkeyPatch,
+    driver_bytes: Callable[[int], None],
     make: Callable[[SparkSession], tuple[DataFrame, str | None]],
 ) -> None:
     df, weight = make(spark)
     with opened(df, weight=weight) as blocks:
         here = blocks.rows(seed=0)
-        monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", 0)
+        driver_bytes(0)
         there = blocks.rows(seed=0)
         assert isinstance(here, LocalRows)
         assert isinstance(there, ClusterRows)
@@ -136,11 +136,11 @@ def test_driver_and_executors_give_the_same_bits(
 @pytest.mark.parametrize("limit", [2**26, 0], ids=["on the driver", "on the executors"])
 def test_rows_that_the_driver_reads_are_those_that_a_job_would_fetch(
     spark: SparkSession,
-    monkeypatch: pytest.MonkeyPatch,
+    driver_bytes: Callable[[int], None],
     request: pytest.FixtureRequest,
     limit: int,
 ) -> None:
-    monkeypatch.setattr("sparkgmm.spark.cluster_rows.DRIVER_BYTES", limit)
+    driver_bytes(limit)
     with opened(two_groups(spark, MANY, 3), weight="w") as blocks:
         read = blocks.rows(seed=0)
         request.getfixturevalue("far_from_the_driver")
