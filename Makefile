@@ -38,7 +38,7 @@ test: java $(READY)  ## the whole test suite
 
 .PHONY: test-fast
 test-fast: $(READY)  ## the tests that need no Spark
-	@$(BIN)/python -m pytest -m "not spark"
+	@$(BIN)/python -m pytest -m "not spark and not cluster and not long and not nights and not airflow and not storage"
 
 .venv-min-spark/ready: requirements-min-spark.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
 	@scripts/setup.sh .venv-min-spark requirements-min-spark.lock

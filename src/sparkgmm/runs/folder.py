@@ -96,7 +96,7 @@ class RunFolder:
             self.state.delete()
 
     def _is_newer_than(self, run_id: str) -> bool:
-        """Tell whether this whole run was published after another, or that one is gone."""
+        """Return whether this whole run was published after another, or that one is gone."""
         other = f"{run_id}/{MANIFEST}"
         if not self._root.exists(other):
             return True
