@@ -264,7 +264,7 @@ def test_a_run_converges_publishes_and_shows_its_components(outcome: tuple[Done,
     done = outcome[0]
     assert done.code == 0, done.err
     assert "log-likelihood -1130.26396" in done.out
-    assert re.search(r"^ *0 +0\.6441 +4\.28966 ", done.out, flags=re.MULTILINE)
+    assert re.search(r"^ *0 +0\.6441 +4\.290 ± 0\.412 ", done.out, flags=re.MULTILINE)
     runs = done.folder / "runs"
     assert (runs / "LATEST").read_text() == "first\n"
     manifest = json.loads((runs / "first" / "manifest.json").read_text())

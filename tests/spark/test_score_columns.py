@@ -118,7 +118,7 @@ def test_a_new_column_is_one_entry(
     text = "input: {path: a.csv}\nmodel: runs\noutput: {path: scored, columns: [certainty]}\n"
     path = tmp_path / "score.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigurationError, match=r"output\.columns.*'log_density' or 'label'"):
+    with pytest.raises(ConfigurationError, match=r"output\.columns is 'certainty': use one of "):
         load_config(str(path), (), ScoreConfig)
     mine = ScoreColumn("certainty", "double", certainty, param="certaintyCol", doc="certainty")
     monkeypatch.setattr(score_columns, "SCORE_COLUMNS", (*SCORE_COLUMNS, mine))
