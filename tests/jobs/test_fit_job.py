@@ -101,7 +101,10 @@ FAILURES = {
     ),
     "a wrong type": Failure(2, ["model.k is 'two'"], "model.k=two", by="python"),
     "a bad value": Failure(
-        2, ["model.covariance_type is 'ful'", "'full'"], "model.covariance_type=ful", by="python"
+        2,
+        ["model.covariance_type is 'ful'", "use one of full"],
+        "model.covariance_type=ful",
+        by="python",
     ),
     "an unknown key by spark-submit": Failure(2, ["did you mean model?"], "modl.k=3"),
     "an unknown format": Failure(2, ["input.format 'delta-lake'"], "input.format=delta-lake"),

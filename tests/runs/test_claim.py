@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from sparkgmm.errors import ConfigurationError
 from sparkgmm.runs.claim import Claim, LostError, claimed, is_dead, let_go, mark, token_of
 from sparkgmm.spark.storage import Folder
 
@@ -126,3 +127,14 @@ def test_a_claim_that_could_not_be_deleted_does_not_hold_up_the_next_job_of_this
     begun = time.monotonic()
     with claimed(root, NAME):
         assert time.monotonic() - begun < 10
+
+
+def test_a_claim_that_cannot_be_made_ends_in_the_error_of_the_store(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bool:
+        raise ConfigurationError("the namenode is in safe mode")
+
+    monkeypatch.setattr(Folder, "create", refused)
+    with pytest.raises(ConfigurationError, match="safe mode"), claimed(root, NAME):
+        pytest.fail("it was not held")

@@ -91,6 +91,8 @@ class Claim:
         """Release the claim, so that others can make it."""
         _held.discard(self._owner["token"])
         self._released.set()
+        if self._keeper.ident is None:  # it was never held
+            return
         self._keeper.join()
         if token_of(self._root.read_if_there(self._name)) == self._owner["token"]:
             self._root.delete(self._name)

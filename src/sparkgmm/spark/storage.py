@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,9 +165,15 @@ class Folder:
             builder = builder.opt(_CONDITIONAL, "true")
         stream = builder.build()
         try:
-            stream.write(bytearray(content))
-        finally:
-            stream.close()
+            try:
+                stream.write(bytearray(content))
+            finally:
+                stream.close()
+        except Py4JJavaError:
+            if self.renames and not overwrite:  # it is there, empty: this call made it
+                with suppress(Py4JJavaError):
+                    self._fs.delete(self._at(name), False)
+            raise
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a small file that is not there yet; return False if there is one.
