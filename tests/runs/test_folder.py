@@ -21,13 +21,14 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.claim import mark
+from sparkgmm.runs.claim import LostError, mark
 from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
     components_parquet,
     load_mixture,
     load_model,
+    remove_leftovers,
     retain,
     to_json,
 )
@@ -55,7 +56,7 @@ def published(root: Folder) -> Folder:
 
 
 def of_a_dead_process() -> bytes:
-    program = "from sparkgmm.runs.claim import mark; print(mark().decode())"
+    program = "from sparkgmm.runs.claim import LostError, mark; print(mark().decode())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     return done.stdout.strip()
 
@@ -294,6 +295,60 @@ def test_a_run_that_came_later_keeps_latest(published: Folder, tmp_path: Path) -
     assert published.read_text("LATEST") == "after\n"
 
 
+def test_a_folder_of_somebody_elses_is_no_run_and_stays(kind: str, root: Folder) -> None:
+    root.write("trips/trips.csv", b"x")
+    with pytest.raises(ConfigurationError, match=r"is no run \(it holds 'trips\.csv'\)"):
+        RunFolder(root, "trips").check_own()
+    assert RunFolder(root, "trips").publish(FILES, None, {})
+    assert root.read_bytes("trips/trips.csv") == b"x"
+    RunFolder(root, "other").check_own()
+
+
+def test_an_old_run_that_was_brought_back_in_part_is_brought_back_whole(
+    published: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rows_in(published.child("before"))
+    aside = published.child(".before.0123456789abcdef0123456789abcdef.before")
+    published.child("before").move(aside)
+    published.write("before/model.json", b"half of the new one")
+    published.write(".before.publishing", of_a_dead_process())
+    move, moved = Folder._move_file, []
+
+    def killed(self: Folder, name: str, target: Folder) -> None:
+        if len(moved) == 1:
+            raise OSError("the job was killed")
+        moved.append(name)
+        move(self, name, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "_move_file", killed)
+        with pytest.raises(OSError, match="killed"):
+            remove_leftovers(published, "another")
+    assert moved
+    remove_leftovers(published, "before")
+    assert rows_in(published.child("before")) == before
+
+
+def test_who_lost_the_claim_leaves_the_run_of_the_other(
+    root: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Folder, "renames", property(lambda self: False))
+    write = Folder.write
+
+    def slow(self: Folder, name: str, content: bytes) -> None:
+        write(self, name, content)
+        if name == "metrics.json" and not taken:
+            taken.append(True)
+            root.delete(".a.publishing")
+            RunFolder(root, "a").publish(FILES, None, {"run_id": "a"})
+
+    taken: list[bool] = []
+    monkeypatch.setattr(Folder, "write", slow)
+    with pytest.raises(LostError):
+        RunFolder(root, "a").publish(FILES, None, {"run_id": "a"})
+    assert RunFolder(root, "a").is_whole()
+
+
 def test_an_old_run_comes_back_that_was_out_of_the_way_when_its_successor_was_killed(
     kind: str, published: Folder
 ) -> None:
@@ -309,14 +364,17 @@ def test_an_old_run_comes_back_that_was_out_of_the_way_when_its_successor_was_ki
 
 def test_the_oldest_whole_runs_go_and_nothing_else(root: Folder, tmp_path: Path) -> None:
     for age, name in enumerate("dcba"):
-        RunFolder(root, name).publish(FILES, None, {})
+        RunFolder(root, name).publish(FILES, None, {"run_id": name})
         os.utime(tmp_path / "runs" / name / "manifest.json", (age, age))
+    root.write(".c.0123456789abcdef0123456789abcdef/manifest.json", b"{}")  # a draft
+    root.write("mine/manifest.json", b"{}")
     (tmp_path / "runs" / "LATEST").write_text("d\n")  # someone went back to it
     root.write("unfinished/state/begun.json", b"{}")
     root.write("notes.txt", b"mine")
     assert retain(root, 2) == ["c"]
     left = sorted(path.name for path in (tmp_path / "runs").iterdir())
-    assert left == ["LATEST", "a", "b", "d", "notes.txt", "unfinished"]
+    draft = ".c.0123456789abcdef0123456789abcdef"
+    assert left == [draft, "LATEST", "a", "b", "d", "mine", "notes.txt", "unfinished"]
     assert retain(root, 5) == []
 
 
@@ -545,3 +603,33 @@ def test_the_next_score_removes_the_draft_of_a_killed_one_but_not_that_of_a_livi
     left = sorted(output.parent.entries())
     assert left == sorted([living.draft.name, f"{living.draft.name}.owner", "rows"])
     assert sorted(rows_in(output)) == ["_SUCCESS", "b"]
+
+
+def test_old_rows_come_back_that_were_aside_when_an_overwrite_was_killed(output: Folder) -> None:
+    output.write("old", b"1")
+    dead = RowsFolder(output, "overwrite")
+    write_draft(dead, "new")
+    output.parent.write(f"{dead.draft.name}.owner", of_a_dead_process())
+    output.move(output.sibling(f"{dead.draft.name}.before"))
+    rows = RowsFolder(output, "append")
+    rows.begin()
+    rows.discard()
+    assert rows_in(output) == {"old": b"1"}
+    assert sorted(output.parent.entries()) == ["rows"]
+
+
+def test_rows_that_another_job_wrote_meanwhile_are_appended_to(
+    output: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = RowsFolder(output, "append")
+    write_draft(rows, "mine")
+    holds = RowsFolder.holds_rows.fget
+
+    def then_written(self: RowsFolder) -> bool:
+        found = holds(self)
+        output.write("theirs", b"")
+        return found
+
+    monkeypatch.setattr(RowsFolder, "holds_rows", property(then_written))
+    rows.publish()
+    assert sorted(rows_in(output)) == ["mine", "theirs"]

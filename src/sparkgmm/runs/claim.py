@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkgmm.errors import SparkGmmError
+from sparkgmm.spark.file_systems import is_silent
 from sparkgmm.spark.storage import Folder
 
 PATIENCE_SECONDS = 120.0
@@ -60,6 +61,14 @@ class Claim:
                 time.sleep(_POLL_SECONDS)
         self._keeper.start()
 
+    def take_over(self, left_behind: bytes) -> bool:
+        """Take a claim that was left behind, if it is as it was; return whether it is held."""
+        self._delete_claim(left_behind)
+        if not self._root.create(self._name, self._content()):
+            return False
+        self._keeper.start()
+        return True
+
     def _delete_claim(self, left_behind: bytes) -> None:
         """Delete a claim, if nobody has taken it over at this very moment."""
         if self._root.read_if_there(self._name) == left_behind:
@@ -88,14 +97,17 @@ class Claim:
             )
 
     def release(self) -> None:
-        """Release the claim, so that others can make it."""
+        """Release the claim, so that others can make it. What it was held for is done: no fault."""
         _held.discard(self._owner["token"])
         self._released.set()
         if self._keeper.ident is None:  # it was never held
             return
         self._keeper.join()
-        if token_of(self._root.read_if_there(self._name)) == self._owner["token"]:
-            self._root.delete(self._name)
+        if is_silent(self._root.uri):
+            return
+        with suppress(SparkGmmError, OSError):  # then it counts as left behind
+            if token_of(self._root.read_if_there(self._name)) == self._owner["token"]:
+                self._root.tidy(self._name)
 
 
 @contextmanager
@@ -108,6 +120,16 @@ def claimed(root: Folder, name: str, patience: float = PATIENCE_SECONDS) -> Iter
     try:
         claim.take()
         yield claim
+    finally:
+        claim.release()
+
+
+@contextmanager
+def taken_over(root: Folder, name: str, left_behind: bytes) -> Iterator[bool]:
+    """Hold a claim that was left behind, unless another process was quicker; yield whether."""
+    claim = Claim(root, name, PATIENCE_SECONDS)
+    try:
+        yield claim.take_over(left_behind)
     finally:
         claim.release()
 

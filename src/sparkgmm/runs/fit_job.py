@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -145,6 +146,7 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         run.complete()
         terminal.say(_existing_run_message(run, config))
         return
+    run.check_own()
     root.check_writable()
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
@@ -161,10 +163,16 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     if not published:
         terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
     elif config.output.keep_runs is not None:
-        for old in retain(root, config.output.keep_runs):
-            terminal.say(
-                f"run {old} is older than the {config.output.keep_runs} to be kept: deleted"
-            )
+        _retain(root, config.output.keep_runs, terminal)
+
+
+def _retain(root: Folder, keep: int, terminal: Terminal) -> None:
+    """Delete old runs; the new one is published, so that a fault is only said."""
+    try:
+        for old in retain(root, keep):
+            terminal.say(f"run {old} is older than the {keep} to be kept: deleted")
+    except SparkGmmError as error:
+        terminal.say(f"older runs could not all be deleted ({error})")
 
 
 def _read_and_fit(
@@ -311,7 +319,7 @@ def _publish(
         with described(spark, "writing the run"):
             return run.publish(made.files, invalid, made.manifest, overwrite, accepted)
     except Exception as error:
-        draft = f".{run.run_id}."
+        draft = rf"/\.{re.escape(run.run_id)}\.[0-9a-f]{{32}}/"
         known = translate_writing(error, config.input.place, config.output.path, draft)
         raise known or error from error
 

@@ -24,10 +24,11 @@ from pyspark.sql import DataFrame
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.runs.claim import Claim, claimed, is_dead, let_go, mark
+from sparkgmm.runs.claim import Claim, LostError, claimed, is_dead, let_go, mark, taken_over
 from sparkgmm.runs.config import RUN_ID
 from sparkgmm.runs.termination import sigterm_delayed
-from sparkgmm.spark.storage import Folder
+from sparkgmm.spark.file_systems import is_silent
+from sparkgmm.spark.storage import FileInfo, Folder
 
 MANIFEST = "manifest.json"
 MODEL = "model.json"
@@ -102,6 +103,23 @@ class RunFolder:
             return True
         return self._root.modified(other) < self._folder.modified(MANIFEST)
 
+    def check_own(self) -> None:
+        """Refuse a folder of the run's name that holds what no run writes: it is somebody's data.
+
+        Raises
+        ------
+        ConfigurationError
+            Then; a file of it is named.
+
+        """
+        foreign = next((i.path for i in self._folder.files(most=1000) if not _is_of_run(i)), None)
+        if foreign is not None:
+            raise ConfigurationError(
+                f"output.run_id {self.run_id!r} is the name of a folder in {self._root.path!r} "
+                f"that is no run (it holds {foreign!r}): choose another output.run_id or "
+                "output.path"
+            )
+
     def discard(self) -> None:
         """Remove what an unfinished run left; a whole run stays."""
         self.state.delete()
@@ -135,7 +153,7 @@ class RunFolder:
                 self._publish_by_moving(files, rejected, manifest, accepted, claim)
             elif published:
                 self._publish_in_place(files, rejected, manifest, accepted, claim)
-        self.state.delete()
+        self.state.tidy()
         return published
 
     def _publish_by_moving(
@@ -163,7 +181,7 @@ class RunFolder:
                 claim.check()
                 self._publish_files(draft, accepted)
         finally:
-            draft.delete()
+            draft.tidy()
 
     def _publish_in_place(
         self,
@@ -183,6 +201,7 @@ class RunFolder:
                 listed = []
             with sigterm_delayed():
                 try:
+                    claim.check()
                     for name, content in files.items():
                         self._folder.write(name, content)
                     if rejected is not None:
@@ -191,12 +210,13 @@ class RunFolder:
                     claim.check()
                     self._folder.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
                     self._name_latest(accepted)
-                except BaseException:
-                    self._clear_target()
+                except BaseException as error:
+                    if not isinstance(error, LostError):  # what is there may be another job's
+                        self._clear_target()
                     raise
         finally:
             if rejected is not None:
-                draft.delete()
+                draft.tidy()
 
     def _beside(self, kind: str = "") -> Folder:
         return self._root.child(f".{self.run_id}.{uuid.uuid4().hex}{kind}")
@@ -221,8 +241,7 @@ class RunFolder:
                 before.move(self._folder)
             raise
         if before is not None:
-            with contextlib.suppress(Exception):  # the new run is in its place
-                before.delete()
+            before.tidy()
 
     def _name_latest(self, accepted: bool) -> None:
         if accepted:
@@ -230,12 +249,26 @@ class RunFolder:
 
     def _clear_target(self) -> None:
         """Delete all that is in the folder but the state, the manifest first."""
-        clear(self._folder)
+        if not is_silent(self._folder.uri):  # else the next job does it
+            clear(self._folder)
+
+
+# What a run holds, by the first part of a file's path.
+_OF_RUN = {STATE, "components", "plots", "rejected", MODEL, MANIFEST, "report.html"}
+
+
+def _is_of_run(info: FileInfo) -> bool:
+    """Return whether a file below a run's folder is one that a run writes."""
+    first, _, rest = info.path.partition("/")
+    name = first if rest else re.sub(r"^\.(.*)\.crc$", r"\1", first)
+    if first in _OF_RUN or name in _OF_RUN:
+        return True
+    return not rest and PurePosixPath(name).suffix in (".json", ".prom")
 
 
 def clear(run: Folder) -> None:
-    """Delete all files of a run but its state, the manifest first."""
-    found = [info.path for info in run.files()]
+    """Delete the files that a run writes, the manifest first, but its state."""
+    found = [info.path for info in run.files() if _is_of_run(info)]
     for path in sorted(found, key=lambda path: path != MANIFEST):
         if not path.startswith(f"{STATE}/"):
             run.delete(path)
@@ -265,14 +298,18 @@ def remove_leftovers(root: Folder, run_id: str) -> None:
     _restore(root, run_id, entries)
     for other in sorted(set(hidden) - {run_id}):
         name = f".{other}{_CLAIM}"
-        if name in entries and _is_left(root, name, f".{run_id}{_CLAIM}", _UNRENEWED_SECONDS):
-            with claimed(root, name, patience=0.0):
-                _restore(root, other, root.entries())
+        content = root.read_if_there(name) if name in entries else None
+        if content is not None and _is_left(root, name, content, f".{run_id}{_CLAIM}"):
+            with taken_over(root, name, content) as held:
+                if held:
+                    _restore(root, other, root.entries())
 
 
-def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
+def _is_left(
+    folder: Folder, name: str, content: bytes, ours: str, seconds: float = _UNRENEWED_SECONDS
+) -> bool:
     """Return whether the process that a file names has ended, or wrote it long before ours."""
-    if is_dead(folder.read_if_there(name)):
+    if is_dead(content):
         return True
     return folder.modified(ours) - folder.modified(name) > 1000 * seconds
 
@@ -280,19 +317,41 @@ def _is_left(folder: Folder, name: str, ours: str, seconds: float) -> bool:
 def _restore(root: Folder, run_id: str, entries: Iterable[str]) -> None:
     """Leave of a run what there was before a job that published it was killed.
 
-    Drafts go, and the files of a run that is not whole, but for its state, by which it can go on.
-    An old run that was out of the way comes back, unless the new one is whole.
+    An old run that was out of the way comes back, unless the new one is whole. Drafts go, and the
+    files of a run that is not whole, but for its state, by which it can go on.
     """
-    drafts = [match for match in map(_HIDDEN.fullmatch, entries) if match and match[1] == run_id]
+    hidden = [match for match in map(_HIDDEN.fullmatch, entries) if match and match[1] == run_id]
     run = root.child(run_id)
-    if run_id in entries and not run.exists(MANIFEST):
-        clear(run)
-    for match in drafts:
+    for match in hidden:
         draft = root.child(match[0])
-        if match[2] and not run.exists(MANIFEST) and draft.exists(MANIFEST):
-            draft.move_files(run, last=MANIFEST)
+        if match[2] and draft.exists(MANIFEST) and not _is_complete(run):
+            _bring_back(draft, run)
         elif not match[0].endswith(_CLAIM):
             draft.delete()
+    if run_id in entries and not run.exists(MANIFEST):
+        clear(run)
+
+
+def _missing(run: Folder, listed_by: Folder) -> set[str]:
+    """Return which files, of those that a manifest lists, a folder does not have."""
+    values = json.loads(listed_by.read_text(MANIFEST))
+    listed = {MANIFEST, *(str(entry["path"]) for entry in values.get("files", []))}
+    return listed - {info.path for info in run.files()}
+
+
+def _is_complete(run: Folder) -> bool:
+    """Return whether a run has its manifest, and all files that it lists."""
+    return run.exists(MANIFEST) and not _missing(run, run)
+
+
+def _bring_back(before: Folder, run: Folder) -> None:
+    """Move an old run to its place again, file by file: a job may be killed, and the next goes on.
+
+    While the old run is all there, what is in its place is of the job that was to replace it.
+    """
+    if not _missing(before, before):
+        clear(run)
+    before.move_files(run, last=MANIFEST, only_copy=True)
 
 
 def latest_of(root: Folder) -> str | None:
@@ -315,13 +374,23 @@ def latest_of(root: Folder) -> str | None:
     return run_id
 
 
+def _is_run(root: Folder, name: str) -> bool:
+    """Return whether a folder is a whole run: its manifest says so, and nothing hidden is one."""
+    content = root.read_if_there(f"{name}/{MANIFEST}") if RUN_ID.fullmatch(name) else None
+    try:
+        values = json.loads(content or b"")
+    except ValueError:
+        return False
+    return isinstance(values, dict) and values.get("run_id") == name
+
+
 def retain(root: Folder, keep: int) -> list[str]:
     """Delete the oldest whole runs but `keep`, and return their run_ids.
 
     The run that LATEST names stays, whatever its age.
     """
     latest = latest_of(root)
-    whole = [name for name in root.folders() if root.exists(f"{name}/{MANIFEST}")]
+    whole = [name for name in root.folders() if _is_run(root, name)]
     whole.sort(key=lambda name: root.modified(f"{name}/{MANIFEST}"), reverse=True)
     leaving = [name for name in whole[keep:] if name != latest]
     for name in leaving:
@@ -463,12 +532,9 @@ class RowsFolder:
     def __init__(self, folder: Folder, mode: Literal["error", "overwrite", "append"]) -> None:
         self._mode = mode
         self.folder = folder
-        self.draft = self._beside()
+        self.draft = folder.sibling(f".{folder.name}.{uuid.uuid4().hex}")
         self._mark = f"{self.draft.name}{_OWNER}"
         self._owner = mark()
-
-    def _beside(self) -> Folder:
-        return self.folder.sibling(f".{self.folder.name}.{uuid.uuid4().hex}")
 
     @property
     def holds_rows(self) -> bool:
@@ -509,9 +575,23 @@ class RowsFolder:
         around.write(self._mark, self._owner)
         drafts = re.compile(rf"(\.{re.escape(self.folder.name)}\.[0-9a-f]{{32}}){_OWNER}")
         for match in filter(None, map(drafts.fullmatch, before)):
-            if _is_left(around, match[0], self._mark, _OWNED_SECONDS):
+            content = around.read_if_there(match[0])
+            if content is not None and _is_left(
+                around, match[0], content, self._mark, _OWNED_SECONDS
+            ):
+                self._bring_back(around.child(f"{match[1]}{_BEFORE}"))
                 around.delete(match[1])
                 around.delete(match[0])
+
+    def _bring_back(self, before: Folder) -> None:
+        """Move old rows to their place again that a killed job had moved aside, if it is empty."""
+        if not before.exists():
+            return
+        if self.holds_rows:
+            before.delete()
+        else:
+            self.folder.delete()
+            before.move(self.folder)
 
     def publish(self) -> None:
         """Move the draft into its place; what was there stays until then.
@@ -528,8 +608,7 @@ class RowsFolder:
                 self._let_go()
 
     def _publish_files(self) -> None:
-        if not self.holds_rows:
-            self.folder.delete()
+        if not self.holds_rows and self.folder.make_room():
             self.draft.move(self.folder)
         elif self._mode == "append":
             for info in self.draft.files():  # those who wrote before left their marks
@@ -537,15 +616,14 @@ class RowsFolder:
                     self.draft.delete(info.path)
             self.draft.move_files(self.folder)
         elif self._mode == "overwrite":
-            before = self._beside()
+            before = self.folder.sibling(f"{self.draft.name}{_BEFORE}")
             self.folder.move(before)
             try:
                 self.draft.move(self.folder)
             except BaseException:
                 before.move(self.folder)
                 raise
-            with contextlib.suppress(Exception):  # the new rows are in their place
-                before.delete()
+            before.tidy()
         else:
             self.check()
 

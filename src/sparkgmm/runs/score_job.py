@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -143,11 +144,28 @@ def _read_from(spark: SparkSession, config: ScoreConfig) -> list[tuple[str, str]
 
 
 def _is_within(inner: str, outer: str) -> bool:
-    """Return whether a path is another or is below it, or below what matches it as a glob."""
-    parts, pattern = inner.rstrip("/").split("/"), outer.rstrip("/").split("/")
-    return len(parts) >= len(pattern) and all(
-        part == glob or fnmatchcase(part, glob) for part, glob in zip(parts, pattern, strict=False)
+    """Return whether a path is another or is below it; either may be a glob."""
+    return any(
+        _is_below(one.rstrip("/").split("/"), other.rstrip("/").split("/"))
+        for one in _without_braces(inner)
+        for other in _without_braces(outer)
     )
+
+
+def _is_below(parts: list[str], outer: list[str]) -> bool:
+    return len(parts) >= len(outer) and all(
+        part == other or fnmatchcase(part, other) or fnmatchcase(other, part)
+        for part, other in zip(parts, outer, strict=False)
+    )
+
+
+def _without_braces(path: str) -> list[str]:
+    """Return the globs without braces that one with braces stands for."""
+    found = re.search(r"\{([^{}]*)\}", path)
+    if found is None:
+        return [path]
+    rests = (path[: found.start()] + part + path[found.end() :] for part in found[1].split(","))
+    return [plain for rest in rests for plain in _without_braces(rest)]
 
 
 @option_names(KEYS)
@@ -283,7 +301,8 @@ def _into_table(
         if not isinstance(error, Exception) or isinstance(error, SparkGmmError):
             raise
         known = _invalid(error, task) or table.refused(error)
-        known = known or _translated_at(error, config, table.store.location())
+        location = table.store.location()
+        known = known or _translated_at(error, config, location and re.escape(location))
         raise known or error from error
 
 
@@ -340,7 +359,7 @@ def _write(scored: DataFrame, folder: RowsFolder, task: Task, config: ScoreConfi
 
 
 def _translated(error: Exception, config: ScoreConfig, folder: RowsFolder) -> SparkGmmError | None:
-    return _translated_at(error, config, folder.draft.name)
+    return _translated_at(error, config, re.escape(folder.draft.name))
 
 
 def _translated_at(

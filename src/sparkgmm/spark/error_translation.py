@@ -89,13 +89,14 @@ def translate_writing(
 ) -> SparkGmmError | None:
     """Return the error to show where rows are read and written in one go, or None.
 
-    `read_from` and `written_to` are the paths as the user gave them. `draft` is a part of the name
-    of the folder that Spark wrote to, by which it is known whose fault an exception is.
+    `read_from` and `written_to` are the paths as the user gave them. `draft` is a
+    regular expression for the folder that Spark wrote to, by which it is known whose fault an
+    exception is.
     """
     if isinstance(error, SparkGmmError):
         return error
     output = error_of(error, OUTPUT, written_to, writing=True)
-    if output is not None and (isinstance(error, OSError) or draft in str(error)):
+    if output is not None and (isinstance(error, OSError) or re.search(draft, str(error))):
         return _executor_error(str(error)) or output
     return translate(error, read_from) or output
 

@@ -245,9 +245,9 @@ _OTHER = re.compile(
 )
 # A word of the network counts only where a file system said it: executors have a network too.
 _FILE_SYSTEM = re.compile(r"org\.apache\.hadoop|software\.amazon|com\.google\.cloud|azure")
-# File systems that gave no answer: until when they are not asked again, and what was said of it.
+# When a file system last gave no answer.
 _SILENT_SECONDS = 30.0
-_silent: dict[str, tuple[float, str]] = {}
+_silent: dict[str, float] = {}
 
 
 def fault_in(text: str) -> Fault | None:
@@ -345,8 +345,8 @@ def file_system_errors(
 ) -> Iterator[None]:
     """Turn what a file system throws into an error of ours, and say when it is slow to answer.
 
-    `address` is the path with its scheme, if the user's has none. A file system that just gave no
-    answer is not asked again for a while: whoever cleans up after an error would wait for it again.
+    `address` is the path with its scheme, if the user's has none. That a file system gave no answer
+    is noted, see `is_silent`.
 
     Raises
     ------
@@ -355,9 +355,6 @@ def file_system_errors(
 
     """
     system = system_of(path if address is None else address)
-    silent = _silent.get(system) if system else None
-    if silent is not None and time.monotonic() < silent[0]:
-        raise use.error(silent[1])
     try:
         with logging_when_slow(path if address is None else address):
             yield
@@ -366,8 +363,17 @@ def file_system_errors(
         if known is None:
             raise
         if system and getattr(fault_in(str(error)), "name", None) == "no answer":
-            _silent[system] = (time.monotonic() + _SILENT_SECONDS, str(known))
+            _silent[system] = time.monotonic()
         raise known from error
+
+
+def is_silent(address: str) -> bool:
+    """Return whether the file system of an address gave no answer in the last half minute.
+
+    Whoever cleans up after an error then leaves it, and does not wait for each file anew.
+    """
+    last = _silent.get(system_of(address) or "")
+    return last is not None and time.monotonic() - last < _SILENT_SECONDS
 
 
 @contextmanager

@@ -12,7 +12,8 @@ _WORDS = (
 )
 _SECRET_NAME = re.compile(_WORDS, re.IGNORECASE)
 # s3a://key:secret@bucket, jdbc:postgresql://user:word@host
-_USER_INFO = re.compile(r"(\w://)[^/@:\s'\"]*:[^/@\s'\"]*@")
+# a secret may hold slashes and @; what is digits up to a slash is a port
+_USER_INFO = re.compile(r"(\w://)[^/@:\s'\"]*:(?!\d+/)[^\s'\"]*@")
 # ...?user=u&password=word, ;password=word
 _PARAMETER = re.compile(rf"([\w.\-]*(?:{_WORDS})[\w.\-]*=)[^&;\s'\",)]+", re.IGNORECASE)
 

@@ -133,7 +133,7 @@ def _format_inside(spark: SparkSession, path: object) -> str | None:
 
 def _format_of_any(names: Sequence[str]) -> str | None:
     for name in names:
-        if not PurePosixPath(name).name.startswith(("_", ".")):
+        if not any(part.startswith(("_", ".")) for part in PurePosixPath(name).parts):
             with contextlib.suppress(ConfigurationError):
                 return format_of(name)
     return None

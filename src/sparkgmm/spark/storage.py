@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -13,7 +14,10 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, file_system_errors
+from sparkgmm.errors import SparkGmmError
+from sparkgmm.spark.file_systems import INPUT, OUTPUT, Use, file_system_errors, is_silent
+
+_log = logging.getLogger("sparkgmm")
 
 # File systems whose rename is cheap and replaces a file in one step. Elsewhere, on object stores, a
 # put does that, a rename is a copy and a delete for each file, and folders need not be made.
@@ -281,10 +285,20 @@ class Folder:
             if not self._fs.rename(self._base, target._base):
                 raise OSError(f"{self.path} could not be renamed to {target.path}")
 
-    def move_files(self, target: Folder, last: str = "") -> None:
+    def make_room(self) -> bool:
+        """Delete this folder where it holds no file; return whether there is none now."""
+        if self.files(most=1):
+            return False
+        with self._writing():
+            self._fs.delete(self._base, True)
+        return not self.exists()
+
+    def move_files(self, target: Folder, last: str = "", only_copy: bool = False) -> None:
         """Rename all files below this folder into another, to the same places below it.
 
-        The file `last` goes last. If one cannot be moved, those that were are deleted.
+        The file `last` goes last. If one cannot be moved, those that were are deleted; if these
+        files are the `only_copy` that there is they stay, and one that is there already, from a
+        move that was cut short, is passed over.
 
         Raises
         ------
@@ -294,10 +308,12 @@ class Folder:
         moved: list[str] = []
         try:
             for info in sorted(self.files(), key=lambda info: info.path == last):
+                if only_copy and target.exists(info.path):
+                    continue
                 self._move_file(info.path, target)
                 moved.append(info.path)
         except BaseException:
-            for name in moved:
+            for name in [] if only_copy or is_silent(target.uri) else moved:
                 target.delete(name)
             raise
         self.delete()
@@ -313,6 +329,17 @@ class Folder:
         """Delete a file or folder with all below it, if it is there."""
         with self._writing():
             self._fs.delete(self._at(name), True)
+
+    def tidy(self, name: str = "") -> None:
+        """Delete what is of no use any more, if the file system lets us: a fault is only logged."""
+        what = f"{self.path}/{name}" if name else self.path
+        if is_silent(self.uri):
+            _log.warning("%s is left behind: its store does not answer", what)
+            return
+        try:
+            self.delete(name)
+        except (SparkGmmError, OSError) as error:
+            _log.warning("%s is left behind (%s)", what, error)
 
     def folders(self) -> list[str]:
         """Return the names of the folders here, sorted."""
@@ -330,10 +357,11 @@ class Folder:
             return {str(s.getPath().getName()): bool(s.isDirectory()) for s in listed}
 
     def matches(self, most: int) -> list[Folder]:
-        """Return the first files or folders that match this address as a glob, in their order."""
+        """Return the first files or folders, but hidden ones, that match this address as a glob."""
         with self._reading():
             found = self._fs.globStatus(self._base) or []
-        paths = [str(status.getPath().toString()) for status in list(found)[:most]]
+        paths = [str(status.getPath().toString()) for status in list(found)]
+        paths = [p for p in paths if not p.rpartition("/")[2].startswith(("_", "."))][:most]
         return [self._near(path) for path in paths]
 
     def modified(self, name: str) -> int:
