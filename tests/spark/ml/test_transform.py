@@ -299,6 +299,21 @@ def test_a_row_that_cannot_be_scored_is_told_plainly(
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("size_of_null", ["false", "true"])
+def test_an_array_that_is_null_is_named_whatever_its_size_is_said_to_be(
+    model: GaussianMixtureModel, spark: SparkSession, size_of_null: str
+) -> None:
+    """Spark's legacy setting gives null the size -1."""
+    df = spark.createDataFrame([([1.0, 3.0, 2.0],), (None,)], "features array<double>")
+    spark.conf.set("spark.sql.legacy.sizeOfNull", size_of_null)
+    try:
+        with pytest.raises(Exception, match="InputError: column 'features' is null in 1 row"):
+            model.transform(df.coalesce(1)).collect()
+    finally:
+        spark.conf.unset("spark.sql.legacy.sizeOfNull")
+
+
+@pytest.mark.usefixtures("way")
 def test_a_null_inside_an_array_is_told_plainly(
     model: GaussianMixtureModel, spark: SparkSession
 ) -> None:

@@ -34,22 +34,23 @@ def add_scores(df: DataFrame, scorer: ColumnScorer, name: str) -> DataFrame:
     # Spark 4.3 fails where a UDF is the next operator above a columnar scan (Parquet, ORC) and any
     # column in its input or output is a vector. A projection between them prevents it. It stays
     # there while the UDF's argument uses twice what it computes, and contains a Scala UDF: then a
-    # filter on the scores stays above, and does not take the UDF along to the scan.
-    input_name = f"{name} of"
-    source = F.col(f"`{input_name}`")
+    # filter on the scores stays above, and does not take the UDF along to the scan. It computes
+    # one number, since what it computes is copied with each row.
+    number_name = f"{name} of"
+    number = F.col(f"`{number_name}`")
     if is_vector(df.schema[scorer.name].dataType):
-        # A dense vector's values need no copy.
-        computed = F.unwrap_udt(quoted(df, scorer.name))
-        array = F.when(source["type"] == DENSE, source["values"])
-        array = array.when(source["type"] != DENSE, vector_to_array(quoted(df, scorer.name)))
+        fields = F.unwrap_udt(quoted(df, scorer.name))
+        computed = fields["type"]
+        # A dense vector's values need no conversion.
+        array = F.when(number == DENSE, fields["values"])
+        array = array.when(number != DENSE, vector_to_array(quoted(df, scorer.name)))
     else:
-        # No array has a size below 0, so nothing is converted; the optimizer does not know it.
         plain = _as_plain_array(df, scorer.name)
-        computed = F.when(F.size(plain) >= 0, plain)
-        never = source.isNotNull() & (F.size(source) < 0)
-        array = F.when(never, vector_to_array(array_to_vector(source))).otherwise(source)
-    projected = df.select("*", computed.alias(input_name))
-    return projected.select("*", _by_arrow(array, scorer).alias(name)).drop(input_name)
+        computed = F.size(plain)  # below 0 at most for null, which nothing is to convert
+        array = F.when(number >= 0, plain)
+        array = array.when(number < -1, vector_to_array(array_to_vector(plain)))
+    projected = df.select("*", computed.alias(number_name))
+    return projected.select("*", _by_arrow(array, scorer).alias(name)).drop(number_name)
 
 
 def _by_arrow(array: Column, scorer: ColumnScorer) -> Column:
