@@ -129,6 +129,7 @@ def pin(
     if isinstance(place, TableName):
         format_name = provider(spark, place)
     if format_name not in FORMATS:
+        _refuse_versions(place, format_name, options)
         return None
     if not isinstance(place, str):
         raise ConfigurationError(
@@ -136,6 +137,19 @@ def pin(
         )
     resolve = _pin_delta if format_name == "delta" else _pin_iceberg
     return resolve(spark, place, options, begun)
+
+
+# Formats of which Spark would pass by a version that is asked for, without a word.
+_WITHOUT_VERSIONS = ("parquet", "orc", "csv", "json", "text")
+
+
+def _refuse_versions(place: object, format_name: str | None, options: Options) -> None:
+    asked = [key for key in options if key.lower() in ("versionasof", "timestampasof")]
+    if asked and format_name in _WITHOUT_VERSIONS:
+        raise InputError(
+            f"{place_named(place)} cannot be read at the version that was asked for ({format_name} "
+            f"keeps no versions): leave {asked[0]} out of input.options"
+        )
 
 
 def table_format(folder: Folder) -> str | None:
