@@ -137,12 +137,7 @@ class Folder:
     def read_if_there(self, name: str) -> bytes | None:
         """Return a file's content, or None where there is no such file."""
         with self._reading():
-            try:
-                return self._content(name)
-            except Py4JJavaError as error:
-                if _is_missing(error):
-                    return None
-                raise
+            return self._content_or_none(name)
 
     def _content(self, name: str) -> bytes:
         stream = self._fs.open(self._at(name))
