@@ -18,7 +18,7 @@ from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
-from sparkgmm.products import Array, second_moment
+from sparkgmm.products import Array, second_moment, squares
 
 # k-means++ looks at this many rows at most.
 SEEDING_ROWS = 8192
@@ -31,8 +31,8 @@ _START = Regularised(1e-3)
 class Seeds(NamedTuple):
     """Rows that starts are drawn from, standardised (n, d), and their weights (n,).
 
-    `scale` (d,) are the features' standard deviations in the data's units, `total` (d, d) the
-    second moment of all the rows, standardised.
+    `scale` (d,) are the features' standard deviations in the data's units, `total` the second
+    moment of all the rows, standardised, as `Moments` has it.
     """
 
     Z: Array
@@ -132,18 +132,19 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     k, d = centres.shape
     counts = np.maximum(R @ w, 1e-3 * w.sum() / len(w))
     offset = np.empty((k, d))
-    scatter = np.empty((k, d, d))
+    moment_of = squares if family.diagonal else second_moment
+    scatter = np.empty((k, d) if family.diagonal else (k, d, d))
     for j in range(k):
         mine = R[j] > 0
         share = R[j][mine] * w[mine]
         residual = Z[mine] - centres[j]
         offset[j] = share @ residual / counts[j]
         residual -= offset[j]
-        scatter[j] = second_moment(residual.T, share)
+        scatter[j] = moment_of(residual.T, share)
     pooled = scatter.sum(axis=0) / counts.sum()
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled
-    scatter *= (counts / (counts + prior))[:, None, None]
+    scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
     nothing = np.zeros((k, d))
     moments = Moments(counts, nothing, scatter, centres + offset, seeds.scale, seeds.total)
     return m_step(family, moments, _START)

@@ -18,6 +18,8 @@ from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
@@ -79,7 +81,8 @@ def fit_array(
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
-        to equal ones, precisions (inverse covariances, always dense) to those of all the data.
+        to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
+        those of all the data.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def fit_array(
             prior=Regularised(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = _array_rows(X, sample_weight, search.seed)
+    rows = _array_rows(X, sample_weight, search.seed, search.products)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -150,21 +153,17 @@ def _start(
             raise InputError("weights_init and precisions_init need means_init: give it too")
         return None
     d = len(profile.mean)
-    covariances: Array = np.broadcast_to(profile.scatter / profile.weight, (k, d, d))
-    if precisions is not None:
-        given = np.asarray(precisions, dtype=np.float64)
-        if given.shape != (k, d, d):
-            raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
-        try:
-            covariances = np.linalg.inv(given)
-        except np.linalg.LinAlgError:
-            raise InputError(
-                "a matrix of precisions_init is singular: give invertible ones"
-            ) from None
+    family = FAMILIES[covariance_type]
+    if precisions is None:
+        of_all = profile.scatter / profile.weight
+        shape = (k, d) if of_all.ndim == 1 else (k, d, d)
+        stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
+    else:
+        stack = _inverse(np.asarray(precisions, dtype=np.float64), family, k, d)
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights,
         means,
-        FAMILIES[covariance_type].nearest(covariances, np.ones(d)).dense(k),
+        family.written(stack, np.ones(d)),
         covariance_type,
     )
     if (start.k, start.d) != (k, d):
@@ -172,7 +171,29 @@ def _start(
     return [start]
 
 
-def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
+def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
+    """Return the covariances whose inverses are given, dense or in the shape of the family."""
+    shapes = {(k, d, d), family.shape(k, d)}
+    if given.shape not in shapes:
+        raise InputError(
+            f"precisions_init has shape {given.shape}: give {' or '.join(map(str, sorted(shapes)))}"
+        )
+    unit = np.ones(d)
+    try:
+        if given.ndim == 3:
+            return family.nearest(np.linalg.inv(given), unit)
+        if family.shared:
+            return family.kept(np.linalg.inv(given), unit)
+    except np.linalg.LinAlgError:
+        raise InputError("a matrix of precisions_init is singular: give invertible ones") from None
+    if not (given > 0).all():
+        raise InputError(f"precisions_init holds {given.min():g}: give numbers above 0")
+    return family.kept(1 / given, unit)
+
+
+def _array_rows(
+    X: ArrayLike, sample_weight: ArrayLike | None, seed: int, products: bool
+) -> LocalRows:
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
@@ -200,4 +221,5 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> Loc
         )
         for i in range(0, len(values), step)
     ]
-    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed)
+    profile = reduce(add, (Profile.of(block, products) for block in blocks))
+    return LocalRows([blocks], profile, seed)

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from sparkgmm.covariances.moments import Moments, diagonal_order
-from sparkgmm.products import Array
+from sparkgmm.products import Array, diagonal
 
 
 @cache
@@ -335,7 +335,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((_diagonal(second) / self.variances[0]).sum())
+        return float((diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -358,7 +358,7 @@ class Diagonal:
         return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
 
     def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(_diagonal(second)[axes].max())
+        return float(diagonal(second)[axes].max())
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
@@ -430,11 +430,6 @@ class Round(Diagonal):
 def diagonals(covariances: Array) -> Array:
     """Return the diagonals (k, d) of matrices (k, d, d), or what are diagonals already."""
     return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
-
-
-def _diagonal(second: Array) -> Array:
-    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
-    return second if second.ndim == 1 else np.diagonal(second)
 
 
 def _at(j: int, values: Array) -> int:

@@ -22,7 +22,7 @@ from sparkgmm.errors import ConfigurationError, FitError, option_names
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
-from sparkgmm.runs.engines import as_search
+from sparkgmm.runs.engines import as_search, asks_for_products
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.reading import check_valid, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
@@ -105,7 +105,8 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     opened, features = open_input(spark, config)
     df = opened.df
     with ExitStack() as held:
-        blocks = held.enter_context(Blocks(df, features, config.input.place))
+        products = asks_for_products(config.model)
+        blocks = held.enter_context(Blocks(df, features, config.input.place, products))
         check_valid(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)

@@ -41,12 +41,16 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight."""
+    """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight.
+
+    `products` says whether its profile is to have them.
+    """
 
     d: int
     dtype: str
     vector: bool
     weighted: bool
+    products: bool = True
 
     def sizes(self, n_rows: int) -> tuple[int, int]:
         """Return the bytes that a block's values and weights take in a file."""
@@ -135,10 +139,10 @@ def block_maker(
         with _Store(layout) as store:
             for arrow_batch in batches:
                 for block in buffer.add(_decode(arrow_batch, layout, tally)):
-                    profile = _joined(profile, Profile.of(block))
+                    profile = _joined(profile, Profile.of(block, layout.products))
                     store.write(block)
             for block in buffer.rest():
-                profile = _joined(profile, Profile.of(block))
+                profile = _joined(profile, Profile.of(block, layout.products))
                 store.write(block)
             path, content = store.close()
         packed = None if profile is None else profile.pack()

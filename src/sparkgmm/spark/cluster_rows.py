@@ -92,9 +92,14 @@ class PartitionSummary:
 
 
 class Blocks:
-    """The blocks of a DataFrame, kept near the executors; a context that lets go of them."""
+    """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    def __init__(self, df: DataFrame, features: Features, path: object = None) -> None:
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
+    """
+
+    def __init__(
+        self, df: DataFrame, features: Features, path: object = None, products: bool = True
+    ) -> None:
         self._spark = df.sparkSession
         self._path = path
         self._layout = Layout(
@@ -102,6 +107,7 @@ class Blocks:
             features.dtype,
             features.vector is not None,
             features.weight is not None,
+            products,
         )
         with translated_errors(
             self._path
@@ -167,6 +173,11 @@ class Blocks:
             raise InputError(
                 f"{place_named(self._path)} changed while it was being fitted: run the job again"
             )
+
+    @property
+    def products(self) -> bool:
+        """Whether the profile has products of features."""
+        return self._layout.products
 
     @property
     def read(self) -> Read:

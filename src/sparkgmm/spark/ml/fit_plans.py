@@ -43,6 +43,11 @@ class Plan:
         """What must be equal for two plans to share the rows."""
         return self.features, self.weight
 
+    @property
+    def products(self) -> bool:
+        """Whether its covariance type asks for products of features."""
+        return not FAMILIES[self.covariance_type].diagonal
+
 
 def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
     """Carry out all plans; one that fails leaves the others their results.
@@ -55,7 +60,8 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
         group = {i: plans[i] for i in mine}
         try:
             features = find_features_column(df, name, weight)
-            with Blocks(df, features) as blocks:
+            products = any(plan.products for plan in group.values())
+            with Blocks(df, features, products=products) as blocks:
                 check_dataframe(blocks, features)
                 outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
