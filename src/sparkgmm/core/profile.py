@@ -122,20 +122,19 @@ class Profile:
             np.maximum(self.high, other.high),
         )
 
-    def pack(self) -> list[float]:
-        """Return the profile as one flat list of numbers, every one exact."""
+    def pack(self) -> Array:
+        """Return the profile as one flat array of numbers, every one exact."""
         numbers = [float(self.n_rows), self.weight]
-        parts = (self.mean, self.scatter.ravel(), self.low, self.high)
-        return [*numbers, *np.concatenate(parts).tolist()]
+        return np.concatenate([numbers, self.mean, self.scatter.ravel(), self.low, self.high])
 
     @classmethod
-    def unpack(cls, packed: Sequence[float], d: int) -> Profile:
+    def unpack(cls, packed: Array, d: int) -> Profile:
         """Undo `pack`."""
-        rest = np.array(packed[2:])
-        m = len(rest) - 3 * d  # the numbers of the scatter
-        mean, scatter, low, high = np.split(rest, [d, d + m, 2 * d + m])
+        m = len(packed) - 2 - 3 * d  # the numbers of the scatter
+        mean, scatter, low, high = np.split(packed[2:], [d, d + m, 2 * d + m])
+        n_rows, weight = packed[:2].tolist()
         scatter = scatter.reshape(d, d) if m == d * d else scatter
-        return cls(int(packed[0]), packed[1], mean, scatter, low, high)
+        return cls(int(n_rows), weight, mean, scatter, low, high)
 
     @property
     def rows_per_weight(self) -> float:
