@@ -282,8 +282,13 @@ class Dense:
         try:
             np.linalg.cholesky(below)  # a tenth of the time that eigenvalues take
         except np.linalg.LinAlgError:
-            pairs = zip(self.values, np.broadcast_to(least, own.shape), strict=True)
-            return Dense(np.array([_raised(matrix, bound) for matrix, bound in pairs]))
+            least = np.broadcast_to(least, own.shape)
+            root = np.sqrt(least)
+            shares, V = np.linalg.eigh(self.values / (root[:, :, None] * root[:, None, :]))
+            raised = self.values.copy()
+            for j in np.flatnonzero((shares < 2).any(axis=1)):
+                raised[j] = _raised(self.values[j], root[j], V[j][:, shares[j] < 2])
+            return Dense(raised)
         return self
 
     def share_of(self, least: Array) -> float:
@@ -517,20 +522,15 @@ def diagonals(covariances: Array) -> Array:
     return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
 
 
-def _raised(matrix: Array, least: Array) -> Array:
+def _raised(matrix: Array, root: Array, V: Array) -> Array:
     """Return the matrix (d, d) with least log det + tr(inverse matrix), of those >= diag(least).
 
-    Where diag(least) is the identity that is the matrix with eigenvalues below 1 set to 1. Only
-    what is missing is added, and it is computed in the space of the small eigenvalues alone:
+    `root` (d,) are the roots of least, V the eigenvectors of small eigenvalues in coordinates in
+    which diag(least) is the identity. There it is the matrix with eigenvalues below 1 set to 1.
+    Only what is missing is added, and it is computed in the space of the small eigenvalues alone:
     features without a grid have large ones, whose rounding is more than the small ones are.
     """
-    root = np.sqrt(least)
-    scaled = matrix / np.outer(root, root)
-    shares, V = np.linalg.eigh(scaled)
-    V = V[:, shares < 2]
-    if not V.size:
-        return matrix
-    shares, W = np.linalg.eigh(V.T @ scaled @ V)
+    shares, W = np.linalg.eigh(V.T @ (matrix / np.outer(root, root)) @ V)
     added = root[:, None] * (V @ W) * np.sqrt(np.maximum(1 - shares, 0.0))
     return np.asarray(matrix + added @ added.T)
 
