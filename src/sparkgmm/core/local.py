@@ -15,7 +15,7 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Block, Profile, block_rows
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
@@ -116,7 +116,7 @@ def fit_array(
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = _array_rows(X, sample_weight, search.seed, search.products)
+    rows = _array_rows(X, sample_weight, search)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -191,9 +191,7 @@ def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
     return family.kept(1 / given, unit)
 
 
-def _array_rows(
-    X: ArrayLike, sample_weight: ArrayLike | None, seed: int, products: bool
-) -> LocalRows:
+def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, search: Search) -> LocalRows:
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
@@ -221,5 +219,5 @@ def _array_rows(
         )
         for i in range(0, len(values), step)
     ]
-    profile = reduce(add, (Profile.of(block, products) for block in blocks))
-    return LocalRows([blocks], profile, seed)
+    profile = reduce(add, (Profile.of(block, search.products) for block in blocks))
+    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k)))

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.rows import Rows, draw_rows
+from sparkgmm.core.rows import Rows, draw_rows, pilot_rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError, option_names
@@ -133,7 +133,7 @@ def _solve_all(
 ) -> Comparison:
     from sparkgmm.report.comparison import TITLES, Comparison
 
-    rows = blocks.rows(config.model.seed)
+    rows = blocks.rows(config.model.seed, pilot_rows(max(config.model.k)))
     check_rows(rows, max(config.model.k), features.names)
     terminal.say("sparkgmm fits")
     ours = _ours(rows, features, config.model)

@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
@@ -218,7 +218,8 @@ def _read_and_fit(
         )
         state.begin(begun, config.input.place, anew=overwrite)
         terminal.set_context(step="fit")
-        rows = KeptRows(blocks.rows(config.model.seed), state)
+        n_pilot = pilot_rows(max(config.model.k))
+        rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:

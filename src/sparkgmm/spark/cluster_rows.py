@@ -236,15 +236,15 @@ class Blocks:
             )
         return profile
 
-    def rows(self, seed: int) -> LocalRows | ClusterRows:
-        """Choose where passes run, by the size of the blocks."""
+    def rows(self, seed: int, n_pilot: int = PILOT_ROWS) -> LocalRows | ClusterRows:
+        """Choose where passes run, by the size of the blocks; `n_pilot` rows are the sample."""
         limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
         if self.read.n_bytes > limit:
-            return ClusterRows(self, seed)
+            return ClusterRows(self, seed, n_pilot)
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
         partitions = self._fetched(partial(fetch, self._layout), sizes, label)
-        return LocalRows(partitions, self.profile, seed)
+        return LocalRows(partitions, self.profile, seed, n_pilot)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -290,10 +290,10 @@ def _rounds(n_bytes: Mapping[int, int], room: int) -> Iterator[set[int]]:
 class ClusterRows:
     """Blocks that stay on the executors; a pass is a Spark job."""
 
-    def __init__(self, blocks: Blocks, seed: int) -> None:
+    def __init__(self, blocks: Blocks, seed: int, n_pilot: int) -> None:
         self.profile = blocks.profile
-        self.complete = self.profile.n_rows <= PILOT_ROWS
-        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed)))
+        self.complete = self.profile.n_rows <= n_pilot
+        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot)))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.fit import check_rows, fit
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
@@ -76,7 +76,8 @@ def _fit_blocks(
     outcomes: dict[int, Outcome] = {}
     for search, alike in _grouped(plans, lambda i: plans[i].search):
         for joint in _joint([plans[i] for i in alike], search):
-            found = _fit_joint(rows_of(search.seed), joint, names)
+            rows = rows_of(search.seed, pilot_rows(max(joint.k)))
+            found = _fit_joint(rows, joint, names)
             for i in alike:
                 key = plans[i].k, plans[i].covariance_type
                 if key in found:
