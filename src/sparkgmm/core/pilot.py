@@ -57,7 +57,15 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
     """Return how a race reseeds: from the rows of the sample, if at all."""
     if search.lenient:
         return None
-    return reseeder(Seeds.of(rows, frame), np.random.default_rng([search.seed, 1]))
+    rng = np.random.default_rng([search.seed, 1])
+    made: list[Reseed] = []
+
+    def reseed(model: Model, j: int) -> Model:
+        if not made:  # few fits ever ask
+            made.append(reseeder(Seeds.of(rows, frame), rng))
+        return made[0](model, j)
+
+    return reseed
 
 
 def pilot(
