@@ -62,7 +62,10 @@ def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
 
 @dataclass(frozen=True)
 class Profile:
-    """Weighted count, mean (d,), centred scatter (d, d) and range of some rows."""
+    """Weighted count, mean (d,), centred scatter (d, d) and range of some rows.
+
+    `observations` is how many the rows stand for where their weights are shares of that, or 0.
+    """
 
     n_rows: int
     weight: float
@@ -70,6 +73,7 @@ class Profile:
     scatter: Array
     low: Array
     high: Array
+    observations: float = 0.0
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
@@ -126,7 +130,7 @@ class Profile:
     @property
     def rows_per_weight(self) -> float:
         """What makes rows of effective counts: weights of 3 are 3 rows, but shares are not less."""
-        return max(1.0, self.n_rows / self.weight)
+        return max(1.0, max(self.n_rows, self.observations) / self.weight)
 
     @property
     def variance(self) -> Array:
