@@ -87,7 +87,10 @@ class Stack(Protocol):
         ...
 
     def quadratic_of(self, second: Array) -> float:
-        """Return tr(precision second) of the first matrix; `second` is (d, d)."""
+        """Return tr(precision second) of the first matrix; `second` is (d, d).
+
+        Of diagonal matrices the diagonal of `second` will do.
+        """
         ...
 
     def fill_natural(self, means: Array, out: Array) -> None:
@@ -99,17 +102,25 @@ class Stack(Protocol):
         ...
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
-        """Return half the log determinants (n,) and the inverse Cholesky factors (n, d, d)."""
+        """Return half the log determinants (n,) and the inverse Cholesky factors of n components.
+
+        The factors are (n, d, d), or their diagonals (n, d) where they have nothing else.
+        """
         ...
 
     def whitened(self, j: int, X: Array) -> Array:
         """Return residuals X (d, n) from component j, scaled to variance 1 in all directions."""
         ...
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        """Return rows Z (n, d) of variance 1 in all directions as rows of component j about 0."""
+        ...
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
         """Return the largest variance of `second` (d, d) in the span of some principal axes of j.
 
-        `axes` (d,) marks them, in the order of `widths`.
+        `axes` (d,) marks them, in the order of `widths`. Of diagonal matrices it is the largest of
+        single features, for which the diagonal of `second` will do.
         """
         ...
 
@@ -137,6 +148,10 @@ class Stack(Protocol):
 
     def take(self, which: Array) -> Self:
         """Return the matrices of some components."""
+        ...
+
+    def among(self, features: Array) -> Self:
+        """Return the matrices of some features, without the others' rows and columns."""
         ...
 
     def with_mean_at(self, j: int, which: Array) -> Self:
@@ -252,6 +267,9 @@ class Dense:
     def whitened(self, j: int, X: Array) -> Array:
         return np.linalg.solve(self.factors[_at(j, self.values)], X)
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z @ self.factors[_at(j, self.values)].T)
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
         V = self._principal[1][j][:, axes]
         return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
@@ -293,6 +311,9 @@ class Dense:
 
     def take(self, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(self.values[which])
+
+    def among(self, features: Array) -> Dense:
+        return Dense(self.values[:, features[:, None], features])
 
     def with_mean_at(self, j: int, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(_with_mean_at(self.values, j, which))
@@ -366,7 +387,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((np.diagonal(second) / self.variances[0]).sum())
+        return float((_diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -380,13 +401,16 @@ class Diagonal:
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
         sd = np.sqrt(self.variances[which if len(self.values) > 1 else np.zeros_like(which)])
-        return np.log(sd).sum(axis=1), (1 / sd)[:, :, None] * np.eye(sd.shape[1])
+        return np.log(sd).sum(axis=1), 1 / sd
 
     def whitened(self, j: int, X: Array) -> Array:
         return np.asarray(X / np.sqrt(self.variances[_at(j, self.values)])[:, None])
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(np.linalg.eigvalsh(second[np.ix_(axes, axes)])[-1])
+        return float(_diagonal(second)[axes].max())
 
     def raised(self, least: Array) -> Self:
         if (self.variances >= least).all():
@@ -398,7 +422,7 @@ class Diagonal:
 
     def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
         own = self.variances[_at(j, self.values)]
-        wide = (total if total.ndim == 1 else np.diagonal(total)) > times * own
+        wide = _diagonal(total) > times * own
         return bool(((own <= least) & wide & among).any())
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
@@ -407,6 +431,9 @@ class Diagonal:
 
     def take(self, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(self.values[which])
+
+    def among(self, features: Array) -> Self:
+        return self._of(self.values[:, features])
 
     def with_mean_at(self, j: int, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(_with_mean_at(self.values, j, which))
@@ -450,6 +477,9 @@ class Round(Diagonal):
     def widths(self) -> Array:
         return np.broadcast_to(self.pivots[:, None], self.variances.shape)
 
+    def among(self, features: Array) -> Self:
+        return type(self)(self.values, self.unit[features])
+
     def raised(self, least: Array) -> Self:
         volume = self._volume(least)
         return self if (self.values >= volume).all() else self._of(np.maximum(self.values, volume))
@@ -459,8 +489,7 @@ class Round(Diagonal):
 
     def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
         own = self.values[_at(j, self.values)]
-        squares = total if total.ndim == 1 else np.diagonal(total)
-        wide = float((squares * self.unit).mean()) > times * own
+        wide = float((_diagonal(total) * self.unit).mean()) > times * own
         return bool(own <= self._volume(least) and wide and among.any())
 
     def _volume(self, least: Array) -> Array:
@@ -481,6 +510,16 @@ class Round(Diagonal):
 
     def _of(self, values: Array) -> Self:
         return type(self)(values, self.unit)
+
+
+def diagonals(covariances: Array) -> Array:
+    """Return the diagonals (k, d) of matrices (k, d, d), or what are diagonals already."""
+    return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
+
+
+def _diagonal(second: Array) -> Array:
+    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
+    return second if second.ndim == 1 else np.diagonal(second)
 
 
 def _raised(matrix: Array, least: Array) -> Array:
