@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from sparkgmm.core.grid import counted
 from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame, Profile, squared
 from sparkgmm.core.rows import Rows, scan_blocks
@@ -64,10 +66,14 @@ class OverRows:
         """Measure in coordinates in which these very rows have mean 0 and standard deviation 1."""
         return cls(rows, Frame.of(rows.profile))
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
         """The profile of the rows."""
-        return self.rows.profile
+        profile = self.rows.profile
+        weights = [block.weights for block in self.rows.sample if block.weights is not None]
+        if not self.rows.complete or not weights:
+            return profile
+        return replace(profile, observations=counted(np.concatenate(weights), profile.weight))
 
     def measure(self, models: Sequence[Model], label: str) -> list[Measured]:
         """Measure all models in one pass; the label says what for."""

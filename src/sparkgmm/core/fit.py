@@ -84,7 +84,7 @@ def _fit(
 ) -> Fit:
     evidence = OverRows.of(rows)
     frame = evidence.frame
-    settings = search.settings.over(rows, frame)
+    settings = search.settings.over(rows, evidence)
     search = replace(search, settings=settings)
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
+from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows, pilot_rows
@@ -116,7 +117,7 @@ def fit_array(
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = _array_rows(X, sample_weight, search)
+    rows, unit = _array_rows(X, sample_weight, search)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -130,8 +131,8 @@ def fit_array(
         chosen.mixture,
         chosen.converged,
         chosen.n_iter,
-        chosen.log_likelihood,
-        chosen.log_likelihoods,
+        unit * chosen.log_likelihood,
+        tuple(unit * value for value in chosen.log_likelihoods),
     )
 
 
@@ -191,7 +192,13 @@ def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
     return family.kept(1 / given, unit)
 
 
-def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, search: Search) -> LocalRows:
+def _array_rows(
+    X: ArrayLike, sample_weight: ArrayLike | None, search: Search
+) -> tuple[LocalRows, float]:
+    """Return the rows, and what a unit of their weights is of one that was given.
+
+    Shares of a count are fitted as the counts: to the same bits.
+    """
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
@@ -200,7 +207,7 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, search: Search) -
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
         raise InputError(f"X holds {values[row].tolist()} in row {row}: give finite numbers")
-    weights = None
+    weights, unit = None, 1.0
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
         if weights.shape != (len(values),) or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -211,6 +218,11 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, search: Search) -
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")
+        total = float(weights.sum())
+        observations = counted(weights, total)
+        if observations:
+            unit = total / observations
+            weights = np.rint(weights / unit)
     step = block_rows(values.shape[1])
     blocks = [
         Block(
@@ -220,4 +232,4 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, search: Search) -
         for i in range(0, len(values), step)
     ]
     profile = reduce(add, (Profile.of(block, search.products) for block in blocks))
-    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k)))
+    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k))), unit

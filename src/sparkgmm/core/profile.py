@@ -65,6 +65,7 @@ class Profile:
     """Weighted count, mean (d,), centred scatter and range of some rows.
 
     The scatter is (d, d), or its diagonal (d,) where no covariance type asks for more.
+    `observations` is how many the rows stand for where their weights are shares of that, or 0.
     """
 
     n_rows: int
@@ -73,6 +74,7 @@ class Profile:
     scatter: Array
     low: Array
     high: Array
+    observations: float = 0.0
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
@@ -139,7 +141,7 @@ class Profile:
     @property
     def rows_per_weight(self) -> float:
         """What makes rows of effective counts: weights of 3 are 3 rows, but shares are not less."""
-        return max(1.0, self.n_rows / self.weight)
+        return max(1.0, max(self.n_rows, self.observations) / self.weight)
 
     @property
     def variance(self) -> Array:

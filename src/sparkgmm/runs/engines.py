@@ -177,7 +177,7 @@ def _fit_by_mllib(
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
     evidence = OverRows.of(rows)
-    prior = Bounded(0.0).over(rows, evidence.frame)
+    prior = Bounded(0.0).over(rows, evidence)
     vectors = assemble(df, features).cache()
     found = []
     try:

@@ -6,6 +6,7 @@ add the sums in the same order, so both give the same bits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -90,12 +91,15 @@ class Blocks:
     def __enter__(self) -> Blocks:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         # what the driver deletes by itself needs no job; but where an executor can be lost, a
         # partition may have been made again in a file that the driver does not know of
         gone = [forget(summary) for summary in self._summaries]
         known = is_local(self._spark) and all(gone)
-        self._partitions.release(resident=not known and any(s.path for s in self._summaries))
+        resident = not known and any(s.path for s in self._summaries)
+        # where Spark is gone, that is what failed, not that nothing can be released
+        with contextlib.suppress(Exception) if failed else contextlib.nullcontext():
+            self._partitions.release(resident)
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""

@@ -16,6 +16,7 @@ from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.cluster_rows import Blocks
+from sparkgmm.spark.lost import lost_spark
 from sparkgmm.spark.ml.columns import check_dataframe, find_features_column
 
 # With fewer rows than this, for each component and each row that it needs, one is on its own.
@@ -65,7 +66,7 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
                 check_dataframe(blocks, features)
                 outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
-            outcomes |= dict.fromkeys(mine, error)
+            outcomes |= dict.fromkeys(mine, lost_spark(error) or error)
     return [outcomes[i] for i in range(len(plans))]
 
 
