@@ -81,7 +81,7 @@ def _is_held(model: Model, atom: Atom, widths: Widths) -> bool:
 
 
 def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | None:
-    """Return the M-step from responsibilities (k, n), as narrow as the rows are, if there is one."""
+    """Return the M-step from responsibilities (k, n), as narrow as the rows are, or nothing."""
     share = R * seeds.w
     counts = share.sum(axis=1)
     means = share @ seeds.Z / counts[:, None]
