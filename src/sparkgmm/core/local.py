@@ -16,9 +16,11 @@ from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Block, Profile, block_rows
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
@@ -80,7 +82,8 @@ def fit_array(
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
-        to equal ones, precisions (inverse covariances, always dense) to those of all the data.
+        to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
+        those of all the data.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def fit_array(
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows, unit = _array_rows(X, sample_weight, search.seed)
+    rows, unit = _array_rows(X, sample_weight, search)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -146,21 +149,17 @@ def _start(
             raise InputError("weights_init and precisions_init need means_init: give it too")
         return None
     d = len(profile.mean)
-    covariances: Array = np.broadcast_to(profile.scatter / profile.weight, (k, d, d))
-    if precisions is not None:
-        given = np.asarray(precisions, dtype=np.float64)
-        if given.shape != (k, d, d):
-            raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
-        try:
-            covariances = np.linalg.inv(given)
-        except np.linalg.LinAlgError:
-            raise InputError(
-                "a matrix of precisions_init is singular: give invertible ones"
-            ) from None
+    family = FAMILIES[covariance_type]
+    if precisions is None:
+        of_all = profile.scatter / profile.weight
+        shape = (k, d) if of_all.ndim == 1 else (k, d, d)
+        stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
+    else:
+        stack = _inverse(np.asarray(precisions, dtype=np.float64), family, k, d)
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights,
         means,
-        FAMILIES[covariance_type].nearest(covariances, np.ones(d)).dense(k),
+        family.written(stack, np.ones(d)),
         covariance_type,
     )
     if (start.k, start.d) != (k, d):
@@ -168,8 +167,28 @@ def _start(
     return [start]
 
 
+def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
+    """Return the covariances whose inverses are given, dense or in the shape of the family."""
+    shapes = {(k, d, d), family.shape(k, d)}
+    if given.shape not in shapes:
+        raise InputError(
+            f"precisions_init has shape {given.shape}: give {' or '.join(map(str, sorted(shapes)))}"
+        )
+    unit = np.ones(d)
+    try:
+        if given.ndim == 3:
+            return family.nearest(np.linalg.inv(given), unit)
+        if family.shared:
+            return family.kept(np.linalg.inv(given), unit)
+    except np.linalg.LinAlgError:
+        raise InputError("a matrix of precisions_init is singular: give invertible ones") from None
+    if not (given > 0).all():
+        raise InputError(f"precisions_init holds {given.min():g}: give numbers above 0")
+    return family.kept(1 / given, unit)
+
+
 def _array_rows(
-    X: ArrayLike, sample_weight: ArrayLike | None, seed: int
+    X: ArrayLike, sample_weight: ArrayLike | None, search: Search
 ) -> tuple[LocalRows, float]:
     """Return the rows, and what a unit of their weights is of one that was given.
 
@@ -208,4 +227,5 @@ def _array_rows(
         )
         for i in range(0, len(values), step)
     ]
-    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed), unit
+    profile = reduce(add, (Profile.of(block, search.products) for block in blocks))
+    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k))), unit

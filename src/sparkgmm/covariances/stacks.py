@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from sparkgmm.covariances.moments import Moments, diagonal_order
-from sparkgmm.products import Array
+from sparkgmm.products import Array, diagonal
 
 # The least variance of a component along a direction is this share of its features' variances
 # there: what float64 leaves of a difference of numbers of that size.
@@ -262,8 +262,13 @@ class Dense:
         try:
             np.linalg.cholesky(below)  # a tenth of the time that eigenvalues take
         except np.linalg.LinAlgError:
-            pairs = zip(self.values, np.broadcast_to(least, own.shape), strict=True)
-            return Dense(np.array([_raised(matrix, bound) for matrix, bound in pairs]))
+            least = np.broadcast_to(least, own.shape)
+            root = np.sqrt(least)
+            shares, V = np.linalg.eigh(self.values / (root[:, :, None] * root[:, None, :]))
+            raised = self.values.copy()
+            for j in np.flatnonzero((shares < 2).any(axis=1)):
+                raised[j] = _raised(self.values[j], root[j], V[j][:, shares[j] < 2])
+            return Dense(raised)
         return self
 
     def share_of(self, least: Array) -> float:
@@ -368,7 +373,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((_diagonal(second) / self.variances[0]).sum())
+        return float((diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -400,7 +405,7 @@ class Diagonal:
 
     def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
         own = self.variances[_at(j, self.values)]
-        thin = (own <= least) & (_diagonal(total) > times * own) & among
+        thin = (own <= least) & (diagonal(total) > times * own) & among
         return np.asarray(thin / max(1, thin.sum()))
 
     def held_in(self, j: int, least: Array) -> Array:
@@ -466,7 +471,7 @@ class Round(Diagonal):
 
     def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
         own = self.values[_at(j, self.values)]
-        wide = float((_diagonal(total) * self.unit).mean()) > times * own
+        wide = float((diagonal(total) * self.unit).mean()) > times * own
         thin = own <= self._volume(least) and wide and among.any()
         return np.full(len(least), 1 / len(least) if thin else 0.0)
 
@@ -499,25 +504,15 @@ def diagonals(covariances: Array) -> Array:
     return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
 
 
-def _diagonal(second: Array) -> Array:
-    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
-    return second if second.ndim == 1 else np.diagonal(second)
-
-
-def _raised(matrix: Array, least: Array) -> Array:
+def _raised(matrix: Array, root: Array, V: Array) -> Array:
     """Return the matrix (d, d) with least log det + tr(inverse matrix), of those >= diag(least).
 
-    Where diag(least) is the identity that is the matrix with eigenvalues below 1 set to 1. Only
-    what is missing is added, and it is computed in the space of the small eigenvalues alone:
+    `root` (d,) are the roots of least, V the eigenvectors of small eigenvalues in coordinates in
+    which diag(least) is the identity. There it is the matrix with eigenvalues below 1 set to 1.
+    Only what is missing is added, and it is computed in the space of the small eigenvalues alone:
     features without a grid have large ones, whose rounding is more than the small ones are.
     """
-    root = np.sqrt(least)
-    scaled = matrix / np.outer(root, root)
-    shares, V = np.linalg.eigh(scaled)
-    V = V[:, shares < 2]
-    if not V.size:
-        return matrix
-    shares, W = np.linalg.eigh(V.T @ scaled @ V)
+    shares, W = np.linalg.eigh(V.T @ (matrix / np.outer(root, root)) @ V)
     added = root[:, None] * (V @ W) * np.sqrt(np.maximum(1 - shares, 0.0))
     return np.asarray(matrix + added @ added.T)
 
