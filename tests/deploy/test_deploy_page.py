@@ -111,7 +111,7 @@ COSTS = np.array([0.137, 2.25e-3, 23.7e-9, 0.961e-9, 14.1e-9, 0.108e-9])
         (100_000, 10, (8,), "local[*]"),
         (1_000_000_000, 10, (2, 3, 4, 5, 6), "--num-executors 8 --executor-cores 4"),
         (10_000_000_000, 10, (8,), "spark.sql.files.maxPartitionBytes=512m"),
-        (1_000_000_000, 300, (40,), "--driver-memory=1536m"),
+        (1_000_000_000, 300, (40,), "--driver-memory 1536m"),
     ],
 )
 def test_the_advice_says_what_to_give_spark_submit(
