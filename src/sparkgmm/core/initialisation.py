@@ -99,6 +99,12 @@ INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
 }
 
 
+def nearest_centres(centres: Array, Z: Array) -> Array:
+    """Return which of the centres (k, d) is nearest to each row of Z (n, d)."""
+    squares = np.einsum("nd,nd->n", Z, Z)
+    return np.argmin(_squared_distances(Z, squares, centres), axis=0)
+
+
 def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) -> Array:
     """Move centres (k, d) to the means of their nearest rows, a few times: Lloyd (1982).
 
