@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Block, Profile, block_rows
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
@@ -75,7 +75,7 @@ def fit_array(
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
-    reg_covar : added to the covariance diagonal, relative to each feature's variance
+    reg_covar : the least variance of a component of few rows, relative to each feature's
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
@@ -110,7 +110,7 @@ def fit_array(
         settings=Settings(
             tol=_taken(TOL, tol),
             max_iter=_taken(MAX_ITER, max_iter),
-            prior=Regularised(_taken(REG_COVAR, reg_covar)),
+            prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
     rows = _array_rows(X, sample_weight, search.seed)

@@ -12,7 +12,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.profile import Block, Profile, take_rows
-from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
+from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
 
 # Starts are compared on this many rows; data no larger than this is its own sample.
@@ -68,7 +69,7 @@ class LocalRows:
 
     def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
         self.profile = profile
-        self._partitions = [p for p in partitions if p]
+        self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
         self.complete = profile.n_rows <= PILOT_ROWS
         self.sample: Sequence[Block] = (
@@ -86,8 +87,8 @@ def scan_blocks(
     """Run the kernels over blocks in memory, in a pool of threads (default: one a core).
 
     Each block is one unit of work; its sums are added within its partition first and then over
-    the partitions in their order, so the bits do not depend on the number of threads and are those
-    of a cluster on the same partitions.
+    the partitions in a tree of fixed shape, so the bits do not depend on the number of threads and
+    are those of a cluster on the same partitions. A partition may have no block.
     """
     blocks = [block for partition in partitions for block in partition]
     with one_blas_thread:
@@ -100,7 +101,7 @@ def scan_blocks(
     for partition in partitions:
         sums.append(total(results[first : first + len(partition)]))
         first += len(partition)
-    return total(sums)
+    return add_in_tree(enumerate(sums), add_partitions)
 
 
 def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:

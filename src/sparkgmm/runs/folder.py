@@ -27,6 +27,7 @@ from sparkgmm.mixture import Mixture
 from sparkgmm.runs.claim import Claim, LostError, claimed, is_dead, let_go, mark, taken_over
 from sparkgmm.runs.config import RUN_ID
 from sparkgmm.runs.termination import sigterm_delayed
+from sparkgmm.spark.components import component_rows
 from sparkgmm.spark.file_systems import is_silent
 from sparkgmm.spark.storage import FileInfo, Folder
 
@@ -67,11 +68,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of a whole run; of one that cannot be read, an empty one."""
-        try:
-            values = json.loads(self._folder.read_text(MANIFEST))
-        except ValueError:
-            return {}
-        return values if isinstance(values, dict) else {}
+        return _manifest(self._root, self.run_id)
 
     @property
     def root(self) -> Folder:
@@ -98,10 +95,10 @@ class RunFolder:
 
     def _is_newer_than(self, run_id: str) -> bool:
         """Return whether this whole run was published after another, or that one is gone."""
-        other = f"{run_id}/{MANIFEST}"
-        if not self._root.exists(other):
+        if not self._root.exists(f"{run_id}/{MANIFEST}"):
             return True
-        return self._root.modified(other) < self._folder.modified(MANIFEST)
+        other = _published(self._root, run_id, _manifest(self._root, run_id))
+        return other < _published(self._root, self.run_id, self.manifest())
 
     def check_own(self) -> None:
         """Refuse a folder of the run's name that holds what no run writes: it is somebody's data.
@@ -374,24 +371,34 @@ def latest_of(root: Folder) -> str | None:
     return run_id
 
 
-def _is_run(root: Folder, name: str) -> bool:
-    """Return whether a folder is a whole run: its manifest says so, and nothing hidden is one."""
-    content = root.read_if_there(f"{name}/{MANIFEST}") if RUN_ID.fullmatch(name) else None
+def _published(root: Folder, run_id: str, manifest: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what orders whole runs by when they were published.
+
+    The store's clock comes first. Object stores count whole seconds; within one, the jobs' own
+    clocks decide.
+    """
+    return root.modified(f"{run_id}/{MANIFEST}"), str(manifest.get("finished", ""))
+
+
+def _manifest(root: Folder, run_id: str) -> dict[str, Any]:
+    """Return a run's manifest; one that is missing or cannot be read is empty."""
     try:
-        values = json.loads(content or b"")
+        values = json.loads(root.read_if_there(f"{run_id}/{MANIFEST}") or b"")
     except ValueError:
-        return False
-    return isinstance(values, dict) and values.get("run_id") == name
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def retain(root: Folder, keep: int) -> list[str]:
     """Delete the oldest whole runs but `keep`, and return their run_ids.
 
-    The run that LATEST names stays, whatever its age.
+    A whole run is one whose manifest has its name; nothing hidden is one. The run that LATEST names
+    stays, whatever its age.
     """
     latest = latest_of(root)
-    whole = [name for name in root.folders() if _is_run(root, name)]
-    whole.sort(key=lambda name: root.modified(f"{name}/{MANIFEST}"), reverse=True)
+    manifests = {name: _manifest(root, name) for name in root.folders() if RUN_ID.fullmatch(name)}
+    whole = [name for name, manifest in manifests.items() if manifest.get("run_id") == name]
+    whole.sort(key=lambda name: _published(root, name, manifests[name]), reverse=True)
     leaving = [name for name in whole[keep:] if name != latest]
     for name in leaving:
         root.delete(f"{name}/{MANIFEST}")  # from here on the run does not exist
@@ -639,15 +646,19 @@ class RowsFolder:
 
 
 def components_parquet(mixture: Mixture) -> bytes:
-    """Return the components as a Parquet file, a row each, heaviest first."""
+    """Return the components as a Parquet file, a row each, heaviest first.
+
+    The covariance of a component is as in `ComponentRow`.
+    """
+    rows = component_rows(mixture)
     vector = pa.list_(pa.field("element", pa.float64(), nullable=False))
     matrix = pa.list_(pa.field("element", vector, nullable=False))
     table = pa.table(
         {
-            "component": pa.array(range(mixture.k), pa.int32()),
-            "weight": pa.array(mixture.weights, pa.float64()),
-            "mean": pa.array(mixture.means.tolist(), vector),
-            "covariance": pa.array(mixture.covariances.tolist(), matrix),
+            "component": pa.array([row.component for row in rows], pa.int32()),
+            "weight": pa.array([row.weight for row in rows], pa.float64()),
+            "mean": pa.array([row.mean for row in rows], vector),
+            "covariance": pa.array([row.covariance for row in rows], matrix),
         }
     )
     sink = io.BytesIO()
@@ -656,7 +667,11 @@ def components_parquet(mixture: Mixture) -> bytes:
 
 
 def to_json(values: Mapping[str, Any]) -> str:
-    """Return strict JSON: numbers that JSON does not have become null."""
+    """Return strict JSON: numbers that JSON does not have become null.
+
+    Each row of a matrix is a line: with a line a number a model of 20 components by 768 features,
+    tied, would have 17 MB, and has 13.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -669,4 +684,22 @@ def to_json(values: Mapping[str, Any]) -> str:
             return None
         return value
 
-    return json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _indented(plain(values), "\n") + "\n"
+
+
+def _indented(value: Any, newline: str, in_list: bool = False) -> str:
+    """Write JSON as `json.dumps` does with an indent of 2, but lists of numbers in lists inline."""
+    inner = newline + "  "
+    if isinstance(value, dict) and value:
+        items = (f"{_text(key)}: {_indented(item, inner)}" for key, item in value.items())
+        return "{" + inner + ("," + inner).join(items) + newline + "}"
+    if isinstance(value, list) and value:
+        if in_list and all(type(item) in (int, float) for item in value):
+            return _text(value)
+        items = (_indented(item, inner, in_list=True) for item in value)
+        return "[" + inner + ("," + inner).join(items) + newline + "]"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
