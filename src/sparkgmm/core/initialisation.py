@@ -93,6 +93,8 @@ def random_from_data(Z: Array, w: Array, k: int, rng: np.random.Generator) -> Ar
     return np.asarray(drawn)
 
 
+# The mix of k-means++ and the kinds of `core.starts`, with moves of its own (`core.scout`).
+AUTO = "auto"
 INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
     "k-means++": k_means_plus_plus,
     "random_from_data": random_from_data,

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Evidence, OverBlocks, OverRows
-from sparkgmm.core.initialisation import INIT, SETTLING_ROUNDS, Seeds, model_around, settle
+from sparkgmm.core.initialisation import AUTO, INIT, SETTLING_ROUNDS, Seeds, model_around, settle
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import remove_and_split, split_and_merge, split_one
-from sparkgmm.core.prior import Prior
+from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, count_rows, take_rows
 from sparkgmm.core.race import CHEAP_PASS, HALVING_PASSES, Progress, Race, Winner, flops_a_row
 from sparkgmm.core.repair import Reseed, reseeder
 from sparkgmm.core.rows import Rows, cut
+from sparkgmm.core.scout import Scout
 from sparkgmm.core.search import Search
-from sparkgmm.core.short_runs import Sample, climb
-from sparkgmm.core.starts import KINDS
-from sparkgmm.core.starts.ground import Ground
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.covariances.family import Family
 from sparkgmm.mixture import n_parameters
 
-AUTO, FIRST_INIT = "auto", "k-means++"
-import os
-SHORT_ROWS = 4096
-_E=eval(os.environ.get("STARTS_X","{}"))
-ADDED_STARTS = _E.get("ADDED_STARTS", 4)
-STAGES = _E.get("STAGES", ((10, 0.3), (20, 0.1), (20, 0.0)))
-MOVE_STAGES = _E.get("MOVE_STAGES", STAGES)
-DISTINCT = _E.get("DISTINCT", 1e-4)
-ROUNDS = _E.get("ROUNDS", 10)
-PATIENCE = _E.get("PATIENCE", 1)
-PROPOSALS = _E.get("PROPOSALS", 40)
-MOVED = _E.get("MOVED", 3)
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be distinguished.
 _PILOT_TOL = 1e-5
@@ -55,13 +38,17 @@ _SCREENED = 4
 
 
 def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
-    """Draw `n_init` starts for each k and covariance type from the sample."""
+    """Draw `n_init` starts for each k and covariance type from the sample.
+
+    Those of `auto` begin with k-means++.
+    """
+    first = "k-means++" if search.init == AUTO else search.init
     seeds = Seeds.of(rows, frame)
     Z, w = seeds.Z, seeds.w
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
-        centres = INIT[FIRST_INIT if search.init == AUTO else search.init](Z, w, max(search.k), rng)
+        centres = INIT[first](Z, w, max(search.k), rng)
         rounds = SETTLING_ROUNDS if i % 2 == 0 else 0  # every other start: they should differ
         starts += [
             Trajectory(model_around(centres_of_k, seeds, FAMILIES[name]))
@@ -101,15 +88,18 @@ def pilot(
     starts = draw_starts(rows, search, frame)
     if not rows.complete and n_rows * flops_a_row(starts) > CHEAP_PASS:
         starts = screen(starts, rows, frame, settings)
+    scout = Scout.of(rows, search, frame) if search.init == AUTO else None
+    if scout is not None:
+        starts = [*scout.starts(Race(starts, evidence, settings)), *starts]
     if earlier is not None:
         starts.append(Trajectory(earlier))
     reseed = reseed_from(rows, search, frame)
-    scout = Scout.of(rows, search, frame) if search.init == AUTO else None
-    if scout is not None:
-        starts += scout.starts(Race(starts, evidence, settings))
     race = Race(starts, evidence, settings, progress, reseed)
     race.run(n_rows)
-    winners = improve(race, rows, search, n_rows) if scout is None else explore(race, scout, n_rows)
+    if scout is None:
+        winners = improve(race, rows, search, n_rows)
+    else:
+        winners = scout.explore(race, n_rows, rows.complete)
     if earlier is None:
         return winners
     return [_or_earlier(winner, earlier, race, rows) for winner in winners]
@@ -217,95 +207,3 @@ def _ahead(
         for state in trial.best().values()
         if state not in known
     ]
-
-
-@dataclass(frozen=True)
-class Scout:
-    """What tries many starts and moves by short runs, and returns the few that are worth a run."""
-
-    search: Search
-    ground: Ground
-    sample: Sample
-    prior: Prior
-
-    @classmethod
-    def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout:
-        """Look at so many rows as short runs need."""
-        ground = Ground(Seeds.of(rows, frame)).thinned(SHORT_ROWS)
-        seeds = ground.seeds
-        sample = Sample(seeds.Z, seeds.w, seeds.scale, seeds.total)
-        return cls(search, ground, sample, search.settings.prior)
-
-    def starts(self, race: Race) -> list[Trajectory]:
-        """Return the best starts of all kinds, for each k and covariance type."""
-        found = []
-        for k in self.search.k:
-            if k == 1:
-                continue
-            drawn = []
-            for number, kind in enumerate(KINDS.values()):
-                for i in range(self.search.n_init):
-                    rng = np.random.default_rng([self.search.seed, i, number, k])
-                    R = kind(self.ground, k, rng)
-                    drawn.append(R if R.ndim == 2 else (np.arange(k)[:, None] == R).astype(float))
-            for name in self.search.covariance_type:
-                models = self.models(drawn, FAMILIES[name])
-                found += self.best(models, race, k, ADDED_STARTS)
-        return found
-
-    def models(self, drawn: Sequence[Array], family: Family) -> list[Model]:
-        models = []
-        for R in drawn:
-            with suppress(np.linalg.LinAlgError):
-                models.append(self.ground.model(R, family))
-        return models
-
-    def best(self, models: Sequence[Model], race: Race, target_k: int, most: int, stages=STAGES) -> list[Trajectory]:
-        """Return the best of some models, after short runs of which most end early."""
-        states: list[Trajectory] = []
-        for passes, share in stages:
-            if not models:
-                return []
-            states = [
-                Trajectory(model, measured, target_k=target_k)
-                for model, measured in climb(models, self.sample, self.prior, passes)
-            ]
-            states.sort(key=race.rank)
-            models = [s.model for s in states[: max(most, int(share * len(states)))]]
-        distinct: list[Trajectory] = []
-        for state in states:
-            if race.rank(state)[0] == 0 and all(
-                abs(state.log_likelihood - other.log_likelihood) > DISTINCT for other in distinct
-            ):
-                distinct.append(state)
-        return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
-
-
-def explore(race: Race, scout: Scout, n_rows: int) -> list[Winner]:
-    """Try to leave each candidate's best optimum by moves, while that helps."""
-    best = race.best()
-    failed = dict.fromkeys(best, 0)
-    rng = np.random.default_rng([scout.search.seed, scout.search.n_init])
-    for _ in range(ROUNDS):
-        entrants = []
-        for key in sorted(key for key, number in failed.items() if number < PATIENCE):
-            failed[key] += 1
-            model = best[key].model
-            moved = []
-            if key[1] > model.k:
-                moved += split_one(model, scout.ground, scout.sample, rng, PROPOSALS)
-            else:
-                moved += remove_and_split(model, scout.ground, scout.sample, rng, PROPOSALS)
-            entrants += scout.best(moved, race, key[1], MOVED, MOVE_STAGES)
-        if not entrants:
-            break
-        final = race.again(entrants, race.settings)
-        final.run(n_rows)
-        for key, state in final.best().items():
-            if race.rank(state)[:2] <= race.rank(best[key])[:2] and (
-                race.rank(state)[:2] < race.rank(best[key])[:2]
-                or state.log_likelihood > best[key].log_likelihood + _WORTH_IT
-            ):
-                best[key] = state
-                failed[key] = 0
-    return [race.winner(state) for state in best.values()]

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sparkgmm.core.evidence import Measured
-from sparkgmm.core.model import Model
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model, check_volume
 from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.covariances.moments import Moments
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import CANCELLATION_LIMIT, natural_parameters
-from sparkgmm.products import Array, fill_monomials
+from sparkgmm.products import Array, fill_monomials, second_moment
 
 # A chunk of log joint densities holds so many values.
 _CHUNK_VALUES = 2**19
@@ -26,21 +28,37 @@ _CHUNK_VALUES = 2**19
 _LEAST_SHARE = 0.5
 
 
+@dataclass(frozen=True)
 class Sample:
-    """Standardised rows Z (n, d), their weights (n,) and monomials (F, n)."""
+    """Rows in memory: their weights (n,) and monomials T (F, n), and the constants of the data.
 
-    def __init__(self, Z: Array, w: Array, scale: Array, total: Array) -> None:
-        self.w, self.scale, self.total = w, scale, total
+    `scale` (d,) and `total` (d, d) are those of `Seeds`.
+    """
+
+    w: Array
+    T: Array
+    scale: Array
+    total: Array
+
+    @classmethod
+    def of(cls, seeds: Seeds) -> Sample:
+        """Fill the monomials of the seeds."""
+        Z, w, scale, _ = seeds
         n, d = Z.shape
-        self.d = d
-        self._T = np.empty((1 + d + d * (d + 1) // 2, n))
-        self._T[1 : 1 + d] = Z.T
-        fill_monomials(self._T[1 : 1 + d], self._T)
+        T = np.empty((1 + d + d * (d + 1) // 2, n))
+        T[1 : 1 + d] = Z.T
+        fill_monomials(T[1 : 1 + d], T)
+        return cls(w, T, scale, second_moment(Z.T, w) / w.sum())
+
+    @property
+    def d(self) -> int:
+        """The number of features."""
+        return len(self.scale)
 
     def sums(self, eta: Array, k: int) -> tuple[Array, Array]:
         """Return each run's mean log-likelihood (B,), and the moments (B k, F)."""
         B, F = len(eta) // k, eta.shape[1]
-        T = self._T[:F]
+        T = self.T[:F]
         n = T.shape[1]
         step = max(64, _CHUNK_VALUES // len(eta))
         S, total = np.zeros((B * k, F)), np.zeros(B)
@@ -60,7 +78,7 @@ class Sample:
     def log_joint(self, model: Model) -> Array:
         """Return the log joint densities (k, n) at a model, but for a term that all share."""
         eta = natural_parameters(model)
-        return np.asarray(eta @ self._T[: eta.shape[1]])
+        return np.asarray(eta @ self.T[: eta.shape[1]])
 
     def moments(self, packed: Array) -> Moments:
         """Read the sums (k, F)."""
@@ -81,81 +99,108 @@ def climb(
     All are of one family and k. Those that lost a component are left out. The last pass measures:
     nothing is estimated from it.
     """
-    k = models[0].k if models else 0
+    if not models:
+        return []
+    k = models[0].k
+    every = _joined(models)
     for number in range(passes):
-        if not models:
-            break
-        every = _joined(models)
-        eta = natural_parameters(every)
-        log_likelihoods, packed = sample.sums(eta, k)
-        if number + 1 == passes:
-            if every.family.shared:  # what all components share eta leaves out
-                left_out = [0.5 * m.stack.quadratic_of(sample.total) for m in _parts(every, k)]
-                log_likelihoods -= left_out
-            sums = packed.reshape(-1, k, packed.shape[1])
-            return [
-                (model, Measured(sample.moments(mine), log_likelihood))
-                for model, mine, log_likelihood in zip(
-                    _parts(every, k), sums, log_likelihoods.tolist(), strict=True
-                )
-            ]
-        models = _step(every, k, packed, sample, prior)
-    return []
+        log_likelihoods, packed = sample.sums(natural_parameters(every), k)
+        if number + 1 < passes:
+            after = _step(every, k, packed, sample, prior)
+            if after is None:
+                return []
+            every = after
+    parts = _parts(every, k)
+    if every.family.shared:  # what all components share eta leaves out
+        log_likelihoods -= [0.5 * model.stack.quadratic_of(sample.total) for model in parts]
+    sums = packed.reshape(-1, k, packed.shape[1])
+    return [
+        (model, Measured(sample.moments(mine), log_likelihood))
+        for model, mine, log_likelihood in zip(parts, sums, log_likelihoods.tolist(), strict=True)
+    ]
 
 
-def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> list[Model]:
-    """Return the models one step of EM on, without those that have no next step.
+def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> Model | None:
+    """Return the models one step of EM on, without those that have no next step."""
+    counts = packed[:, 0].reshape(-1, k)
+    least = _LEAST_SHARE * every.family.least_rows(sample.d)
+    enough = counts.min(axis=1) * sample.rows_per_weight >= least
+    if not enough.any():
+        return None
+    every, packed = _some(every, enough, k), packed[np.repeat(enough, k)]
+    after: Model | None
+    try:
+        after = _step_at_once(every, k, packed, sample, prior)
+    except np.linalg.LinAlgError:
+        after = None
+    if after is None:
+        stepped = []
+        sums = packed.reshape(-1, k, packed.shape[1])
+        for model, mine in zip(_parts(every, k), sums, strict=True):
+            with suppress(np.linalg.LinAlgError):
+                moments = sample.moments(mine)
+                stepped.append(m_step(every.family, moments, prior, model.stack))
+        if not stepped:
+            return None
+        after = _joined(stepped)
+    weights = after.weights.reshape(-1, k)
+    after = replace(after, weights=(weights / weights.sum(axis=1, keepdims=True)).ravel())
+    # too narrow to be measured by products: a spike, or for a run of its own
+    wide = after.stack.cancellation(after.means).reshape(-1, k).max(axis=1) <= CANCELLATION_LIMIT
+    return _some(after, wide, k) if wide.any() else None
 
-    Where each component's matrix is estimated from its own rows one step serves all.
+
+def _step_at_once(
+    every: Model, k: int, packed: Array, sample: Sample, prior: Prior
+) -> Model | None:
+    """Return what one M-step for all makes of them, None where each has to make its own.
+
+    Where each component's matrix is estimated from its own rows there is no difference between
+    the components of one model and of many.
     """
     family = every.family
-    counts = packed[:, 0].reshape(-1, k)
-    least = _LEAST_SHARE * family.least_rows(sample.d)
-    enough = np.repeat(counts.min(axis=1) * sample.rows_per_weight >= least, k)
-    every, packed = _part(every, enough), packed[enough]
-    if not enough.any():
-        return []
-    one_by_one = family.shared or not family.closed
-    if not one_by_one:
-        try:
-            after = m_step(family, sample.moments(packed), prior, every.stack)
-        except np.linalg.LinAlgError:
-            one_by_one = True
-    if one_by_one:
-        stepped = []
-        for model, mine in zip(_parts(every, k), packed.reshape(-1, k, packed.shape[1]), strict=True):
-            with suppress(np.linalg.LinAlgError):
-                stepped.append(m_step(family, sample.moments(mine), prior, model.stack))
-        if not stepped:
-            return []
-        after = _joined(stepped)
-    counts = after.weights.reshape(-1, k)
-    after = replace(after, weights=(counts / counts.sum(axis=1, keepdims=True)).ravel())
-    # too narrow to be measured by products: a spike, or for a run of its own
-    narrow = (after.stack.cancellation(after.means) > CANCELLATION_LIMIT).reshape(-1, k)
-    wide = np.repeat(~narrow.any(axis=1), k)
-    return [_part(after, wide)] if wide.any() else []
+    moments = sample.moments(packed)
+    if not family.closed:
+        return None
+    if not family.shared:
+        return m_step(family, moments, prior, every.stack)
+    stack = family.estimate_each(moments, k)
+    if stack is None:
+        return None
+    model = Model(family, moments.shares, moments.origin + moments.offset, stack)
+    model = prior.within(model, moments.counts)
+    check_volume(model)
+    return _spread(model, k)
+
+
+def _spread(model: Model, k: int) -> Model:
+    """Return a model with a matrix a component from one with a matrix for k components."""
+    which = np.repeat(np.arange(len(model.stack.values)), k)
+    return Model(model.family, model.weights, model.means, _at(model.stack, which))
 
 
 def _joined(models: Sequence[Model]) -> Model:
     """Return one model with the components of all, a matrix a component."""
-    if len(models) == 1 and len(models[0].stack.values) == models[0].k:
-        return models[0]
-    first = models[0]
+    stack = models[0].stack
     values = [
-        np.repeat(m.stack.values, m.k, axis=0) if len(m.stack.values) < m.k else m.stack.values
+        m.stack.values if len(m.stack.values) == m.k else np.repeat(m.stack.values, m.k, axis=0)
         for m in models
     ]
-    stack = replace(first.stack, values=np.concatenate(values))
     weights = np.concatenate([model.weights for model in models])
     means = np.concatenate([model.means for model in models])
-    return Model(first.family, weights, means, stack)
+    return Model(models[0].family, weights, means, stack.like(np.concatenate(values)))
 
 
-def _part(every: Model, which: Array) -> Model:
-    """Return the model of some components, a matrix a component, their weights as they are."""
-    stack = replace(every.stack, values=every.stack.values[which])
-    return Model(every.family, every.weights[which], every.means[which], stack)
+def _at(stack: Stack, which: Array) -> Stack:
+    return stack.like(stack.values[which])
+
+
+def _some(every: Model, which: Array, k: int) -> Model:
+    """Return some of the models, by a mask (models,)."""
+    if which.all():
+        return every
+    rows = np.flatnonzero(np.repeat(which, k))
+    return Model(every.family, every.weights[rows], every.means[rows], _at(every.stack, rows))
 
 
 def _parts(every: Model, k: int) -> list[Model]:
@@ -164,7 +209,6 @@ def _parts(every: Model, k: int) -> list[Model]:
     models = []
     for first in range(0, every.k, k):
         mine = slice(first, first + k)
-        matrices = slice(first, first + 1) if family.shared else mine
-        stack = replace(every.stack, values=every.stack.values[matrices])
+        stack = every.stack.like(every.stack.values[first : first + (1 if family.shared else k)])
         models.append(Model(family, every.weights[mine], every.means[mine], stack))
     return models

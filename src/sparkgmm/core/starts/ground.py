@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -69,7 +69,8 @@ class Ground:
         """Whether each row is not wild, (n,)."""
         low, high, spread = self._range
         Z = self.seeds.Z
-        return ((Z >= low - _WILD * spread) & (Z <= high + _WILD * spread)).all(axis=1)
+        excess = np.maximum(low - Z, Z - high) / spread
+        return np.asarray((excess <= _WILD).all(axis=1))
 
     @cached_property
     def unit(self) -> Array:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sparkgmm.core.initialisation import k_means_plus_plus, nearest_centres, random_from_data, settle
+from sparkgmm.core.initialisation import (
+    k_means_plus_plus,
+    nearest_centres,
+    random_from_data,
+    settle,
+)
 from sparkgmm.core.starts.ground import Ground
 from sparkgmm.products import Array
 
