@@ -121,6 +121,24 @@ def split_one(
     return [_split(R.copy(), model.k, int(j), model, ground, rng) for j in order[:most]]
 
 
+def shaken(
+    model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
+) -> list[Model]:
+    """Return models that rows of random weights make of the same responsibilities.
+
+    The weights are exponential, as those of the weighted likelihood bootstrap (Newton and Raftery
+    1994), to a power drawn at random: there are optima beside an optimum, that differ by a few
+    rows.
+    """
+    if model.k < 2 or model.others:
+        return []
+    R = _responsibilities(sample.log_joint(model), without=None)
+    return [
+        ground.model(R * rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0), model.family)
+        for _ in range(most)
+    ]
+
+
 def _responsibilities(L: Array, without: int | None) -> Array:
     """Return the responsibilities (k, n), those of one component being nothing."""
     L = L.copy()

@@ -11,7 +11,7 @@ import numpy as np
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import remove_and_split, split_one
+from sparkgmm.core.moves import remove_and_split, shaken, split_one
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
@@ -36,6 +36,8 @@ _SAME = 1e-4
 # Moves are proposed so many at a time, so often, while they gain so much a row.
 _PROPOSALS = 60
 _ROUNDS = 10
+# Beside each of them so many perturbations of the optimum itself.
+_SHAKEN = 1 / 3
 _WORTH_IT = 1e-6
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
@@ -153,6 +155,8 @@ class Scout:
         number = min(_PROPOSALS, self._affordable(model.k, model.family, _MOVES_FLOPS))
         move = split_one if state.n_dropped else remove_and_split
         models = move(model, ground, sample, rng, number)
+        if not state.n_dropped:
+            models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
         if not found and race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
