@@ -15,6 +15,7 @@ from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit
+from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
 from sparkgmm.core.widths import Widths
@@ -72,9 +73,9 @@ def test_one_coarse_feature_does_not_widen_round_clusters_that_others_show() -> 
 def test_the_bound_of_a_grid_is_the_variance_of_rounding() -> None:
     """Values known to a step lie anywhere within it: variance step^2 / 12."""
     rows = rows_of(faithful())
-    frame = OverRows.of(rows).frame
-    widths = Widths.of(rows, frame, 0.0)
-    steps = np.sqrt(12 * widths.resolution) * frame.scale
+    evidence = OverRows.of(rows)
+    widths = Widths.of(rows, evidence, 0.0)
+    steps = np.sqrt(12 * widths.resolution) * evidence.frame.scale
     np.testing.assert_allclose(steps, [0.001, 1.0], rtol=1e-9)
 
 
@@ -220,3 +221,38 @@ def test_the_bounds_reach_the_fits_of_the_rows_held_out() -> None:
     ]
     assert values[0] is not None
     assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+# --- weights
+
+
+@pytest.mark.parametrize("bins", [12, 20, 50])
+@pytest.mark.parametrize("k", [3, 4])
+@pytest.mark.parametrize("whole", [1.0, 100.0], ids=["shares", "percentages"])
+def test_a_histogram_of_shares_has_the_components_of_its_counts(
+    bins: int, k: int, whole: float
+) -> None:
+    rng = np.random.default_rng(8)
+    draws = np.r_[rng.normal(-3, 1, 40_000), rng.normal(2, 0.7, 60_000)]
+    counts, edges = np.histogram(draws, bins)
+    X = ((edges[1:] + edges[:-1]) / 2)[:, None]
+    of_counts = fit_array(X, k, sample_weight=counts)
+    of_shares = fit_array(X, k, sample_weight=whole * counts / counts.sum())
+    assert of_shares.mixture.to_dict() == of_counts.mixture.to_dict()
+    expected = of_counts.log_likelihood * whole / counts.sum()
+    assert of_shares.log_likelihood == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [1000, 40_000])
+def test_weights_that_are_shares_of_no_count_are_rows_and_not_more(n: int) -> None:
+    w = np.random.default_rng(0).uniform(0.5, 2, n)
+    w /= w.sum()
+    assert counted(w, float(w.sum())) == 0
+
+
+def test_shares_of_a_count_are_so_many_observations_wherever_the_rows_are() -> None:
+    counts = np.array([30.0, 45.0, 7.0, 18.0])
+    X = np.arange(4.0)[:, None]
+    for weights in (counts / 100, counts):
+        profile = OverRows.of(rows_of(X, weights)).profile
+        assert profile.weight * profile.rows_per_weight == pytest.approx(100)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
-from sparkgmm.core.evidence import Measured
+from sparkgmm.core.evidence import Evidence, Measured
 from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
 from sparkgmm.core.prior import Bounded, Prior, m_step
-from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.options import MAX_ITER, TOL
@@ -38,9 +37,9 @@ class Settings:
     prior: Prior = field(default_factory=Bounded)
     accelerate: bool = True
 
-    def over(self, rows: Rows, frame: Frame) -> Settings:
+    def over(self, rows: Rows, evidence: Evidence) -> Settings:
         """Return the settings for these rows, whose values the prior looks at."""
-        return replace(self, prior=self.prior.over(rows, frame))
+        return replace(self, prior=self.prior.over(rows, evidence))
 
 
 @dataclass(eq=False)

@@ -19,6 +19,8 @@ _READ = 2
 # Distances that are multiples of a step by chance are so with less than this probability.
 _BY_CHANCE = 1e-6
 _MOST_ROUNDS = 60
+# How near to a whole the sum of shares is.
+_WHOLE = 1e-9
 
 
 def steps(blocks: Sequence[Block]) -> Array:
@@ -26,6 +28,17 @@ def steps(blocks: Sequence[Block]) -> Array:
     d = blocks[0].values.shape[0]
     columns = (np.concatenate([b.values[i] for b in blocks]) for i in range(d))
     return np.array([step(column) for column in columns])
+
+
+def counted(weights: Array, total: float) -> float:
+    """Return of how many observations weights (n,) of this sum are shares; 0 if they are not.
+
+    Shares and percentages of a histogram sum to 1 or 100 and are multiples of one observation's.
+    """
+    if not any(abs(total / whole - 1) < _WHOLE for whole in (1.0, 100.0)):
+        return 0.0
+    one = step(np.append(weights, 0.0))
+    return float(np.rint(total / one)) if one else 0.0
 
 
 def step(values: Array) -> float:

@@ -7,8 +7,6 @@ models".
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
 from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of, settle
@@ -48,8 +46,10 @@ def _most_alike(R: Array, w: Array, without: int) -> tuple[int, int]:
     product = (R * w) @ R.T
     norms = np.sqrt(np.diagonal(product))
     alike = product / np.maximum(np.outer(norms, norms), 1e-300)
-    pairs = [pair for pair in combinations(range(len(R)), 2) if without not in pair]
-    return max(pairs, key=lambda pair: alike[pair])
+    alike[np.tril_indices(len(R))] = -np.inf  # each pair once
+    alike[without] = alike[:, without] = -np.inf
+    kept, freed = np.unravel_index(np.argmax(alike), alike.shape)
+    return int(kept), int(freed)
 
 
 def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:

@@ -16,10 +16,17 @@ from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, 
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
 
-# Starts are compared on this many rows; data no larger than this is its own sample.
+# Starts are compared on this many rows, or on so many a component where that is more; data no
+# larger than this is its own sample.
 PILOT_ROWS = 2**15
+_PILOT_ROWS_A_COMPONENT = 100
 # The sample is cut finer than the data, so that it keeps several threads busy.
 _SAMPLE_BLOCK_ROWS = 2**12
+
+
+def pilot_rows(k: int) -> int:
+    """Return how many rows starts of k components are compared on."""
+    return max(PILOT_ROWS, _PILOT_ROWS_A_COMPONENT * k)
 
 
 class _OneBlasThread:
@@ -65,15 +72,23 @@ class Rows(Protocol):
 
 
 class LocalRows:
-    """Blocks in this process's memory, by partition."""
+    """Blocks in this process's memory, by partition; `n_pilot` are the rows of the sample."""
 
-    def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
+    def __init__(
+        self,
+        partitions: Sequence[Sequence[Block]],
+        profile: Profile,
+        seed: int,
+        n_pilot: int = PILOT_ROWS,
+    ) -> None:
         self.profile = profile
         self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
-        self.complete = profile.n_rows <= PILOT_ROWS
+        self.complete = profile.n_rows <= n_pilot
         self.sample: Sequence[Block] = (
-            blocks if self.complete else cut(take_rows(blocks, draw_rows(profile.n_rows, seed)))
+            blocks
+            if self.complete
+            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
         )
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

@@ -11,7 +11,7 @@ import numpy as np
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import remove_and_split, shaken, split_one
+from sparkgmm.core.moves import remove_and_split, shaken, split_and_merge, split_one
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
@@ -38,6 +38,11 @@ _PROPOSALS = 60
 _ROUNDS = 10
 # Beside each of them so many perturbations of the optimum itself.
 _SHAKEN = 1 / 3
+# From so many components on pairs are too many to be tried blindly: as many are chosen by merit.
+_GUIDED = 5
+# Where fewer moves than these may be tried, or the sample has more values, nothing is scouted.
+_LEAST_MOVES = 8
+_MOST_VALUES = 2**24
 _WORTH_IT = 1e-6
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
@@ -56,10 +61,16 @@ class Scout:
     sample: Sample
 
     @classmethod
-    def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout:
-        """Take as many rows of the sample as short runs need."""
+    def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout | None:
+        """Take as many rows of the sample as short runs need; None where those would be dear."""
+        d = len(frame.scale)
+        families = [FAMILIES[name] for name in search.covariance_type]
+        width = max(family.statistics.n_features(d) for family in families)
         ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
-        return cls(search, ground, Sample.of(ground.seeds))
+        few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
+        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES:
+            return None
+        return cls(search, ground, Sample.of(ground.seeds, width))
 
     def starts(self, race: Race) -> list[Trajectory]:
         """Return the best starts of all kinds, for each k and covariance type."""
@@ -67,18 +78,14 @@ class Scout:
         for k in sorted(set(self.search.k) - {1}):
             families = [FAMILIES[name] for name in self.search.covariance_type]
             numbers = {
-                family.name: self._affordable(k, family, _STARTS_FLOPS) for family in families
+                family.name: _affordable(k, family, self.ground, _STARTS_FLOPS)
+                for family in families
             }
             drawn = self._draw(k, max(numbers.values()))
             for family in families:
                 models = self._models(drawn[: numbers[family.name]], family)
                 found += self._best(models, race, k, _STARTS)
         return found
-
-    def _affordable(self, k: int, family: Family, flops: float) -> int:
-        """Return how many short runs may be made for so many operations: one at least."""
-        a_row = k * (4 * family.statistics.n_features(self.ground.d) + _EXPONENTIAL)
-        return max(1, int(flops / (a_row * self.ground.n * _PASSES)))
 
     def _draw(self, k: int, most: int) -> list[Array]:
         """Return responsibilities (k, n) of `n_init` starts of each kind, the kinds in turn."""
@@ -152,11 +159,13 @@ class Scout:
     ) -> list[Trajectory]:
         """Return the best ways on from a state, after short runs."""
         model, ground, sample = state.model, self.ground, self.sample
-        number = min(_PROPOSALS, self._affordable(model.k, model.family, _MOVES_FLOPS))
+        number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
         move = split_one if state.n_dropped else remove_and_split
         models = move(model, ground, sample, rng, number)
         if not state.n_dropped:
             models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
+        if model.k >= _GUIDED:
+            models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
         if not found and race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
@@ -175,3 +184,9 @@ class Scout:
     def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:
         ours, theirs = race.rank(state), race.rank(other)
         return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - _WORTH_IT)
+
+
+def _affordable(k: int, family: Family, ground: Ground, flops: float) -> int:
+    """Return how many short runs may be made for so many operations."""
+    a_row = k * (4 * family.statistics.n_features(ground.d) + _EXPONENTIAL)
+    return int(flops / (a_row * ground.n * _PASSES))

@@ -20,7 +20,7 @@ from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import CANCELLATION_LIMIT, natural_parameters
-from sparkgmm.products import Array, fill_monomials, second_moment
+from sparkgmm.products import Array, fill_monomials, second_moment, squares
 
 # A chunk of log joint densities holds so many values.
 _CHUNK_VALUES = 2**19
@@ -41,14 +41,15 @@ class Sample:
     total: Array
 
     @classmethod
-    def of(cls, seeds: Seeds) -> Sample:
-        """Fill the monomials of the seeds."""
-        Z, w, scale, _ = seeds
+    def of(cls, seeds: Seeds, n_features: int) -> Sample:
+        """Fill so many monomials of the seeds: those that the families to be fitted need."""
+        Z, w, scale, total = seeds
         n, d = Z.shape
-        T = np.empty((1 + d + d * (d + 1) // 2, n))
+        T = np.empty((n_features, n))
         T[1 : 1 + d] = Z.T
         fill_monomials(T[1 : 1 + d], T)
-        return cls(w, T, scale, second_moment(Z.T, w) / w.sum())
+        second = second_moment(Z.T, w) if total.ndim == 2 else squares(Z.T, w)
+        return cls(w, T, scale, second / w.sum())
 
     @property
     def d(self) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparkgmm.core.evidence import Evidence
 from sparkgmm.core.grid import steps
 from sparkgmm.core.model import Model
-from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
@@ -56,9 +56,9 @@ class Widths:
     rows_per_weight: float = 1.0
 
     @classmethod
-    def of(cls, rows: Rows, frame: Frame, reg_covar: float) -> Widths:
+    def of(cls, rows: Rows, evidence: Evidence, reg_covar: float) -> Widths:
         """Look at the sample of the rows for the grid of each feature: no pass is made."""
-        grid = steps(rows.sample)
+        frame, grid = evidence.frame, steps(rows.sample)
         # the variance of a value that may lie anywhere within half a step of the recorded one
         rounding = (grid / frame.scale) ** 2 / 12
         most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
@@ -68,7 +68,7 @@ class Widths:
             reg_covar,
             np.maximum(rounding, none),
             rounding > none,
-            rows.profile.rows_per_weight,
+            evidence.profile.rows_per_weight,
         )
 
     def least(self, family: Family, counts: Array) -> Array:

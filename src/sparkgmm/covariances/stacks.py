@@ -14,7 +14,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from sparkgmm.covariances.moments import Moments, diagonal_order
-from sparkgmm.products import Array
+from sparkgmm.products import Array, diagonal
 
 # The least variance of a component along a direction is this share of its features' variances
 # there: what float64 leaves of a difference of numbers of that size.
@@ -286,8 +286,13 @@ class Dense:
         try:
             np.linalg.cholesky(below)  # a tenth of the time that eigenvalues take
         except np.linalg.LinAlgError:
-            pairs = zip(self.values, np.broadcast_to(least, own.shape), strict=True)
-            return Dense(np.array([_raised(matrix, bound) for matrix, bound in pairs]))
+            least = np.broadcast_to(least, own.shape)
+            root = np.sqrt(least)
+            shares, V = np.linalg.eigh(self.values / (root[:, :, None] * root[:, None, :]))
+            raised = self.values.copy()
+            for j in np.flatnonzero((shares < 2).any(axis=1)):
+                raised[j] = _raised(self.values[j], root[j], V[j][:, shares[j] < 2])
+            return Dense(raised)
         return self
 
     def share_of(self, least: Array) -> float:
@@ -394,7 +399,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((_diagonal(second) / self.variances[0]).sum())
+        return float((diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -417,7 +422,7 @@ class Diagonal:
         return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
 
     def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(_diagonal(second)[axes].max())
+        return float(diagonal(second)[axes].max())
 
     def raised(self, least: Array) -> Self:
         if (self.variances >= least).all():
@@ -429,7 +434,7 @@ class Diagonal:
 
     def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
         own = self.variances[_at(j, self.values)]
-        wide = _diagonal(total) > times * own
+        wide = diagonal(total) > times * own
         return bool(((own <= least) & wide & among).any())
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
@@ -499,7 +504,7 @@ class Round(Diagonal):
 
     def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
         own = self.values[_at(j, self.values)]
-        wide = float((_diagonal(total) * self.unit).mean()) > times * own
+        wide = float((diagonal(total) * self.unit).mean()) > times * own
         return bool(own <= self._volume(least) and wide and among.any())
 
     def _volume(self, least: Array) -> Array:
@@ -527,25 +532,15 @@ def diagonals(covariances: Array) -> Array:
     return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
 
 
-def _diagonal(second: Array) -> Array:
-    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
-    return second if second.ndim == 1 else np.diagonal(second)
-
-
-def _raised(matrix: Array, least: Array) -> Array:
+def _raised(matrix: Array, root: Array, V: Array) -> Array:
     """Return the matrix (d, d) with least log det + tr(inverse matrix), of those >= diag(least).
 
-    Where diag(least) is the identity that is the matrix with eigenvalues below 1 set to 1. Only
-    what is missing is added, and it is computed in the space of the small eigenvalues alone:
+    `root` (d,) are the roots of least, V the eigenvectors of small eigenvalues in coordinates in
+    which diag(least) is the identity. There it is the matrix with eigenvalues below 1 set to 1.
+    Only what is missing is added, and it is computed in the space of the small eigenvalues alone:
     features without a grid have large ones, whose rounding is more than the small ones are.
     """
-    root = np.sqrt(least)
-    scaled = matrix / np.outer(root, root)
-    shares, V = np.linalg.eigh(scaled)
-    V = V[:, shares < 2]
-    if not V.size:
-        return matrix
-    shares, W = np.linalg.eigh(V.T @ scaled @ V)
+    shares, W = np.linalg.eigh(V.T @ (matrix / np.outer(root, root)) @ V)
     added = root[:, None] * (V @ W) * np.sqrt(np.maximum(1 - shares, 0.0))
     return np.asarray(matrix + added @ added.T)
 

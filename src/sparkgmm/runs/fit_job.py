@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
@@ -28,7 +28,7 @@ from sparkgmm.runs.drift_check import (
     past_runs_of,
     refuse_drifted,
 )
-from sparkgmm.runs.engines import EarlierRuns, solve
+from sparkgmm.runs.engines import EarlierRuns, asks_for_products, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
@@ -197,7 +197,8 @@ def _read_and_fit(
     files = files_of(df, config.input.place) if snapshot is None else []
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
-            blocks = held.enter_context(Blocks(df, features, config.input.place))
+            products = asks_for_products(config.model)
+            blocks = held.enter_context(Blocks(df, features, config.input.place, products))
         check_valid(blocks.read, features, config.input.invalid_rows)
         known = () if earlier_runs.base is None else earlier_runs.base.features
         blocks, features, dropped = without_constants(
@@ -217,7 +218,8 @@ def _read_and_fit(
         )
         state.begin(begun, config.input.place, anew=overwrite)
         terminal.set_context(step="fit")
-        rows = KeptRows(blocks.rows(config.model.seed), state)
+        n_pilot = pilot_rows(max(config.model.k))
+        rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:

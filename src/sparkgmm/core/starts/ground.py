@@ -22,6 +22,8 @@ _WILD = 3.0
 _OUTER = (0.005, 0.995)
 # A start's variances are at least this share of the spread's square.
 _LEAST = 1e-4
+# With more features correlations are not taken out.
+_MOST_WHITENED = 64
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Ground:
     """Seeds, and what is made of them once for all starts.
 
     `core` (n,) tells the rows that are not wild. `bounded` are rows (n, d) scaled by their spread,
-    the wild ones at its bounds; `whitened` the same without correlation.
+    the wild ones at its bounds; `whitened` the same without correlation, of features that are not
+    too many.
     """
 
     seeds: Seeds
@@ -91,6 +94,8 @@ class Ground:
     def whitened(self) -> Array:
         """The bounded rows, without correlation, (n, d)."""
         Y, w = self.bounded, self.w
+        if self.d > _MOST_WHITENED:
+            return Y
         mean = w @ Y / w.sum()
         covariance = second_moment((Y - mean).T, w) / w.sum()
         values, vectors = np.linalg.eigh(covariance)
@@ -109,13 +114,18 @@ class Ground:
         W = R * w
         counts = np.maximum(W.sum(axis=1), 1e-3 * w.sum() / len(w))
         means = W @ Z / counts[:, None]
-        scatter = np.einsum("kn,ni,nj->kij", W, Z, Z, optimize=True)
-        scatter -= counts[:, None, None] * means[:, :, None] * means[:, None, :]
+        if family.diagonal:
+            scatter = W @ Z**2 - counts[:, None] * means**2
+            variances = scatter
+        else:
+            scatter = np.stack([(row[:, None] * Z).T @ Z for row in W])
+            scatter -= counts[:, None, None] * means[:, :, None] * means[:, None, :]
+            variances = np.einsum("kii->ki", scatter)
         pooled = scatter.sum(axis=0) / counts.sum()
         prior = (d + 1) * w.sum() / len(w)
         scatter += prior * pooled
-        scatter *= (counts / (counts + prior))[:, None, None]
-        np.einsum("kii->ki", scatter)[...] += _LEAST * counts[:, None] * self.unit
+        scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
+        variances += _LEAST * counts[:, None] * self.unit
         moments = Moments(
             counts, np.zeros((k, d)), scatter, means, self.seeds.scale, self.seeds.total
         )

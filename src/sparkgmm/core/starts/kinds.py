@@ -37,7 +37,8 @@ def whitened_rows(ground: Ground, k: int, rng: np.random.Generator) -> Array:
 def random_metric(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Clusters of k-means where some directions, drawn at random, count for more than others."""
     d = ground.d
-    axes = np.linalg.qr(rng.standard_normal((d, d)))[0] * np.exp(rng.standard_normal(d))
+    axes = rng.standard_normal((d, min(d, 16)))
+    axes = np.linalg.qr(axes)[0] * np.exp(rng.standard_normal(axes.shape[1]))
     return _k_means(ground.whitened @ axes, ground.w, k, rng)
 
 
