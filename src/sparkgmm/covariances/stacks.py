@@ -143,6 +143,10 @@ class Stack(Protocol):
         """Return the matrices of some components."""
         ...
 
+    def like(self, values: Array) -> Self:
+        """Return other matrices of the same kind, by the numbers that are kept of them."""
+        ...
+
     def among(self, features: Array) -> Self:
         """Return the matrices of some features, without the others' rows and columns."""
         ...
@@ -299,6 +303,9 @@ class Dense:
         sd = np.sqrt(np.diagonal(other))
         return bool((np.abs(one - other) <= tolerance * np.outer(sd, sd)).all())
 
+    def like(self, values: Array) -> Dense:
+        return Dense(values)
+
     def take(self, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(self.values[which])
 
@@ -414,6 +421,9 @@ class Diagonal:
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
         return bool((np.abs(one - other) <= tolerance * other).all())
+
+    def like(self, values: Array) -> Self:
+        return self._of(values)
 
     def take(self, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(self.values[which])
