@@ -29,6 +29,8 @@ _PATIENCE = 6
 # the sample has. So many make it certain; before, the distance may be so many times as far.
 _CONFIRMING, _ENOUGH = 0.5, 2
 _DOUBT = 5.0
+# Where they have less, the information along the step is lowered to theirs, to this share at least.
+_FLATTEST = 0.1
 # Directions of which the sample knows nothing are left alone.
 _RIDGE = 1e-10
 
@@ -44,7 +46,8 @@ class Newton:
     def __init__(self, information: Information) -> None:
         self._information = information
         self._here: Model | None = None
-        self._point = self._slope = self._A = self._D = np.zeros(0)
+        self._point = self._slope = self._A = self._B = self._D = np.zeros(0)
+        self._flat: tuple[Array, float] | None = None
         self._objective = self._expected = self._left = 0.0
         self._damping = 0.0
         self._curved = 1.0
@@ -72,6 +75,7 @@ class Newton:
             self._learn(point - self._point, self._slope - slope, objective - self._objective)
         self._here, self._point, self._slope, self._objective = here, point, slope, objective
         self._A, self._D = self._information(here), metric(here) ** 2
+        self._B = self._flattened()
         self._n_failed = 0
         self._left = 0.5 * float(slope @ self._solve(1.0, 0.0))
         sure = self._n_confirmed >= _ENOUGH
@@ -94,11 +98,23 @@ class Newton:
             self._damping *= _LESS if self._damping > _NONE else 0.0
         elif ratio < _POOR:
             self._damping = max(_MORE * self._damping, _FIRST / 10)
-        curvature = float(moved @ change) / max(float(moved @ self._A @ moved), 1e-300)
+        bend = float(moved @ change)
+        curvature = bend / max(float(moved @ self._B @ moved), 1e-300)
+        by_sample = bend / max(float(moved @ self._A @ moved), 1e-300)
         full = self._expected > 0.5 * self._left / self._curved
+        flat = full and by_sample < _CONFIRMING
+        self._flat = (moved, max(by_sample, _FLATTEST)) if flat else None
         confirmed = full and curvature > _CONFIRMING
         self._n_confirmed = self._n_confirmed + 1 if confirmed else 0
         self._curved = min(max(curvature, 1.0), _MOST_CURVED)
+
+    def _flattened(self) -> Array:
+        """Return the information, less along a direction in which all rows curve less than it."""
+        if self._flat is None:
+            return self._A
+        moved, share = self._flat
+        along = self._A @ moved
+        return np.asarray(self._A - (1 - share) * np.outer(along, along) / (moved @ along))
 
     def _damp(self) -> None:
         self._damping = max(_FAILED * self._damping, _FIRST)
@@ -109,7 +125,7 @@ class Newton:
         for _ in range(_PATIENCE):
             step = self._solve(self._curved, self._damping)
             self._expected = float(
-                self._slope @ step - 0.5 * self._curved * (step @ self._A @ step)
+                self._slope @ step - 0.5 * self._curved * (step @ self._B @ step)
             )
             model = unpack(self._point + step, self._here)
             try:
@@ -121,7 +137,7 @@ class Newton:
         return None
 
     def _solve(self, curved: float, damping: float) -> Array:
-        B = curved * self._A
+        B = curved * self._B
         B[np.diag_indices_from(B)] += damping * self._D
         unit = 1 / np.sqrt(np.diagonal(B))
         B *= np.outer(unit, unit)
