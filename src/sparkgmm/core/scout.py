@@ -167,8 +167,8 @@ class Scout:
         models = move(model, ground, sample, rng, number)
         if not state.n_dropped:
             models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
-        if model.k >= _GUIDED:
-            models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
+            if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
+                models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
         if not found and race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
