@@ -183,6 +183,25 @@ def test_a_component_on_many_rows_of_one_value_is_sound_wherever_it_lies(
     assert worth[0] == pytest.approx(worth[1], rel=1e-12)  # whatever reg_covar is
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("place", ATOMS)
+def test_a_default_fit_treats_an_atom_alike_wherever_it_lies(place: str, share: float) -> None:
+    for seed in range(3):
+        x, _ = with_atom(place, share, seed=seed)
+        found = fit_array(x[:, None], 2).mixture
+        narrow = int(np.argmin(found.covariances[:, 0, 0]))
+        assert found.weights[narrow] == pytest.approx(share, abs=0.02)
+        assert found.means[narrow, 0] == pytest.approx(x[0], abs=1e-3)
+
+
+def test_an_atom_in_one_of_several_columns_gets_its_component() -> None:
+    x, atom = with_atom("zeros", 0.3)
+    X = np.c_[x, np.random.default_rng(1).standard_normal((len(x), 2))]
+    for kind in ("full", "diag"):
+        labels = fit_array(X, 2, covariance_type=kind).mixture.predict(X)
+        np.testing.assert_array_equal(labels == labels[0], atom)
+
+
 @pytest.mark.parametrize("kind", TEXTBOOK)
 @pytest.mark.parametrize("k", [2, 3])
 def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
@@ -56,7 +56,7 @@ def fit_array(
     *,
     covariance_type: str = "full",
     sample_weight: ArrayLike | None = None,
-    init: str = "k-means++",
+    init: str = "auto",
     n_init: int = 10,
     tol: float = 1e-6,
     max_iter: int = 200,
@@ -74,7 +74,7 @@ def fit_array(
     k : the number of components
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
-    init : "k-means++" or "random_from_data"
+    init : "auto", "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
@@ -121,12 +121,7 @@ def fit_array(
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
-    if chosen.n_dropped:
-        warnings.warn(
-            f"{chosen.n_dropped} of {k} components found no rows of their own and were dropped: "
-            "lower k or give more rows",
-            stacklevel=2,
-        )
+    warn(cautions(chosen, (chosen,), search.settings.max_iter, PYTHON), stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,
@@ -218,7 +213,8 @@ def _array_rows(
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")
-        total = float(weights.sum())
+        with np.errstate(over="ignore"):
+            total = float(weights.sum())
         observations = counted(weights, total)
         if observations:
             unit = total / observations

@@ -157,7 +157,12 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
         text = summary(
-            fitted.fit, config.model.criterion, run.path, "report.html" in made.files, fitted.judged
+            fitted.fit,
+            config.model.criterion,
+            run.path,
+            "report.html" in made.files,
+            config.model.max_iter,
+            fitted.judged,
         )
         terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
@@ -289,7 +294,14 @@ def _documents(
     manifest |= {**in_manifest(judged), "updated_from": earlier_runs.updated_from}
 
     def metrics() -> dict[str, Any]:
-        return metrics_of(result, fitted.read, fitted.dropped, watch, earlier_runs.base)
+        return metrics_of(
+            result,
+            fitted.read,
+            fitted.dropped,
+            watch,
+            config.model.max_iter,
+            earlier_runs.base,
+        )
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")
