@@ -63,7 +63,7 @@ def refused(candidates: Sequence[Candidate], names: Mapping[str, str]) -> Iterat
         reasons.append(f"and {len(more) - _REASONS} more")
     tried = {c.covariance_type for c in candidates}
     simpler = [name for name in COVARIANCE_TYPES if name not in tried]
-    remedies: list[Remedy] = ["look at these rows: outliers, or repeated ones to leave out"]
+    remedies: list[Remedy] = ["look for outliers and repeats among these rows"]
     if simpler:
         remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
     text = _said(
