@@ -100,7 +100,7 @@ def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
     said = []
     groups = [list(mine) for _, mine in groupby(held, key=lambda h: h.component)]
     for mine in groups[:_COMPONENTS]:
-        where = ", ".join(f"{h.feature} = {h.value:.6g}" for h in mine[:_COLUMNS])
+        where = ", ".join(f"{h.feature} = {h.value:.13g}" for h in mine[:_COLUMNS])
         if len(mine) > _COLUMNS:
             where += f" and {len(mine) - _COLUMNS} more columns"
         first = mine[0]
