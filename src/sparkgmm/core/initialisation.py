@@ -96,10 +96,18 @@ def random_from_data(Z: Array, w: Array, k: int, rng: np.random.Generator) -> Ar
     return np.asarray(drawn)
 
 
+# The mix of k-means++ and the kinds of `core.starts`, with moves of its own (`core.scout`).
+AUTO = "auto"
 INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
     "k-means++": k_means_plus_plus,
     "random_from_data": random_from_data,
 }
+
+
+def nearest_centres(centres: Array, Z: Array) -> Array:
+    """Return which of the centres (k, d) is nearest to each row of Z (n, d)."""
+    squares = np.einsum("nd,nd->n", Z, Z)
+    return np.argmin(_squared_distances(Z, squares, centres), axis=0)
 
 
 def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) -> Array:
@@ -109,8 +117,11 @@ def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) ->
     """
     squares = np.einsum("nd,nd->n", Z, Z)
     step = max(1, _AT_ONCE // len(Z))
+    labels = np.full(len(Z), -1)
     for _ in range(rounds):
-        labels = _nearest(Z, squares, centres)
+        before, labels = labels, _nearest(Z, squares, centres)
+        if np.array_equal(before, labels):  # the centres are where they stay
+            break
         moved = []
         for start in range(0, len(centres), step):
             some = centres[start : start + step]

@@ -56,7 +56,7 @@ def fit_array(
     *,
     covariance_type: str = "full",
     sample_weight: ArrayLike | None = None,
-    init: str = "k-means++",
+    init: str = "auto",
     n_init: int = 10,
     tol: float = 1e-6,
     max_iter: int = 200,
@@ -74,7 +74,7 @@ def fit_array(
     k : the number of components
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
-    init : "k-means++" or "random_from_data"
+    init : "auto", "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most

@@ -143,6 +143,10 @@ class Stack(Protocol):
         """Return the matrices of some components."""
         ...
 
+    def like(self, values: Array) -> Self:
+        """Return other matrices of the same kind, by the numbers that are kept of them."""
+        ...
+
     def among(self, features: Array) -> Self:
         """Return the matrices of some features, without the others' rows and columns."""
         ...
@@ -157,6 +161,20 @@ class Stack(Protocol):
 
     def unpacked(self, vector: Array) -> Self:
         """Undo `pack`, to a stack of this shape."""
+        ...
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        """Return derivatives of the log density of component j at residuals X (d, n) from its mean.
+
+        The first (d, n) are by the mean, the second (q, n) by the coordinates of its matrix.
+        """
+        ...
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        """Return the sums of those derivatives over the rows that the moments are of.
+
+        The first (k, d) are by the means, the second (m, q) by the coordinates of the matrices.
+        """
         ...
 
     def metric(self, root: Array) -> tuple[Array, Array]:
@@ -299,6 +317,9 @@ class Dense:
         sd = np.sqrt(np.diagonal(other))
         return bool((np.abs(one - other) <= tolerance * np.outer(sd, sd)).all())
 
+    def like(self, values: Array) -> Dense:
+        return Dense(values)
+
     def take(self, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(self.values[which])
 
@@ -321,6 +342,38 @@ class Dense:
         with np.errstate(over="ignore", invalid="ignore"):  # `pivots` show what overflowed
             diagonal[...] = np.exp(diagonal)
             return Dense(L @ np.swapaxes(L, -1, -2))
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        L = self.factors[_at(j, self.values)]
+        W = np.linalg.inv(L)
+        Y = W @ X
+        by_mean = W.T @ Y
+        rows, columns = _lower(len(L))
+        by_factor = by_mean[rows]
+        by_factor *= Y[columns]
+        diagonal = rows == columns
+        by_factor[diagonal] = by_factor[diagonal] * np.diagonal(L)[:, None] - 1
+        return by_mean, by_factor
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        offset = means - moments.origin
+        first = moments.first - moments.counts[:, None] * offset
+        by_mean = np.matmul(self.precisions, first[:, :, None])[:, :, 0]
+        cross = 0.5 * moments.counts[:, None] * offset - moments.first
+        shift = offset[:, :, None] * cross[:, None, :]
+        shift += np.swapaxes(shift, 1, 2)
+        counts, second = moments.counts, moments.second
+        if len(self.values) < len(means) or second is None:
+            whole = counts.sum() * moments.total if second is None else second.sum(axis=0)
+            second, shift, counts = whole[None], shift.sum(axis=0)[None], counts.sum()[None]
+        W = np.linalg.inv(self.factors)
+        by_factor = self.precisions @ (second + shift) @ np.swapaxes(W, 1, 2)
+        rows, columns = _lower(W.shape[-1])
+        by_factor = by_factor[:, rows, columns]
+        diagonal = rows == columns
+        sizes = np.einsum("mii->mi", self.factors)
+        by_factor[:, diagonal] = by_factor[:, diagonal] * sizes - counts[:, None]
+        return by_mean, by_factor
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         rows, columns = _lower(self.values.shape[-1])
@@ -415,6 +468,9 @@ class Diagonal:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
         return bool((np.abs(one - other) <= tolerance * other).all())
 
+    def like(self, values: Array) -> Self:
+        return self._of(values)
+
     def take(self, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(self.values[which])
 
@@ -430,6 +486,23 @@ class Diagonal:
     def unpacked(self, vector: Array) -> Self:
         with np.errstate(over="ignore"):  # `pivots` show what overflowed
             return self._of(np.exp(2 * vector).reshape(self.values.shape))
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        by_mean = X / self.variances[_at(j, self.values)][:, None]
+        return by_mean, self._of_coordinates(X * by_mean - 1)
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        offset = means - moments.origin
+        first = moments.first - moments.counts[:, None] * offset
+        cross = moments.counts[:, None] * offset - 2 * moments.first
+        second = (moments.squares() + offset * cross) / self.variances - moments.counts[:, None]
+        if len(self.values) < len(means):
+            second = second.sum(axis=0)[None]
+        return first / self.variances, self._of_coordinates(second.T).T
+
+    def _of_coordinates(self, by_log_sd: Array) -> Array:
+        """Return derivatives by the coordinates from those by the features' log sds, (d, n)."""
+        return by_log_sd
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         shape = np.sqrt(2.0) * np.ones_like(self.values)
@@ -486,6 +559,9 @@ class Round(Diagonal):
         not widen clusters that the others show.
         """
         return np.asarray(np.exp(np.log(least * self.unit).mean(axis=-1)))
+
+    def _of_coordinates(self, by_log_sd: Array) -> Array:
+        return np.asarray(by_log_sd.sum(axis=0)[None])
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         d = len(self.unit)

@@ -51,6 +51,7 @@ from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
 from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks, Read
+from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
@@ -200,6 +201,8 @@ def _read_and_fit(
             opened, features = open_input(spark, config, begun_with)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
+    if config.model.engine == "em":
+        check_models_fit(len(features.names), config.model.k, config.model.covariance_type)
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
             products = asks_for_products(config.model)

@@ -48,7 +48,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     weightCol : a column of row weights >= 0, or None
     covarianceType : "full", "tied", "diag", "spherical" or "VEV"
     nInit : starts; the best sound one wins
-    initMode : "k-means++" or "random_from_data"
+    initMode : "auto", "k-means++" or "random_from_data"
     regCovar : the least variance of a component of few rows, relative to each feature's
 
     Examples
@@ -87,7 +87,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         weightCol: str | None = None,
         covarianceType: str = "full",
         nInit: int = 10,
-        initMode: str = "k-means++",
+        initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
     ) -> None:
@@ -109,7 +109,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         weightCol: str | None = None,
         covarianceType: str = "full",
         nInit: int = 10,
-        initMode: str = "k-means++",
+        initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
     ) -> GaussianMixture:
@@ -149,7 +149,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         return self._set(nInit=value)
 
     def setInitMode(self, value: str) -> GaussianMixture:
-        """Set `initMode`: k-means++ or random_from_data."""
+        """Set `initMode`: auto, k-means++ or random_from_data."""
         return self._set(initMode=value)
 
     def setRegCovar(self, value: float) -> GaussianMixture:
