@@ -248,7 +248,7 @@ N_INIT = Option(
     "n_init",
     10,
     Whole(1, 10_000),
-    "The number of starts of each candidate, of which the best sound one wins.",
+    "The number of starts of each kind, for each candidate; the best sound one wins.",
     example="20",
     key="model.n_init",
     python="n_init",

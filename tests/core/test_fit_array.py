@@ -16,7 +16,7 @@ X = faithful()
         ({"k": 0}, "k is 0: give an integer of 1 or more"),
         ({"k": 2.0}, "k is 2.0: give an integer of 1 or more"),
         ({"covariance_type": "round"}, "covariance_type is 'round': use one of full, tied, diag"),
-        ({"init": "kmeans"}, r"init is 'kmeans': use one of k-means\+\+, random_from_data"),
+        ({"init": "kmeans"}, r"init is 'kmeans': use one of auto, k-means\+\+, random_from_data"),
         ({"n_init": 0}, "n_init is 0: give an integer of 1 or more"),
         ({"max_iter": 0}, "max_iter is 0: give an integer of 1 or more"),
         ({"tol": -1e-6}, "tol is -1e-06: give a number of 0 or more"),

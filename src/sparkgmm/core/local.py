@@ -75,7 +75,7 @@ def fit_array(
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
     init : "auto", "k-means++" or "random_from_data"
-    n_init : starts; the best sound one wins
+    n_init : starts of each kind; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
     reg_covar : the least variance of a component of few rows, relative to each feature's
