@@ -26,11 +26,12 @@ _MOST_CURVED = 3.0
 # After so many steps taken back in a row a plain step of EM is due.
 _PATIENCE = 6
 # A full step confirms the estimate if along it all the rows have this share of the curvature that
-# the sample has. So many make it certain; before, the distance may be so many times as far.
-_CONFIRMING, _ENOUGH = 0.5, 2
+# the sample has. So many make it certain if the last left no more than this share; before, the
+# distance may be so many times as far.
+_CONFIRMING, _ENOUGH, _QUICK = 0.5, 2, 0.15
 _DOUBT = 5.0
 # Where they have less, the information along the step is lowered to theirs, to this share at least.
-_FLATTEST = 0.1
+_FLATTEST = 0.02
 # Directions of which the sample knows nothing are left alone.
 _RIDGE = 1e-10
 
@@ -77,8 +78,8 @@ class Newton:
         self._A, self._D = self._information(here), metric(here) ** 2
         self._B = self._flattened()
         self._n_failed = 0
-        self._left = 0.5 * float(slope @ self._solve(1.0, 0.0))
-        sure = self._n_confirmed >= _ENOUGH
+        before, self._left = self._left, 0.5 * float(slope @ self._solve(1.0, 0.0))
+        sure = self._n_confirmed >= _ENOUGH and self._left < _QUICK * before
         return self._proposal() or plain, self._left * (1.0 if sure else _DOUBT)
 
     def again(self) -> Model | None:
