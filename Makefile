@@ -114,6 +114,10 @@ test-hadoop: java $(DIST) build/jars/hadoop/ready  ## all tests of HDFS and YARN
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
 
+.PHONY: bench-partitions
+bench-partitions: java $(READY)  ## the driver's peak memory at 100 and at 10,000 partitions (some ten minutes)
+	@$(BIN)/python scripts/bench/partitions.py 100 10000
+
 .PHONY: test-nights
 test-nights: java $(DIST)  ## thirty nights, updates, the commands of the guide, the notebook and the crontab, many fits in one application
 	@$(BIN)/python -m pytest -m nights

@@ -234,9 +234,11 @@ CRITERION = Option(
 )
 INIT = Option(
     "init",
-    "k-means++",
-    OneOf(("k-means++", "random_from_data")),
-    "Where the starts come from: rows that are far from each other, or any rows.",
+    "auto",
+    OneOf(("auto", "k-means++", "random_from_data")),
+    "Where the starts come from: k-means++ (rows that are far from each other), random_from_data "
+    "(any rows), or auto: k-means++ and starts of other kinds, of which the best by short runs of "
+    "EM get a run, and moves that leave one component out and split another.",
     example="random_from_data",
     key="model.init",
     python="init",
@@ -277,7 +279,8 @@ REG_COVAR = Option(
     "reg_covar",
     1e-6,
     _NOT_NEGATIVE,
-    "What is added to the diagonal of the covariances, relative to each feature's variance.",
+    "The least variance of a component of few rows, relative to each feature's. It widens no "
+    "component that has rows enough.",
     example="0",
     key="model.reg_covar",
     python="reg_covar",

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
-from sparkgmm.core.evidence import Measured
+from sparkgmm.core.evidence import Evidence, Measured
 from sparkgmm.core.information import Information, informed
 from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
 from sparkgmm.core.newton import Newton
-from sparkgmm.core.prior import Prior, Regularised, m_step
+from sparkgmm.core.prior import Bounded, Prior, m_step
+from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.options import MAX_ITER, TOL
+from sparkgmm.products import Array
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
@@ -38,9 +40,13 @@ class Settings:
 
     tol: float = TOL.default
     max_iter: int = MAX_ITER.default
-    prior: Prior = field(default_factory=Regularised)
+    prior: Prior = field(default_factory=Bounded)
     accelerate: bool = True
     information: Information | None = None
+
+    def over(self, rows: Rows, evidence: Evidence) -> Settings:
+        """Return the settings for these rows, whose values the prior looks at."""
+        return replace(self, prior=self.prior.over(rows, evidence))
 
 
 @dataclass(eq=False)
@@ -100,7 +106,9 @@ def em(state: Trajectory, settings: Settings) -> Em:
     the model returned. A step that falls is taken back, and in its place a shorter one or the plain
     EM step is taken, which cannot fall (Dempster, Laird and Rubin 1977, theorem 1).
     """
-    prior, guide = settings.prior, Guide(state.model, settings)
+    prior = settings.prior
+    state.model = prior.within(state.model)
+    guide = Guide(state.model, settings)
     model, plain, best = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         measured = yield model  # E-step: one pass over the data
@@ -109,7 +117,7 @@ def em(state: Trajectory, settings: Settings) -> Em:
         if fell and model is not plain:
             state.n_rejected += 1
             model = guide.take_back() or plain
-        elif fell and prior.floor == 0:  # rounding, not the likelihood, stops the climb
+        elif fell and prior.exact:  # rounding, not the likelihood, stops the climb
             state.distance = best - objective
             state.converged = True
         else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
@@ -131,6 +139,8 @@ class Guide:
 
     def __init__(self, model: Model, settings: Settings) -> None:
         closed = model.family.closed
+        self._prior = settings.prior
+        self._counts: Array | None = None
         self._anderson = Anderson(DEPTH if settings.accelerate and closed else 0)
         self._newton = None
         if settings.information is not None and informed(model):
@@ -140,7 +150,7 @@ class Guide:
     def take_back(self) -> Model | None:
         """Return where to go instead after a step that fell; None if that is the plain EM step."""
         if self._newton is not None and self._by_newton:
-            return self._newton.again()
+            return self._within(self._newton.again())
         self._anderson.take_back()
         return None
 
@@ -152,9 +162,16 @@ class Guide:
             gain = expected_log_likelihood(plain, moments) - expected_log_likelihood(here, moments)
             self._by_newton = self._by_newton or gain < _NEAR
             if self._by_newton:
-                return self._newton.step(here, plain, moments, objective)
+                proposal, left = self._newton.step(here, plain, moments, objective)
+                self._counts = moments.counts
+                return self._within(proposal) or plain, left
         proposal = _with_volume(self._anderson.extrapolate(here, plain), plain)
+        if proposal is not plain:
+            proposal = self._prior.within(proposal, moments.counts)
         return proposal, distance(here, plain, proposal, moments, enough, self._anderson.ahead)
+
+    def _within(self, proposal: Model | None) -> Model | None:
+        return None if proposal is None else self._prior.within(proposal, self._counts)
 
 
 def _steps(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -11,13 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.grid import counted
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Block, Profile, block_rows
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
@@ -53,7 +56,7 @@ def fit_array(
     *,
     covariance_type: str = "full",
     sample_weight: ArrayLike | None = None,
-    init: str = "k-means++",
+    init: str = "auto",
     n_init: int = 10,
     tol: float = 1e-6,
     max_iter: int = 200,
@@ -71,15 +74,16 @@ def fit_array(
     k : the number of components
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"
     sample_weight : (n,) weights >= 0, or None
-    init : "k-means++" or "random_from_data"
+    init : "auto", "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
-    reg_covar : added to the covariance diagonal, relative to each feature's variance
+    reg_covar : the least variance of a component of few rows, relative to each feature's
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
-        to equal ones, precisions (inverse covariances, always dense) to those of all the data.
+        to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
+        those of all the data.
 
     Raises
     ------
@@ -110,25 +114,20 @@ def fit_array(
         settings=Settings(
             tol=_taken(TOL, tol),
             max_iter=_taken(MAX_ITER, max_iter),
-            prior=Regularised(_taken(REG_COVAR, reg_covar)),
+            prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = _array_rows(X, sample_weight, search.seed)
+    rows, unit = _array_rows(X, sample_weight, search)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
-    if chosen.n_dropped:
-        warnings.warn(
-            f"{chosen.n_dropped} of {k} components found no rows of their own and were dropped: "
-            "lower k or give more rows",
-            stacklevel=2,
-        )
+    warn(cautions(chosen, (chosen,), search.settings.max_iter, PYTHON), stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,
         chosen.n_iter,
-        chosen.log_likelihood,
-        chosen.log_likelihoods,
+        unit * chosen.log_likelihood,
+        tuple(unit * value for value in chosen.log_likelihoods),
     )
 
 
@@ -150,21 +149,17 @@ def _start(
             raise InputError("weights_init and precisions_init need means_init: give it too")
         return None
     d = len(profile.mean)
-    covariances: Array = np.broadcast_to(profile.scatter / profile.weight, (k, d, d))
-    if precisions is not None:
-        given = np.asarray(precisions, dtype=np.float64)
-        if given.shape != (k, d, d):
-            raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
-        try:
-            covariances = np.linalg.inv(given)
-        except np.linalg.LinAlgError:
-            raise InputError(
-                "a matrix of precisions_init is singular: give invertible ones"
-            ) from None
+    family = FAMILIES[covariance_type]
+    if precisions is None:
+        of_all = profile.scatter / profile.weight
+        shape = (k, d) if of_all.ndim == 1 else (k, d, d)
+        stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
+    else:
+        stack = _inverse(np.asarray(precisions, dtype=np.float64), family, k, d)
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights,
         means,
-        FAMILIES[covariance_type].nearest(covariances, np.ones(d)).dense(k),
+        family.written(stack, np.ones(d)),
         covariance_type,
     )
     if (start.k, start.d) != (k, d):
@@ -172,7 +167,33 @@ def _start(
     return [start]
 
 
-def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
+def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
+    """Return the covariances whose inverses are given, dense or in the shape of the family."""
+    shapes = {(k, d, d), family.shape(k, d)}
+    if given.shape not in shapes:
+        raise InputError(
+            f"precisions_init has shape {given.shape}: give {' or '.join(map(str, sorted(shapes)))}"
+        )
+    unit = np.ones(d)
+    try:
+        if given.ndim == 3:
+            return family.nearest(np.linalg.inv(given), unit)
+        if family.shared:
+            return family.kept(np.linalg.inv(given), unit)
+    except np.linalg.LinAlgError:
+        raise InputError("a matrix of precisions_init is singular: give invertible ones") from None
+    if not (given > 0).all():
+        raise InputError(f"precisions_init holds {given.min():g}: give numbers above 0")
+    return family.kept(1 / given, unit)
+
+
+def _array_rows(
+    X: ArrayLike, sample_weight: ArrayLike | None, search: Search
+) -> tuple[LocalRows, float]:
+    """Return the rows, and what a unit of their weights is of one that was given.
+
+    Shares of a count are fitted as the counts: to the same bits.
+    """
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
@@ -181,7 +202,7 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> Loc
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values).all(axis=1)))
         raise InputError(f"X holds {values[row].tolist()} in row {row}: give finite numbers")
-    weights = None
+    weights, unit = None, 1.0
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
         if weights.shape != (len(values),) or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -192,6 +213,12 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> Loc
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")
+        with np.errstate(over="ignore"):
+            total = float(weights.sum())
+        observations = counted(weights, total)
+        if observations:
+            unit = total / observations
+            weights = np.rint(weights / unit)
     step = block_rows(values.shape[1])
     blocks = [
         Block(
@@ -200,4 +227,5 @@ def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> Loc
         )
         for i in range(0, len(values), step)
     ]
-    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed)
+    profile = reduce(add, (Profile.of(block, search.products) for block in blocks))
+    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k))), unit

@@ -17,8 +17,10 @@ from sparkgmm.mixture import Mixture
 from sparkgmm.parts import Parts
 from sparkgmm.products import Array
 
-# A variance below this share of the feature's own is no volume: a spike on equal rows.
-VOLUME_FLOOR = 1e-14
+# A variance below this share of the feature's own is no volume: `core.widths` bounds them above it.
+VOLUME_FLOOR = 1e-20
+# Nor is one so many times the feature's own.
+_TOO_WIDE = 1e14
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +76,23 @@ def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = No
 
     Of a model with other parts it is the marginal mixture of the numeric columns.
     """
-    w = model.weights
+    w, order = model.weights, order_of(model)
     means = frame.shift + model.means * frame.scale
-    covariances = model.stack.dense(model.k) * np.outer(frame.scale, frame.scale)
-    order = np.lexsort((*means.T[::-1], -w))
-    return Mixture(w[order], means[order], covariances[order], model.family.name, features)
+    covariances = model.family.written(model.stack.take(np.array(order)), frame.scale)
+    return Mixture(w[order], means[order], covariances, model.family.name, features)
+
+
+def order_of(model: Model) -> list[int]:
+    """Return the components as they are numbered for people: the heaviest first, ties by mean."""
+    return [int(j) for j in np.lexsort((*model.means.T[::-1], -model.weights))]
 
 
 def from_mixture(mixture: Mixture, frame: Frame) -> Model:
     """Bring a mixture in the data's units into standardised coordinates."""
     family = FAMILIES[mixture.covariance_type]
     means = (mixture.means - frame.shift) / frame.scale
-    return Model(family, mixture.weights, means, family.read(mixture.covariances, frame.scale))
+    stack = family.kept(mixture.compact_covariances, frame.scale)
+    return Model(family, mixture.weights, means, stack)
 
 
 def check_volume(model: Model) -> None:
@@ -95,7 +102,7 @@ def check_volume(model: Model) -> None:
     smallest weight, but an extrapolation may, to where matrices cannot be inverted any more.
     """
     pivots = model.stack.pivots
-    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < 1 / VOLUME_FLOOR):
+    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < _TOO_WIDE):
         met = f"{pivots.min():.3g} to {pivots.max():.3g}"
         raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
     if model.others and not all(part.sound for part in model.others):

@@ -62,12 +62,13 @@ class Newton:
 
     def step(
         self, here: Model, plain: Model, moments: Moments, objective: float
-    ) -> tuple[Model, float]:
+    ) -> tuple[Model | None, float]:
         """Return where to go on from a model that was measured, and what the limit is above it.
 
-        `plain` is the EM step from there, `objective` what is climbed. The limit is above by half
-        the slope along the undamped step, in nats a row, and by some times as much as long as
-        steps have not confirmed that the sample knows the curvature: near a saddle it does not.
+        `plain` is the EM step from there, and meant where None is returned; `objective` is what is
+        climbed. The limit is above by half the slope along the undamped step, in nats a row, and by
+        some times as much as long as steps have not confirmed that the sample knows the curvature:
+        near a saddle it does not.
         """
         point = pack(here)
         # where a prior holds the plain step back the difference is what is left to climb
@@ -80,7 +81,7 @@ class Newton:
         self._n_failed = 0
         before, self._left = self._left, 0.5 * float(slope @ self._solve(1.0, 0.0))
         sure = self._n_confirmed >= _ENOUGH and self._left < _QUICK * before
-        return self._proposal() or plain, self._left * (1.0 if sure else _DOUBT)
+        return self._proposal(), self._left * (1.0 if sure else _DOUBT)
 
     def again(self) -> Model | None:
         """Return a shorter step from the same model, after one that fell; None where none is."""

@@ -12,13 +12,21 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.profile import Block, Profile, take_rows
-from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
+from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
 
-# Starts are compared on this many rows; data no larger than this is its own sample.
+# Starts are compared on this many rows, or on so many a component where that is more; data no
+# larger than this is its own sample.
 PILOT_ROWS = 2**15
+_PILOT_ROWS_A_COMPONENT = 100
 # The sample is cut finer than the data, so that it keeps several threads busy.
 _SAMPLE_BLOCK_ROWS = 2**12
+
+
+def pilot_rows(k: int) -> int:
+    """Return how many rows starts of k components are compared on."""
+    return max(PILOT_ROWS, _PILOT_ROWS_A_COMPONENT * k)
 
 
 class _OneBlasThread:
@@ -64,15 +72,23 @@ class Rows(Protocol):
 
 
 class LocalRows:
-    """Blocks in this process's memory, by partition."""
+    """Blocks in this process's memory, by partition; `n_pilot` are the rows of the sample."""
 
-    def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
+    def __init__(
+        self,
+        partitions: Sequence[Sequence[Block]],
+        profile: Profile,
+        seed: int,
+        n_pilot: int = PILOT_ROWS,
+    ) -> None:
         self.profile = profile
-        self._partitions = [p for p in partitions if p]
+        self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
-        self.complete = profile.n_rows <= PILOT_ROWS
+        self.complete = profile.n_rows <= n_pilot
         self.sample: Sequence[Block] = (
-            blocks if self.complete else cut(take_rows(blocks, draw_rows(profile.n_rows, seed)))
+            blocks
+            if self.complete
+            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
         )
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
@@ -86,8 +102,8 @@ def scan_blocks(
     """Run the kernels over blocks in memory, in a pool of threads (default: one a core).
 
     Each block is one unit of work; its sums are added within its partition first and then over
-    the partitions in their order, so the bits do not depend on the number of threads and are those
-    of a cluster on the same partitions.
+    the partitions in a tree of fixed shape, so the bits do not depend on the number of threads and
+    are those of a cluster on the same partitions. A partition may have no block.
     """
     blocks = [block for partition in partitions for block in partition]
     with one_blas_thread:
@@ -100,7 +116,7 @@ def scan_blocks(
     for partition in partitions:
         sums.append(total(results[first : first + len(partition)]))
         first += len(partition)
-    return total(sums)
+    return add_in_tree(enumerate(sums), add_partitions)
 
 
 def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:

@@ -14,7 +14,11 @@ from typing import Protocol, Self
 import numpy as np
 
 from sparkgmm.covariances.moments import Moments, diagonal_order
-from sparkgmm.products import Array
+from sparkgmm.products import Array, diagonal
+
+# The least variance of a component along a direction is this share of its features' variances
+# there: what float64 leaves of a difference of numbers of that size.
+_OBLIQUE = 1e-9
 
 
 @cache
@@ -62,11 +66,6 @@ class Stack(Protocol):
         ...
 
     @property
-    def widths(self) -> Array:
-        """The variances along the principal axes, (m, d)."""
-        ...
-
-    @property
     def narrowest(self) -> float:
         """The least variance of any matrix in any direction."""
         ...
@@ -83,7 +82,10 @@ class Stack(Protocol):
         ...
 
     def quadratic_of(self, second: Array) -> float:
-        """Return tr(precision second) of the first matrix; `second` is (d, d)."""
+        """Return tr(precision second) of the first matrix; `second` is (d, d).
+
+        Of diagonal matrices the diagonal of `second` will do.
+        """
         ...
 
     def fill_natural(self, means: Array, out: Array) -> None:
@@ -95,18 +97,42 @@ class Stack(Protocol):
         ...
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
-        """Return half the log determinants (n,) and the inverse Cholesky factors (n, d, d)."""
+        """Return half the log determinants (n,) and the inverse Cholesky factors of n components.
+
+        The factors are (n, d, d), or their diagonals (n, d) where they have nothing else.
+        """
         ...
 
     def whitened(self, j: int, X: Array) -> Array:
         """Return residuals X (d, n) from component j, scaled to variance 1 in all directions."""
         ...
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        """Return the largest variance of `second` (d, d) in the span of some principal axes of j.
+    def coloured(self, j: int, Z: Array) -> Array:
+        """Return rows Z (n, d) of variance 1 in all directions as rows of component j about 0."""
+        ...
 
-        `axes` (d,) marks them, in the order of `widths`.
+    def raised(self, least: Array) -> Self:
+        """Return the most likely matrices of which none is below diag(least_j), (m, d).
+
+        They are themselves where none is: constrained maximum likelihood.
         """
+        ...
+
+    def share_of(self, least: Array) -> float:
+        """Return the largest share, 0 to 1, of least_j (m, d) in any matrix, in any direction."""
+        ...
+
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        """Return by how much each feature has part in a direction in which j is too thin, (d,).
+
+        There it is below diag(least), (d,), and `total`, (d, d) or its diagonal, is so many times
+        wider. Only features that `among` (d,) marks have part. All are 0 where there is none;
+        otherwise their sum is 1.
+        """
+        ...
+
+    def held_in(self, j: int, least: Array) -> Array:
+        """Return in which features (d,) j has no more variance than `least` (d,)."""
         ...
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
@@ -115,6 +141,14 @@ class Stack(Protocol):
 
     def take(self, which: Array) -> Self:
         """Return the matrices of some components."""
+        ...
+
+    def like(self, values: Array) -> Self:
+        """Return other matrices of the same kind, by the numbers that are kept of them."""
+        ...
+
+    def among(self, features: Array) -> Self:
+        """Return the matrices of some features, without the others' rows and columns."""
         ...
 
     def with_mean_at(self, j: int, which: Array) -> Self:
@@ -193,15 +227,6 @@ class Dense:
     def pivots(self) -> Array:
         return np.asarray(np.diagonal(self.factors, axis1=-2, axis2=-1) ** 2)
 
-    @cached_property
-    def _principal(self) -> tuple[Array, Array]:
-        values, vectors = np.linalg.eigh(self.values)
-        return values, vectors
-
-    @property
-    def widths(self) -> Array:
-        return self._principal[0]
-
     @property
     def narrowest(self) -> float:
         return float(np.linalg.eigvalsh(self.values).min())
@@ -244,17 +269,62 @@ class Dense:
     def whitened(self, j: int, X: Array) -> Array:
         return np.linalg.solve(self.factors[_at(j, self.values)], X)
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        V = self._principal[1][j][:, axes]
-        return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z @ self.factors[_at(j, self.values)].T)
+
+    def raised(self, least: Array) -> Dense:
+        own = self.variances
+        least = np.maximum(least, _OBLIQUE * own)
+        below = self.values.copy()
+        np.einsum("mii->mi", below)[...] = own - least
+        try:
+            np.linalg.cholesky(below)  # a tenth of the time that eigenvalues take
+        except np.linalg.LinAlgError:
+            least = np.broadcast_to(least, own.shape)
+            root = np.sqrt(least)
+            shares, V = np.linalg.eigh(self.values / (root[:, :, None] * root[:, None, :]))
+            raised = self.values.copy()
+            for j in np.flatnonzero((shares < 2).any(axis=1)):
+                raised[j] = _raised(self.values[j], root[j], V[j][:, shares[j] < 2])
+            return Dense(raised)
+        return self
+
+    def share_of(self, least: Array) -> float:
+        root = np.sqrt(least)
+        scaled = self.values / (root[:, :, None] * root[:, None, :])
+        return float(min(1.0, 1 / max(np.linalg.eigvalsh(scaled).min(), 1e-300)))
+
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        parts = np.zeros(len(least))
+        if not among.any():
+            return parts
+        root = np.sqrt(least[among])
+        here = np.ix_(among, among)
+        unit = np.outer(root, root)
+        shares, V = np.linalg.eigh(self.values[_at(j, self.values)][here] / unit)
+        thin = V[:, shares <= 1]
+        if thin.size:
+            of_all, W = np.linalg.eigh(thin.T @ (total[here] / unit) @ thin)
+            if of_all[-1] > times * max(shares[shares <= 1].max(), 1e-300):
+                parts[among] = (thin @ W[:, -1]) ** 2
+        return parts
+
+    def held_in(self, j: int, least: Array) -> Array:
+        return np.asarray(self.variances[_at(j, self.values)] <= least)
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = self.values[_at(i, self.values)], self.values[_at(j, self.values)]
         sd = np.sqrt(np.diagonal(other))
         return bool((np.abs(one - other) <= tolerance * np.outer(sd, sd)).all())
 
+    def like(self, values: Array) -> Dense:
+        return Dense(values)
+
     def take(self, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(self.values[which])
+
+    def among(self, features: Array) -> Dense:
+        return Dense(self.values[:, features[:, None], features])
 
     def with_mean_at(self, j: int, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(_with_mean_at(self.values, j, which))
@@ -343,12 +413,8 @@ class Diagonal:
         return self.variances
 
     @property
-    def widths(self) -> Array:
-        return self.variances
-
-    @property
     def narrowest(self) -> float:
-        return float(self.widths.min())
+        return float(self.pivots.min())
 
     def dense(self, k: int) -> Array:
         d = self.variances.shape[1]
@@ -360,7 +426,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((np.diagonal(second) / self.variances[0]).sum())
+        return float((diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -374,20 +440,42 @@ class Diagonal:
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
         sd = np.sqrt(self.variances[which if len(self.values) > 1 else np.zeros_like(which)])
-        return np.log(sd).sum(axis=1), (1 / sd)[:, :, None] * np.eye(sd.shape[1])
+        return np.log(sd).sum(axis=1), 1 / sd
 
     def whitened(self, j: int, X: Array) -> Array:
         return np.asarray(X / np.sqrt(self.variances[_at(j, self.values)])[:, None])
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(np.linalg.eigvalsh(second[np.ix_(axes, axes)])[-1])
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
+
+    def raised(self, least: Array) -> Self:
+        if (self.variances >= least).all():
+            return self
+        return self._of(np.maximum(self.values, least))
+
+    def share_of(self, least: Array) -> float:
+        return float(min(1.0, (least / self.variances).max()))
+
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        own = self.variances[_at(j, self.values)]
+        thin = (own <= least) & (diagonal(total) > times * own) & among
+        return np.asarray(thin / max(1, thin.sum()))
+
+    def held_in(self, j: int, least: Array) -> Array:
+        return np.asarray(self.variances[_at(j, self.values)] <= least)
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
         return bool((np.abs(one - other) <= tolerance * other).all())
 
+    def like(self, values: Array) -> Self:
+        return self._of(values)
+
     def take(self, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(self.values[which])
+
+    def among(self, features: Array) -> Self:
+        return self._of(self.values[:, features])
 
     def with_mean_at(self, j: int, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(_with_mean_at(self.values, j, which))
@@ -444,9 +532,33 @@ class Round(Diagonal):
     def pivots(self) -> Array:
         return np.asarray(self.values / self.unit.mean())
 
-    @property
-    def widths(self) -> Array:
-        return np.broadcast_to(self.pivots[:, None], self.variances.shape)
+    def among(self, features: Array) -> Self:
+        return type(self)(self.values, self.unit[features])
+
+    def raised(self, least: Array) -> Self:
+        volume = self._volume(least)
+        return self if (self.values >= volume).all() else self._of(np.maximum(self.values, volume))
+
+    def share_of(self, least: Array) -> float:
+        return float(min(1.0, (self._volume(least) / self.values).max()))
+
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        own = self.values[_at(j, self.values)]
+        wide = float((diagonal(total) * self.unit).mean()) > times * own
+        thin = own <= self._volume(least) and wide and among.any()
+        return np.full(len(least), 1 / len(least) if thin else 0.0)
+
+    def held_in(self, j: int, least: Array) -> Array:
+        held = self.values[_at(j, self.values)] <= self._volume(least)
+        return np.full(len(self.unit), held)
+
+    def _volume(self, least: Array) -> Array:
+        """Return the variance, in the data's units, of a ball with the volume of diag(least).
+
+        What is bounded is a density, and that of a ball is by its volume: one coarse feature must
+        not widen clusters that the others show.
+        """
+        return np.asarray(np.exp(np.log(least * self.unit).mean(axis=-1)))
 
     def _of_coordinates(self, by_log_sd: Array) -> Array:
         return np.asarray(by_log_sd.sum(axis=0)[None])
@@ -461,6 +573,24 @@ class Round(Diagonal):
 
     def _of(self, values: Array) -> Self:
         return type(self)(values, self.unit)
+
+
+def diagonals(covariances: Array) -> Array:
+    """Return the diagonals (k, d) of matrices (k, d, d), or what are diagonals already."""
+    return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
+
+
+def _raised(matrix: Array, root: Array, V: Array) -> Array:
+    """Return the matrix (d, d) with least log det + tr(inverse matrix), of those >= diag(least).
+
+    `root` (d,) are the roots of least, V the eigenvectors of small eigenvalues in coordinates in
+    which diag(least) is the identity. There it is the matrix with eigenvalues below 1 set to 1.
+    Only what is missing is added, and it is computed in the space of the small eigenvalues alone:
+    features without a grid have large ones, whose rounding is more than the small ones are.
+    """
+    shares, W = np.linalg.eigh(V.T @ (matrix / np.outer(root, root)) @ V)
+    added = root[:, None] * (V @ W) * np.sqrt(np.maximum(1 - shares, 0.0))
+    return np.asarray(matrix + added @ added.T)
 
 
 def _at(j: int, values: Array) -> int:

@@ -9,11 +9,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import Fit, check_rows, fit
+from sparkgmm.core.fit import Fit, check_possible, check_rows, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import choose
@@ -90,10 +90,13 @@ def as_search(model: ModelConfig) -> Search:
         init=model.init,
         n_init=model.n_init,
         seed=model.seed,
-        settings=Settings(
-            tol=model.tol, max_iter=model.max_iter, prior=Regularised(model.reg_covar)
-        ),
+        settings=Settings(tol=model.tol, max_iter=model.max_iter, prior=Bounded(model.reg_covar)),
     )
+
+
+def asks_for_products(model: ModelConfig) -> bool:
+    """Return whether an engine or a covariance type asks for products of features."""
+    return model.engine == "mllib" or as_search(model).products
 
 
 def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say) -> Mixture | None:
@@ -144,6 +147,7 @@ def solve(
         return _update(rows, features, model, earlier_runs.base, terminal)
     check_rows(rows, max(model.k), features.names)
     if model.engine == "mllib":
+        check_possible(rows.profile, as_search(model))
         return _fit_by_mllib(df, rows, features, model, terminal)
     start = earlier_runs.start
     if start is not None and start.features not in (None, features.names):
@@ -172,7 +176,8 @@ def _fit_by_mllib(
     df: DataFrame, rows: Rows, features: Features, model: ModelConfig, terminal: Terminal
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
-    evidence, prior = OverRows.of(rows), Regularised(0.0)
+    evidence = OverRows.of(rows)
+    prior = Bounded(0.0).over(rows, evidence)
     vectors = assemble(df, features).cache()
     found = []
     try:
