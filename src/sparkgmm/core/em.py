@@ -158,6 +158,7 @@ class Guide:
         self, here: Model, plain: Model, moments: Moments, objective: float, enough: float
     ) -> tuple[Model, float]:
         """Return where to go on, and what the limit is above; `enough` is as in `distance`."""
+        self._counts = moments.counts
         if self._newton is not None:
             gain = expected_log_likelihood(plain, moments) - expected_log_likelihood(here, moments)
             self._by_newton = self._by_newton or gain < _NEAR
