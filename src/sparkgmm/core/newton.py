@@ -96,7 +96,7 @@ class Newton:
             self._n_confirmed = 0
             return
         ratio = gain / self._expected
-        if ratio > _GOOD:
+        if ratio > _GOOD and not self._n_failed:
             self._damping *= _LESS if self._damping > _NONE else 0.0
         elif ratio < _POOR:
             self._damping = max(_MORE * self._damping, _FIRST / 10)
