@@ -113,7 +113,7 @@ def fit_array(
             prior=Regularised(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = _array_rows(X, sample_weight, search.seed)
+    rows = array_rows(X, sample_weight, search.seed)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -172,7 +172,15 @@ def _start(
     return [start]
 
 
-def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
+def array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
+    """Return the rows of an array (n, d) and their weights, in blocks; the seed is of the sample.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, or a weight not finite and 0 or more.
+
+    """
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
