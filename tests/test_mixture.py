@@ -4,6 +4,7 @@ import math
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from helpers.data_sets import TEXTBOOK, faithful, iris, random_mixture
+from helpers.data_sets import ROOT, TEXTBOOK, faithful, iris, random_mixture
 from helpers.oracle import e_step
 from sparkgmm import Mixture
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import COVARIANCE_TYPES, n_parameters
 
+FORMAT_1 = ROOT / "tests" / "data" / "models" / "format-1"
 WEIGHTS = [0.25, 0.75]
 MEANS = [[0.0, 1.0], [2.0, 3.0]]
 COVARIANCES = [[[1.0, 0.2], [0.2, 2.0]], [[3.0, 0.0], [0.0, 1.0]]]
@@ -384,6 +386,80 @@ def test_json_keeps_every_bit(covariance_type):
     assert read == original
 
 
+WRITTEN = {"tied": (4, 4), "diag": (3, 4), "spherical": (3,)}
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_covariances_are_taken_kept_and_written_in_the_shape_of_their_type(covariance_type):
+    dense = random_mixture(np.random.default_rng(3), 3, 4, covariance_type)
+    shape = WRITTEN.get(covariance_type, (3, 4, 4))
+    assert dense.compact_covariances.shape == shape
+    assert np.shape(dense.to_dict()["covariances"]) == shape
+    compact = Mixture(dense.weights, dense.means, dense.compact_covariances, covariance_type)
+    assert compact == dense
+    assert compact.covariances.shape == (3, 4, 4)
+    np.testing.assert_array_equal(compact.covariances, dense.covariances)
+    np.testing.assert_array_equal(compact.variances, np.einsum("kii->ki", dense.covariances))
+    for array in (compact.covariances, compact.compact_covariances, compact.variances):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0.0
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_a_model_of_format_1_is_read_as_it_was(covariance_type):
+    values = json.loads((FORMAT_1 / f"{covariance_type}.json").read_text())
+    assert values["format_version"] == 1
+    mixture = Mixture.from_json(json.dumps(values))
+    for name in ("weights", "means"):
+        assert getattr(mixture, name).tolist() == values[name]
+    close = {"rtol": 1e-15} if covariance_type == "spherical" else {"rtol": 0}
+    np.testing.assert_allclose(mixture.covariances, values["covariances"], **close)
+    expected = values["log_density_of_the_first_rows"]
+    np.testing.assert_allclose(mixture.log_density(iris()[:5]), expected, rtol=1e-13)
+    again = Mixture.from_json(mixture.to_json())
+    assert json.loads(mixture.to_json())["format_version"] == 2
+    assert again == mixture
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "covariances", "message"),
+    [
+        ("diag", [[1.0, 1.0], [0.0, 1.0]], "covariance 1 is not positive definite"),
+        ("diag", [[1.0, -2.0], [1.0, 1.0]], r"covariance 0 is .*smallest eigenvalue -2\)"),
+        ("spherical", [1.0, -0.5], r"covariance 1 is not positive .*smallest eigenvalue -0.5\)"),
+        ("tied", [[1.0, 2.0], [2.0, 1.0]], "covariance 0 is not positive definite"),
+        ("tied", [[1.0, 0.5], [0.2, 1.0]], "covariance 0 is not symmetric"),
+        ("diag", [[1.0, 1.0, 1.0]] * 2, r"give \(k,\), \(k, d\) and \(k, d\) or \(k, d, d\)$"),
+        ("spherical", [1.0] * 3, r"give \(k,\), \(k, d\) and \(k,\) or \(k, d, d\)$"),
+        ("tied", np.eye(3), r"give \(k,\), \(k, d\) and \(d, d\) or \(k, d, d\)$"),
+        ("full", np.ones((2, 2)), r"covariances has shape \(2, 2\): 3 dimension"),
+        ("diag", np.ones(2), r"covariances has shape \(2,\): 3 or 2 dimension"),
+    ],
+)
+def test_compact_covariances_are_checked_as_dense_ones_are(covariance_type, covariances, message):
+    with pytest.raises(InputError, match=message):
+        Mixture(WEIGHTS, MEANS, covariances, covariance_type)
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+def test_a_diagonal_mixture_of_many_features_never_makes_a_matrix(covariance_type):
+    d = 20_000  # a matrix of so many features would take 3.2 GB
+    shape = (2, d) if covariance_type == "diag" else (2,)
+    means = np.arange(2.0 * d).reshape(2, d) / d
+    tracemalloc.start()
+    try:
+        mixture = Mixture([0.25, 0.75], means, np.full(shape, 4.0), covariance_type)
+        X, labels = mixture.sample(5, seed=0)
+        expected = -0.5 * (((X - means[labels]) ** 2 / 4).sum(axis=1) + d * math.log(8 * math.pi))
+        expected += np.log(mixture.weights[labels])
+        np.testing.assert_allclose(mixture.log_density(X), expected, rtol=1e-12)
+        assert Mixture.from_json(mixture.to_json()) == pickle.loads(pickle.dumps(mixture))
+        assert "19992 more" in mixture._repr_html_()
+        assert tracemalloc.get_traced_memory()[1] < 1e8
+    finally:
+        tracemalloc.stop()
+
+
 def test_json_keeps_names_of_any_alphabet():
     mixture = Mixture([1.0], [[0.0, 0.0]], [np.eye(2)], features=["größe", '日本"\n'])
     assert Mixture.from_json(mixture.to_json()).features == ("größe", '日本"\n')
@@ -402,8 +478,9 @@ def test_json_of_a_run_with_more_keys_is_read(mixture):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format_version is 2, this sparkgmm reads 1: update sparkgmm"),
-        ({"format_version": None}, "format_version is None, this sparkgmm reads 1"),
+        ({"format_version": 3}, "format_version is 3, this sparkgmm reads 1 to 2: update sparkgmm"),
+        ({"format_version": True}, "format_version is True, this sparkgmm reads 1 to 2"),
+        ({"format_version": None}, "format_version is None, this sparkgmm reads 1 to 2"),
         ({"means": [[float("nan"), 1.0], [2.0, 3.0]]}, "means holds nan: give finite numbers"),
         ({"means": "x"}, "means is not an array of numbers"),
         ({"means": None}, "means"),

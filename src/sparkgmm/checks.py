@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
 from sparkgmm.products import Array
 
@@ -110,14 +112,14 @@ def merging(threshold: Any, k: Any, n_components: int) -> tuple[int, float]:
 
 
 def parameters(
-    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike
-) -> tuple[Array, Array, Array]:
+    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, family: Family
+) -> tuple[Array, Array, Stack]:
     """Return private copies, or raise with the name and the value that is off."""
     arrays = []
-    for name, value, ndim in (
-        ("weights", weights, 1),
-        ("means", means, 2),
-        ("covariances", covariances, 3),
+    for name, value, ndims in (
+        ("weights", weights, (1,)),
+        ("means", means, (2,)),
+        ("covariances", covariances, (3, len(family.shape(1, 1)))),
     ):
         try:
             if np.asarray(value).dtype.kind in "SU":  # numpy would read numbers in it
@@ -125,19 +127,42 @@ def parameters(
             array = np.array(value, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{name} is not an array of numbers: {error}") from None
-        if array.ndim != ndim or array.size == 0:
-            raise InputError(f"{name} has shape {array.shape}: {ndim} dimension(s) are needed")
+        if array.ndim not in ndims or array.size == 0:
+            needed = " or ".join(map(str, dict.fromkeys(ndims)))
+            raise InputError(f"{name} has shape {array.shape}: {needed} dimension(s) are needed")
         if not np.isfinite(array).all():
             raise InputError(f"{name} holds {array[~np.isfinite(array)][0]}: give finite numbers")
         arrays.append(array)
     w, m, c = arrays
-    if m.shape[0] != len(w) or c.shape != (len(w), m.shape[1], m.shape[1]):
+    k, d = len(w), m.shape[1]
+    if len(m) != k or c.shape not in ((k, d, d), family.shape(k, d)):
+        shapes = dict.fromkeys([_named(family), "(k, d, d)"])
         raise InputError(
             f"weights {w.shape}, means {m.shape} and covariances {c.shape} do not fit together: "
-            "give (k,), (k, d) and (k, d, d)"
+            f"give (k,), (k, d) and {' or '.join(shapes)}"
         )
     with np.errstate(over="ignore"):  # what overflows is reported
-        return _shares(w), m, _symmetric(c)
+        return _shares(w), m, _stack(c, family, d)
+
+
+def _named(family: Family) -> str:
+    """Return the shape in which the covariances of a family are written, in letters."""
+    axes = [{2: "k", 3: "d"}[n] for n in family.shape(2, 3)]
+    return f"({', '.join(axes)}{',' * (len(axes) == 1)})"
+
+
+def _stack(c: Array, family: Family, d: int) -> Stack:
+    """Return checked covariances, dense or as their type is written, symmetric to the last bit."""
+    unit = np.ones(d)
+    if c.ndim == 3:
+        c = _symmetric(c)
+        structure(c, family)
+        is_dense = len(family.shape(1, 1)) == 3
+        stack = family.kept(c, unit) if is_dense else family.read(c, unit)
+    else:
+        stack = family.kept(_symmetric(c[None])[0] if family.shared else c, unit)
+    positive_definite(stack)
+    return stack
 
 
 def _shares(w: Array) -> Array:
@@ -160,27 +185,30 @@ def _symmetric(c: Array) -> Array:
     return symmetric
 
 
-def structure(covariances: Array, covariance_type: str) -> None:
-    """Refuse covariances that are not of the type that counts their parameters."""
+def structure(covariances: Array, family: Family) -> None:
+    """Refuse covariances (k, d, d) that are not of the type that counts their parameters."""
     k, d = covariances.shape[:2]
-    like = FAMILIES[covariance_type].read(covariances, np.ones(d)).dense(k)
+    like = family.read(covariances, np.ones(d)).dense(k)
     sd = np.sqrt(np.abs(np.einsum("kii->ki", covariances)))
     off = np.abs(covariances - like) > 1e-8 * sd[:, :, None] * sd[:, None, :]
     if off.any():
         j = int(np.argwhere(off)[0, 0])
         raise InputError(
-            f"covariance {j} is {covariances[j].tolist()}, which is not {covariance_type}: give "
+            f"covariance {j} is {covariances[j].tolist()}, which is not {family.name}: give "
             "covariances of that type, or covariance_type='full'"
         )
 
 
-def positive_definite(covariances: Array) -> None:
-    """Refuse covariances (k, d, d) that have no Cholesky factor."""
-    for j, covariance in enumerate(covariances):
+def positive_definite(stack: Stack) -> None:
+    """Refuse covariances that have no Cholesky factor, or variances that are not above 0."""
+    for j in range(len(stack.values)):
+        alone = stack.take(np.array([j]))
         try:
-            np.linalg.cholesky(covariance)
+            least = float(alone.pivots.min())
         except np.linalg.LinAlgError:
+            least = 0.0
+        if not least > 0:
             raise InputError(
                 f"covariance {j} is not positive definite (smallest eigenvalue "
-                f"{np.linalg.eigvalsh(covariance)[0]:.3g}): raise reg_covar or drop a component"
-            ) from None
+                f"{alone.narrowest:.3g}): raise reg_covar or drop a component"
+            )

@@ -22,6 +22,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkgmm.covariances.stacks import Dense, Diagonal
 from sparkgmm.density import LOG_2PI, Density
 from sparkgmm.products import Array
 
@@ -67,9 +68,8 @@ class Components:
         """Return P(component | row) of rows (n, d), (n, k): the weights where d is 0."""
         if not rows.shape[1]:
             return np.broadcast_to(self.weights / self.weights.sum(), (len(rows), len(self.means)))
-        d = self.means.shape[1]
-        dense = self.matrices[:, :, None] * np.eye(d) if self.diagonal else self.matrices
-        return Density.of(self.weights, self.means, dense).responsibilities(rows)
+        stack = Diagonal(self.matrices) if self.diagonal else Dense(self.matrices)
+        return Density.of(self.weights, self.means, stack).responsibilities(rows)
 
 
 @dataclass(frozen=True)

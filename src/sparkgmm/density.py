@@ -71,10 +71,17 @@ def natural_parameters(components: Components) -> Array:
 
 
 def whitened(components: Components, centred: bool, which: Array) -> tuple[Array, Array]:
-    """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero."""
+    """Return log_norm (n,) and V (n, d, 1 + d) of n components, about their means or zero.
+
+    Of diagonal matrices, which have to be about their means, V is (n, d): what a row's deviations
+    are multiplied by.
+    """
     masses, means = components.log_masses[which], components.means[which]
     half_log_dets, W = components.stack.whiteners(which)
     log_norms = masses - 0.5 * means.shape[1] * LOG_2PI - half_log_dets
+    if W.ndim == 2:
+        assert centred
+        return log_norms, W
     bias = np.zeros_like(means) if centred else -np.matmul(W, means[:, :, None])[:, :, 0]
     return log_norms, np.concatenate([bias[:, :, None], W], axis=2)
 
@@ -131,8 +138,9 @@ def pass_by_residuals_pays(n_components: int, d: int) -> bool:
 class Density:
     """The density of a mixture, prepared for scoring rows.
 
-    `whiteners` are the inverse Cholesky factors (k, d, d), `log_norms` (k,) the log joint densities
-    at the means.
+    `whiteners` are the inverse Cholesky factors, of m = k components or one that they share: (m, d,
+    d), or (m, d) where they are diagonal. `log_norms` (k,) are the log joint densities at the
+    means.
     """
 
     weights: Array
@@ -142,8 +150,8 @@ class Density:
     polynomial: Polynomial | None
 
     @classmethod
-    def of(cls, weights: Array, means: Array, covariances: Array) -> Density:
-        """Prepare weights (k,), means (k, d) and covariances (k, d, d).
+    def of(cls, weights: Array, means: Array, stack: Stack) -> Density:
+        """Prepare weights (k,), means (k, d) and the covariances in the same coordinates.
 
         Raises
         ------
@@ -151,12 +159,11 @@ class Density:
             If a covariance is not positive definite.
 
         """
-        factors = np.linalg.cholesky(covariances)
         with np.errstate(divide="ignore"):
             log_norms = np.log(weights) - 0.5 * means.shape[1] * LOG_2PI
-        log_norms -= np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-        whiteners = np.linalg.inv(factors)
-        polynomial = Polynomial.of(weights, means, covariances, whiteners, log_norms)
+        half_log_dets, whiteners = stack.whiteners(np.arange(len(stack.values)))
+        log_norms -= half_log_dets
+        polynomial = Polynomial.of(weights, means, stack, whiteners, log_norms)
         return cls(weights, means, whiteners, log_norms, polynomial)
 
     def responsibilities(self, rows: NDArray[Any]) -> Array:
@@ -211,7 +218,7 @@ class Density:
         joint = np.empty((len(self.means), X.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
             for j in range(len(self.means)):
-                Y = self.whiteners[j] @ (X - self.means[j][:, None])
+                Y = self._whitened(j, X - self.means[j][:, None])
                 np.einsum("ij,ij->j", Y, Y, out=joint[j])
             joint *= -0.5
             joint += self.log_norms[:, None]
@@ -219,13 +226,20 @@ class Density:
         joint[np.isnan(joint)] = -np.inf
         return joint
 
+    def _whitened(self, j: int, residuals: Array) -> Array:
+        """Return residuals (d, n) from the mean of component j in its standard deviations."""
+        whitener = self.whiteners[j if len(self.whiteners) > 1 else 0]
+        if whitener.ndim == 1:
+            return np.asarray(whitener[:, None] * residuals)
+        return np.asarray(whitener @ residuals)
+
     def _far_out(self, X: Array) -> Array:
         """Stand in for the log joint density where all overflow: 0 for the nearest, else -inf."""
         unit = np.maximum(np.abs(X).max(axis=0), np.abs(self.means).max())
         distance = np.full((len(self.means), X.shape[1]), np.inf)
-        for j in np.flatnonzero(self.weights):
+        for j in np.flatnonzero(self.weights).tolist():
             residual = X / unit - self.means[j][:, None] / unit
-            distance[j] = ((self.whiteners[j] @ residual) ** 2).sum(axis=0)
+            distance[j] = (self._whitened(j, residual) ** 2).sum(axis=0)
         nearest = np.argmin(distance, axis=0)
         return np.where(np.arange(len(self.means))[:, None] == nearest, 0.0, -np.inf)
 
@@ -247,28 +261,38 @@ class Polynomial(NamedTuple):
     @classmethod
     @np.errstate(all="ignore")
     def of(
-        cls, weights: Array, means: Array, covariances: Array, whiteners: Array, log_norms: Array
+        cls, weights: Array, means: Array, stack: Stack, whiteners: Array, log_norms: Array
     ) -> Polynomial | None:
         """Return the polynomial, or None where it is not worth it."""
         k, d = means.shape
-        diagonal = np.count_nonzero(covariances) <= k * d
+        if whiteners.ndim == 3 and np.count_nonzero(stack.values) <= len(stack.values) * d:
+            whiteners = np.einsum("mii->mi", whiteners)
+        diagonal = whiteners.ndim == 2
         if (weights == 0).any() or not (diagonal or scoring_by_products_pays(k, d)):
             return None
         shift = weights @ means
-        spread = np.einsum("kii->ki", covariances) + (means - shift) ** 2
+        spread = stack.variances + (means - shift) ** 2
         # a power of two: no digit changes
         factor = np.exp2(-np.round(0.5 * np.log2(weights @ spread)))
         m, V = (means - shift) * factor, whiteners / factor
-        reach = _reach(np.abs(m), np.abs(V))
+        reach = (
+            _reach_of_diagonals(np.abs(m), np.abs(V)) if diagonal else _reach(np.abs(m), np.abs(V))
+        )
         if not reach >= _LEAST_REACH:  # or it is no number
             return None
-        Vm = np.matmul(V, m[:, :, None])
-        Vt = np.swapaxes(V, 1, 2)
-        P = np.matmul(Vt, V)
-        quadratic = [-np.diagonal(P, s, 1, 2) for s in range(1 if diagonal else d)]
-        quadratic[0] = 0.5 * quadratic[0]
+        if diagonal:
+            Vm = (V * m)[:, :, None]
+            linear = V * Vm[:, :, 0]
+            quadratic = [np.broadcast_to(-0.5 * V * V, (k, d))]
+        else:
+            Vm = np.matmul(V, m[:, :, None])
+            Vt = np.swapaxes(V, 1, 2)
+            linear = np.matmul(Vt, Vm)[:, :, 0]
+            P = np.broadcast_to(np.matmul(Vt, V), (k, d, d))
+            quadratic = [-np.diagonal(P, s, 1, 2) for s in range(d)]
+            quadratic[0] = 0.5 * quadratic[0]
         constant = log_norms[:, None] - 0.5 * (Vm * Vm).sum(axis=1)
-        eta = np.concatenate([constant, np.matmul(Vt, Vm)[:, :, 0], *quadratic], axis=1)
+        eta = np.concatenate([constant, linear, *quadratic], axis=1)
         return cls(shift[:, None], factor[:, None], eta, reach)
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -293,12 +317,23 @@ class Polynomial(NamedTuple):
 def _reach(m: Array, V: Array) -> float:
     """Return r such that for |z| <= r the terms of |V (z - m)|^2 / 2 sum to what is tolerated.
 
-    m (k, d) and V (k, d, d) are absolute values. The precision V^T V is rounded too, from terms
-    that may be larger than it is, so the bound is by |V|^T |V|.
+    m (k, d) and V, (k, d, d) or one that all share, are absolute values. The precision V^T V is
+    rounded too, from terms that may be larger than it is, so the bound is by |V|^T |V|.
     """
-    A = np.matmul(np.swapaxes(V, 1, 2), V)
+    A = np.broadcast_to(np.matmul(np.swapaxes(V, 1, 2), V), (*m.shape, m.shape[1]))
     a = A.sum(axis=(1, 2))
     b = np.einsum("kij,kj->k", A, m)
     c = np.einsum("ki,kij,kj->k", m, A, m)
+    return _least_root(a, b, c)
+
+
+def _reach_of_diagonals(m: Array, V: Array) -> float:
+    """Return the same where V is diagonal, (k, d)."""
+    A = V * V
+    return _least_root(A.sum(axis=1), (A * m).sum(axis=1), (A * m * m).sum(axis=1))
+
+
+def _least_root(a: Array, b: Array, c: Array) -> float:
+    """Return the least r >= 0 such that a r^2 + 2 b r + c is twice what the terms may sum to."""
     terms = 2 * _TOLERATED / np.finfo(np.float64).eps
     return float(((np.sqrt(b * b + a * (terms - c)) - b) / a).min())

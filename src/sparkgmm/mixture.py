@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm import checks, conditionals
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import Density
 from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
@@ -21,9 +22,11 @@ from sparkgmm.products import Array as Array
 
 Labels = NDArray[np.int64]
 
-FORMAT_VERSION = 1
 # So many rows, drawn from the mixture, stand for the data where components are merged without any.
 _MERGE_ROWS = 20_000
+# Of models as JSON: 2 has the covariances in the shape of their type, 1 had them dense.
+FORMAT_VERSION = 2
+FORMATS_READ = (1, 2)
 # A wide mixture is shown in a notebook by its first features.
 _SHOWN = 8
 COVARIANCE_TYPES = tuple(FAMILIES)
@@ -48,7 +51,11 @@ class Mixture:
     ----------
     weights : array-like of shape (k,), positive, summing to 1
     means : array-like of shape (k, d)
-    covariances : array-like of shape (k, d, d), symmetric and positive definite, always dense
+    covariances : array-like, symmetric and positive definite
+        In the shape of their type: (k, d, d) of full and VEV, (d, d) of tied, (k, d) variances of
+        diag, (k,) variances of spherical; or dense, (k, d, d), of any type. They are kept in the
+        shape of their type, and nothing that a mixture does makes them dense but the property
+        `covariances`.
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"; counts the free parameters
     features : d names, or None
 
@@ -67,23 +74,25 @@ class Mixture:
     5
     >>> Mixture.from_json(mixture.to_json()) == mixture
     True
+    >>> Mixture([1.0], [[0.0, 0.0]], [[1.0, 4.0]], "diag").covariances.tolist()
+    [[[1.0, 0.0], [0.0, 4.0]]]
 
     """
 
     __slots__ = (
         "_density",
         "covariance_type",
-        "covariances",
         "features",
         "means",
+        "stack",
         "weights",
     )
 
     weights: Array
     means: Array
-    covariances: Array
     covariance_type: str
     features: tuple[str, ...] | None
+    stack: Stack
     _density: Density
 
     def __init__(
@@ -94,20 +103,18 @@ class Mixture:
         covariance_type: str = "full",
         features: Sequence[str] | None = None,
     ) -> None:
-        w, mu, sigma = checks.parameters(weights, means, covariances)
-        checks.family_name(covariance_type)
+        family = FAMILIES[checks.family_name(covariance_type)]
+        w, mu, stack = checks.parameters(weights, means, covariances, family)
         names = checks.feature_names(features, mu.shape[1])
-        checks.structure(sigma, covariance_type)
-        checks.positive_definite(sigma)
-        for array in (w, mu, sigma):
+        for array in (w, mu, stack.values):
             array.setflags(write=False)
         fields: dict[str, Any] = {
             "weights": w,
             "means": mu,
-            "covariances": sigma,
             "covariance_type": covariance_type,
             "features": names,
-            "_density": Density.of(w, mu, sigma),
+            "stack": stack,
+            "_density": Density.of(w, mu, stack),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -122,7 +129,7 @@ class Mixture:
         return Mixture, (
             self.weights,
             self.means,
-            self.covariances,
+            self.compact_covariances,
             self.covariance_type,
             self.features,
         )
@@ -147,7 +154,7 @@ class Mixture:
         shown = min(self.d, _SHOWN)
         more = [f"… {self.d - shown} more"] if shown < self.d else []
         heads = ["component", "weight", *names[:shown], *more]
-        sd = np.sqrt(np.einsum("kii->ki", self.covariances))
+        sd = np.sqrt(self.variances)
         rows = [
             [
                 str(j),
@@ -176,6 +183,28 @@ class Mixture:
     def d(self) -> int:
         """The number of features."""
         return int(self.means.shape[1])
+
+    @property
+    def covariances(self) -> Array:
+        """The covariances, one a component, (k, d, d), read-only; made when they are asked for.
+
+        Of a diag, spherical or tied mixture of many features they take far more memory than the
+        mixture itself: `compact_covariances` and `variances` do not.
+        """
+        return self.stack.dense(self.k)
+
+    @property
+    def compact_covariances(self) -> Array:
+        """The covariances in the shape of their type, read-only.
+
+        (k, d, d) of full and VEV, (d, d) of tied, (k, d) variances of diag, (k,) of spherical.
+        """
+        return FAMILIES[self.covariance_type].compact(self.stack.values)
+
+    @property
+    def variances(self) -> Array:
+        """The variance of each feature in each component, (k, d)."""
+        return np.broadcast_to(self.stack.variances, self.means.shape)
 
     @property
     def n_parameters(self) -> int:
@@ -248,8 +277,8 @@ class Mixture:
         rng = np.random.default_rng(seed)
         labels = rng.choice(self.k, size=n, p=self.weights / self.weights.sum())
         X = rng.standard_normal((n, self.d))
-        for j, factor in enumerate(np.linalg.cholesky(self.covariances)):
-            X[labels == j] = X[labels == j] @ factor.T + self.means[j]
+        for j, mean in enumerate(self.means):
+            X[labels == j] = self.stack.coloured(j, X[labels == j]) + mean
         return X, labels.astype(np.int64)
 
     def marginal(self, features: str | int | Iterable[str | int]) -> Mixture:
@@ -418,18 +447,23 @@ class Mixture:
     @property
     def _components(self) -> conditionals.Components:
         diagonal = FAMILIES[self.covariance_type].diagonal
-        matrices = np.einsum("kii->ki", self.covariances) if diagonal else self.covariances
+        matrices = self.variances if diagonal else self.covariances
         return conditionals.Components(self.weights, self.means, matrices)
 
     def _of_features(
         self, components: conditionals.Components, which: conditionals.Positions
     ) -> Mixture:
+        family = FAMILIES[FAMILIES[self.covariance_type].known_as]
         matrices = components.matrices
+        if family.shared:
+            matrices = matrices[0]
+        elif len(family.shape(1, 1)) == 1:
+            matrices = matrices[:, 0]
         return Mixture(
             components.weights / components.weights.sum(),
             components.means,
-            matrices[:, :, None] * np.eye(len(which)) if components.diagonal else matrices,
-            FAMILIES[self.covariance_type].known_as,
+            matrices,
+            family.name,
             None if self.features is None else [self.features[i] for i in which],
         )
 
@@ -454,7 +488,7 @@ class Mixture:
             "covariance_type": self.covariance_type,
             "weights": self.weights.tolist(),
             "means": self.means.tolist(),
-            "covariances": self.covariances.tolist(),
+            "covariances": self.compact_covariances.tolist(),
         }
 
     def to_json(self) -> str:
@@ -463,7 +497,7 @@ class Mixture:
 
     @classmethod
     def from_json(cls, text: str) -> Mixture:
-        """Read a model from `to_json` or from a run's model.json.
+        """Read a model from `to_json` or from a run's model.json, of this or an earlier version.
 
         Raises
         ------
@@ -478,10 +512,10 @@ class Mixture:
         if not isinstance(model, dict) or not {"weights", "means", "covariances"} <= model.keys():
             raise InputError("the model has no weights, means and covariances: is it a model.json?")
         version = model.get("format_version")
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version not in FORMATS_READ:
             raise InputError(
-                f"the model's format_version is {version!r}, this sparkgmm reads {FORMAT_VERSION}: "
-                "update sparkgmm or write the model again"
+                f"the model's format_version is {version!r}, this sparkgmm reads 1 to "
+                f"{FORMAT_VERSION}: update sparkgmm or write the model again"
             )
         features = model.get("features")
         if isinstance(features, list) and not all(isinstance(name, str) for name in features):

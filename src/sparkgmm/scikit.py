@@ -10,7 +10,6 @@ import numpy as np
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.products import Array
 
 
 def mixture_from_sklearn(fitted: Any, features: Sequence[str] | None = None) -> Mixture:
@@ -38,7 +37,7 @@ def mixture_from_sklearn(fitted: Any, features: Sequence[str] | None = None) -> 
     return Mixture(
         fitted.weights_,
         fitted.means_,
-        _dense(np.asarray(fitted.covariances_), fitted.covariance_type, *fitted.means_.shape),
+        fitted.covariances_,
         fitted.covariance_type,
         features if names is None else [str(name) for name in names],
     )
@@ -61,7 +60,7 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
     except ImportError:
         raise InputError("scikit-learn is not installed: pip install 'sparkgmm[compare]'") from None
     family = FAMILIES[FAMILIES[mixture.covariance_type].known_as]
-    stack = family.read(mixture.covariances, np.ones(mixture.d))
+    stack = mixture.stack
     fitted = GaussianMixture(mixture.k, covariance_type=family.name, warm_start=True)
     fitted.weights_ = mixture.weights / mixture.weights.sum()
     fitted.means_ = mixture.means.copy()
@@ -73,10 +72,3 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
     if mixture.features is not None:
         fitted.feature_names_in_ = np.array(mixture.features, dtype=object)
     return fitted
-
-
-def _dense(covariances: Array, covariance_type: str, k: int, d: int) -> Array:
-    """Return scikit-learn's covariances of shape (k, d, d), (d, d), (k, d) or (k,) as (k, d, d)."""
-    if FAMILIES[covariance_type].diagonal:
-        return np.asarray(covariances.reshape(k, -1)[:, :, None] * np.eye(d))
-    return np.broadcast_to(covariances, (k, d, d))

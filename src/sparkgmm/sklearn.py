@@ -340,9 +340,7 @@ def _attributes(model: Model, frame: Frame) -> tuple[Array, ...]:
     """Return weights, means, covariances and precision factors as scikit-learn keeps them."""
     family, stack = model.family, model.stack
     means = frame.shift + model.means * frame.scale
-    if stack.values.ndim == 1:  # in the data's units already
-        return model.weights, means, stack.values, stack.precision_factors
-    covariances = stack.values * family.statistics.squared(frame.scale)
-    scale = frame.scale[:, None] if stack.values.ndim == 3 else frame.scale
-    factors = stack.precision_factors / scale
-    return model.weights, means, family.compact(covariances), family.compact(factors)
+    covariances, factors = family.written(stack, frame.scale), stack.precision_factors
+    if stack.values.ndim > 1:  # else they are in the data's units already
+        factors = factors / (frame.scale[:, None] if stack.values.ndim == 3 else frame.scale)
+    return model.weights, means, covariances, family.compact(factors)

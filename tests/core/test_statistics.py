@@ -37,6 +37,9 @@ def kernel_of(name, model, frame):
     if name == "mixed":
         narrow = every_other(model.k)
         return NaturalKernel.of([model], frame, [narrow])
+    if model.family.diagonal:  # which have no kernel of their own
+        narrow = np.full(model.k, name == "centred")
+        return NaturalKernel.of([model], frame, [narrow])
     return WhitenedKernel.of(model, frame, centred=name == "centred")
 
 

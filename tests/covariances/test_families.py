@@ -68,11 +68,23 @@ def test_the_algebra_of_every_stack_is_that_of_its_dense_matrices(name: str) -> 
     )
     A = rng.standard_normal((d, d))
     assert stack.quadratic_of(A @ A.T) == pytest.approx(np.trace(inverses[0] @ A @ A.T))
+    if FAMILIES[name].diagonal:
+        alone = stack.quadratic_of(np.diagonal(A @ A.T))
+        assert alone == pytest.approx(stack.quadratic_of(A @ A.T))
+    some = np.array([2, 0])
+    np.testing.assert_allclose(stack.among(some).dense(k), dense[:, some[:, None], some], **close)
+    z = rng.standard_normal((5, d))
+    np.testing.assert_allclose(stack.whitened(1, stack.coloured(1, z).T).T, z, **close)
+    np.testing.assert_allclose(
+        stack.coloured(1, np.eye(d)).T @ stack.coloured(1, np.eye(d)), dense[1], **close
+    )
     for j in range(k):
         x = rng.standard_normal((d, 5))
         squares = np.einsum("in,ij,jn->n", x, inverses[j], x)
         np.testing.assert_allclose((stack.whitened(j, x) ** 2).sum(axis=0), squares, **close)
     half, whiteners = stack.whiteners(np.arange(k))
+    if FAMILIES[name].diagonal:
+        whiteners = whiteners[:, :, None] * np.eye(d)
     np.testing.assert_allclose(2 * half, np.linalg.slogdet(dense)[1], **close)
     np.testing.assert_allclose(np.swapaxes(whiteners, 1, 2) @ whiteners, inverses, **close)
     counts, first = rng.uniform(1, 2, k), rng.standard_normal((k, d))
@@ -100,6 +112,17 @@ def test_taking_components_and_giving_one_the_others_mean_is_that_of_dense_matri
     if not FAMILIES[name].shared:
         expected[1] = dense[others].mean(axis=0)
     np.testing.assert_allclose(moved, expected, rtol=1e-12, atol=1e-14)
+
+
+@EVERY
+def test_what_is_written_in_the_shape_of_a_family_is_kept(name: str) -> None:
+    _, dense = stack_of(name)
+    scale = np.array([0.1, 2.0, 30.0, 1.0])
+    stack = FAMILIES[name].nearest(dense, scale)
+    written = FAMILIES[name].written(stack, scale)
+    assert written.shape == FAMILIES[name].shape(3, 4)
+    again = FAMILIES[name].kept(written, scale)
+    np.testing.assert_allclose(again.dense(3), stack.dense(3), rtol=1e-14)
 
 
 @EVERY

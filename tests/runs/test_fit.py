@@ -374,7 +374,7 @@ def test_a_run_holds_what_the_documentation_says(fit: Fit) -> None:
     assert len(run.metrics["log_likelihoods"]) == run.metrics["n_iter"]
     assert len(run.metrics["candidates"]) == 1
     model = run.json("model.json")
-    assert model["format_version"] == 1
+    assert model["format_version"] == 2
     assert np.shape(model["covariances"]) == (2, 2, 2)
 
 

@@ -13,6 +13,7 @@ from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.matching import hellinger_between, match
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Mixture
 
 # The divergence is estimated from so many rows drawn from each mixture.
@@ -189,12 +190,12 @@ def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
     """Return how far the mean of component i is from that of a later component j."""
     delta = after.mixture.means[j] - before.mixture.means[i]
     variance = sum(
-        np.diagonal(m.mixture.covariances[at]) / (m.mixture.weights[at] * m.n_rows)
+        m.mixture.variances[at] / (m.mixture.weights[at] * m.n_rows)
         for m, at in ((before, i), (after, j))
     )
     z = delta / np.sqrt(variance)
     feature = int(np.argmax(np.abs(z)))
-    whitened = np.linalg.solve(np.linalg.cholesky(before.mixture.covariances[i]), delta)
+    whitened = before.mixture.stack.whitened(i, delta[:, None])
     return {
         "mean_shift": float(np.linalg.norm(whitened)),
         "mean_z": float(z[feature]),
@@ -205,7 +206,8 @@ def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
 
 def _only(labelled: Labelled, j: int) -> Mixture:
     m = labelled.mixture
-    return Mixture([1.0], m.means[j : j + 1], m.covariances[j : j + 1])
+    alone = FAMILIES[m.covariance_type].compact(m.stack.take(np.array([j])).values)
+    return Mixture([1.0], m.means[j : j + 1], alone, m.covariance_type)
 
 
 def largest(found: Sequence[Change], key: str) -> Change | None:

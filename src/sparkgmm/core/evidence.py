@@ -119,11 +119,14 @@ class Scan:
         d = len(frame.shift)
         narrow = [m.stack.cancellation(m.means) > CANCELLATION_LIMIT for m in models]
         # where more than half of the components are, the products are not worth their while; and
-        # what the natural kernel leaves out of a shared covariance is common to all
+        # what the natural kernel leaves out of a shared covariance is common to all; diagonal ones
+        # cost next to nothing either way
         mostly_narrow = {
             i
             for i, m in enumerate(models)
-            if narrow[i].any() and (m.family.shared or narrow[i].mean() > 0.5)
+            if narrow[i].any()
+            and not m.family.diagonal
+            and (m.family.shared or narrow[i].mean() > 0.5)
         }
         full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly_narrow
         n_components = sum(models[i].k for i in full)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Mixture
 
 # Components farther apart than this Hellinger distance are not one and the same: of equal shape,
@@ -17,14 +18,35 @@ def bhattacharyya_between(one: Mixture, other: Mixture) -> Array:
     Bhattacharyya (1943); for two Gaussians with mean covariance S the distance is
     (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2.
     """
-    log_dets = [np.linalg.slogdet(m.covariances)[1] for m in (one, other)]
+    if all(FAMILIES[m.covariance_type].diagonal for m in (one, other)):
+        return _between_diagonal(one, other)
+    matrices = [m.stack.dense(len(m.stack.values)) for m in (one, other)]
+    log_dets = [
+        np.broadcast_to(np.linalg.slogdet(c)[1], (m.k,))
+        for c, m in zip(matrices, (one, other), strict=True)
+    ]
     distances = np.zeros((one.k, other.k))
     for i in range(one.k):
-        middle = 0.5 * (one.covariances[i] + other.covariances)
-        delta = (one.means[i] - other.means)[:, :, None]
-        apart = (delta * np.linalg.solve(middle, delta)).sum(axis=(1, 2))
+        middle = 0.5 * (matrices[0][i if len(matrices[0]) > 1 else 0] + matrices[1])
+        delta = one.means[i] - other.means
+        if len(middle) == 1:  # all share one: it is factorised once
+            apart = (delta.T * np.linalg.solve(middle[0], delta.T)).sum(axis=0)
+        else:
+            apart = (delta * np.linalg.solve(middle, delta[:, :, None])[:, :, 0]).sum(axis=1)
         shape = np.linalg.slogdet(middle)[1] - 0.5 * (log_dets[0][i] + log_dets[1])
         distances[i] = apart / 8 + shape / 2
+    return distances
+
+
+def _between_diagonal(one: Mixture, other: Mixture) -> Array:
+    """Return the same of mixtures of diagonal covariances, from their variances alone."""
+    log_dets = [np.log(m.variances).sum(axis=1) for m in (one, other)]
+    distances = np.zeros((one.k, other.k))
+    for i in range(one.k):
+        middle = 0.5 * (one.variances[i] + other.variances)
+        delta = one.means[i] - other.means
+        shape = np.log(middle).sum(axis=1) - 0.5 * (log_dets[0][i] + log_dets[1])
+        distances[i] = (delta * (delta / middle)).sum(axis=1) / 8 + shape / 2
     return distances
 
 

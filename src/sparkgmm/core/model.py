@@ -76,16 +76,17 @@ def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = No
     """
     w = model.weights
     means = frame.shift + model.means * frame.scale
-    covariances = model.stack.dense(model.k) * np.outer(frame.scale, frame.scale)
     order = np.lexsort((*means.T[::-1], -w))
-    return Mixture(w[order], means[order], covariances[order], model.family.name, features)
+    covariances = model.family.written(model.stack.take(order), frame.scale)
+    return Mixture(w[order], means[order], covariances, model.family.name, features)
 
 
 def from_mixture(mixture: Mixture, frame: Frame) -> Model:
     """Bring a mixture in the data's units into standardised coordinates."""
     family = FAMILIES[mixture.covariance_type]
     means = (mixture.means - frame.shift) / frame.scale
-    return Model(family, mixture.weights, means, family.read(mixture.covariances, frame.scale))
+    stack = family.kept(mixture.compact_covariances, frame.scale)
+    return Model(family, mixture.weights, means, stack)
 
 
 def check_volume(model: Model) -> None:

@@ -25,7 +25,7 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
     if model.k < 3 or model.others:  # the seeds have no column of another part
         return []
     Z, w = seeds.Z, seeds.w
-    R = Density.of(model.weights, model.means, model.stack.dense(model.k)).responsibilities(Z).T
+    R = Density.of(model.weights, model.means, model.stack).responsibilities(Z).T
     proposals = []
     for split in _worst_described(R, model, Z, w)[:most]:
         kept, freed = _most_alike(R, w, without=split)

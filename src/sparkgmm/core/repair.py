@@ -49,8 +49,8 @@ def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
     def reseed(model: Model, j: int) -> Model:
         weights, means = model.weights.copy(), model.means.copy()
         others = np.arange(model.k) != j
-        dense = model.stack.dense(model.k)[others]
-        rest = Density.of(weights[others] / weights[others].sum(), means[others], dense)
+        stack = model.stack.take(others)
+        rest = Density.of(weights[others] / weights[others].sum(), means[others], stack)
         order = np.argsort(rest.score(seeds.Z))
         worst = order[: max(1, int(_BADLY_EXPLAINED * len(order)))]
         means[j] = seeds.Z[rng.choice(worst, p=seeds.w[worst] / seeds.w[worst].sum())]

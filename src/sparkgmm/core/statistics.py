@@ -15,7 +15,8 @@ all.
 
 The products cancel where a component is far narrower than its distance from the origin: such a one
 is measured about its own mean instead. And T outgrows the cache where d is large: there
-`WhitenedKernel` computes the same statistics, a component at a time.
+`WhitenedKernel` computes the same statistics, a component at a time. Where covariances are diagonal
+T is (1, x, x^2), which never does.
 """
 
 from __future__ import annotations
@@ -130,6 +131,39 @@ class _Narrow:
         np.multiply(centred_on(self.mean, X, out=Z), np.sqrt(R[self.row]), out=Z)
         out += Z @ Z.T
 
+    def no_moments(self) -> Array:
+        """Return moments of no rows, to add to."""
+        d = len(self.mean)
+        return np.zeros((1 + d, 1 + d))
+
+    def packed(self, moments: Array, width: int) -> Array:
+        """Return the leading entries of moments in the order of T."""
+        return moments.ravel()[_packed_order(len(self.mean))[:width]]
+
+
+@dataclass(frozen=True)
+class _NarrowDiagonal(_Narrow):
+    """One of diagonal covariance: the whitener is (d,), moments are those of (1; x; x^2)."""
+
+    def set_joint(self, X: Array, L: Array, Z: Array, Y: Array) -> None:
+        Y = Y[: len(X)]
+        np.multiply(np.subtract(X, self.mean[:, None], out=Y), self.whitener[:, None], out=Y)
+        L[self.row] = self.log_norm
+        L[self.row] -= 0.5 * np.einsum("in,in->n", Y, Y)
+
+    def add_moments(self, X: Array, R: Array, Z: Array, out: Array) -> None:
+        d, r = len(X), R[self.row]
+        residuals = centred_on(self.mean, X, out=Z)
+        out[: 1 + d] += residuals @ r
+        np.multiply(residuals, residuals, out=residuals)
+        out[1 + d :] += residuals[1:] @ r
+
+    def no_moments(self) -> Array:
+        return np.zeros(1 + 2 * len(self.mean))
+
+    def packed(self, moments: Array, width: int) -> Array:
+        return moments[:width]
+
 
 @dataclass(frozen=True)
 class NaturalKernel:
@@ -175,8 +209,9 @@ class NaturalKernel:
                 which = np.flatnonzero(narrow[i])
                 log_norms, whiteners = whitened(model, True, which)
                 means = model.means[which]
+                kind = _NarrowDiagonal if model.family.diagonal else _Narrow
                 narrow_ones += [
-                    _Narrow(len(etas) - 1, first + j, log_norm, mean, V)
+                    kind(len(etas) - 1, first + j, log_norm, mean, V)
                     for j, log_norm, mean, V in zip(
                         which.tolist(), log_norms.tolist(), means, whiteners, strict=True
                     )
@@ -204,8 +239,7 @@ class NaturalKernel:
         Z_buffer, Y_buffer = aligned_empty(1 + d, step), aligned_empty(d, step)
         moments = [np.zeros_like(eta) for eta in self.etas]
         beside = [np.zeros_like(eta) for eta in self.part_etas]
-        S = np.zeros((len(self.narrow), 1 + d, 1 + d))
-        narrow = list(zip(self.narrow, S, strict=True))
+        narrow = [(c, c.no_moments()) for c in self.narrow]
         narrow_of = [[(c, S_c) for c, S_c in narrow if c.group == g] for g in range(len(self.etas))]
         log_likelihoods = [[0.0] * (len(bounds) - 1) for bounds in self.bounds]
         for start in range(0, n, step):
@@ -231,7 +265,7 @@ class NaturalKernel:
                     c.add_moments(X, L, Z, out=S_c)
         for c, S_c in narrow:
             here = moments[c.group]
-            here[c.row] = S_c.ravel()[_packed_order(d)[: here.shape[1]]]
+            here[c.row] = c.packed(S_c, here.shape[1])
         if self.parts:
             moments = [np.concatenate(both, axis=1) for both in zip(moments, beside, strict=True)]
         return [
@@ -266,7 +300,7 @@ class WhitenedKernel:
 
     @classmethod
     def of(cls, model: Model, frame: Frame, centred: bool) -> WhitenedKernel:
-        """Prepare one candidate of any covariance type."""
+        """Prepare one candidate whose covariances are not diagonal."""
         origins = model.means if centred else np.zeros_like(model.means)
         log_norms, whiteners = whitened(model, centred, np.arange(model.k))
         part_eta = natural(model.others) if model.others else np.empty((model.k, 0))

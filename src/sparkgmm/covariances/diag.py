@@ -6,7 +6,7 @@ import numpy as np
 
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import SQUARES, Moments
-from sparkgmm.covariances.stacks import Diagonal, Stack
+from sparkgmm.covariances.stacks import Diagonal, Stack, diagonals
 from sparkgmm.products import Array
 
 
@@ -27,4 +27,13 @@ class Diag(Family):
         return Diagonal(self.statistics.spread(moments))
 
     def read(self, covariances: Array, scale: Array) -> Diagonal:
-        return Diagonal(np.einsum("kii->ki", covariances) / scale**2)
+        return Diagonal(diagonals(covariances) / scale**2)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        return k, d
+
+    def kept(self, written: Array, scale: Array) -> Diagonal:
+        return Diagonal(written / scale**2)
+
+    def written(self, stack: Stack, scale: Array) -> Array:
+        return np.asarray(stack.values * scale**2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from sparkgmm.covariances.moments import Moments, Statistics
-from sparkgmm.covariances.stacks import Stack
+from sparkgmm.covariances.stacks import Dense, Stack
 from sparkgmm.products import Array
 
 
@@ -47,13 +49,26 @@ class Family(Protocol):
         """Bring covariances (k, d, d) of the family from the data's units to standardised ones.
 
         `scale` (d,) are the features' standard deviations. Where they are not of the family what
-        is returned is one that is, and is near.
+        is returned is one that is, and is near. Of a diagonal family variances (k, d) will do.
         """
         ...
 
     def nearest(self, covariances: Array, scale: Array) -> Stack:
         """Bring any covariances (k, d, d) to those of the family that are most like them."""
         return self.read(covariances, scale)
+
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        """Return the shape in which the covariances of k components are written."""
+        return (d, d) if self.shared else (k, d, d)
+
+    def kept(self, written: Array, scale: Array) -> Stack:
+        """Bring covariances, as they are written, from the data's units to standardised ones."""
+        values = written[None] if self.shared else written
+        return Dense(values / np.outer(scale, scale))
+
+    def written(self, stack: Stack, scale: Array) -> Array:
+        """Undo `kept`."""
+        return self.compact(stack.values) * np.outer(scale, scale)
 
     def compact(self, values: Array) -> Array:
         """Return the numbers of a stack as the family is written: without the axis of one."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import SQUARES, Moments
-from sparkgmm.covariances.stacks import Round, Stack
+from sparkgmm.covariances.stacks import Round, Stack, diagonals
 from sparkgmm.products import Array
 
 
@@ -29,7 +29,16 @@ class Spherical(Family):
         return Round(variances.mean(axis=1), unit)
 
     def read(self, covariances: Array, scale: Array) -> Round:
-        return Round(np.einsum("kii->k", covariances) / len(scale), scale**2)
+        variances = diagonals(covariances)
+        mean = variances.mean(axis=1)
+        alike = (variances == variances[:, :1]).all(axis=1)  # then their mean may be rounded
+        return Round(np.where(alike, variances[:, 0], mean), scale**2)
 
-    def nearest(self, covariances: Array, scale: Array) -> Round:
-        return Round(np.einsum("kii->ki", covariances).mean(axis=1), scale**2)
+    def shape(self, k: int, d: int) -> tuple[int, ...]:
+        return (k,)
+
+    def kept(self, written: Array, scale: Array) -> Round:
+        return Round(written, scale**2)
+
+    def written(self, stack: Stack, scale: Array) -> Array:
+        return stack.values

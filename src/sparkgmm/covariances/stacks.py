@@ -83,7 +83,10 @@ class Stack(Protocol):
         ...
 
     def quadratic_of(self, second: Array) -> float:
-        """Return tr(precision second) of the first matrix; `second` is (d, d)."""
+        """Return tr(precision second) of the first matrix; `second` is (d, d).
+
+        Of diagonal matrices the diagonal of `second` will do.
+        """
         ...
 
     def fill_natural(self, means: Array, out: Array) -> None:
@@ -95,17 +98,25 @@ class Stack(Protocol):
         ...
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
-        """Return half the log determinants (n,) and the inverse Cholesky factors (n, d, d)."""
+        """Return half the log determinants (n,) and the inverse Cholesky factors of n components.
+
+        The factors are (n, d, d), or their diagonals (n, d) where they have nothing else.
+        """
         ...
 
     def whitened(self, j: int, X: Array) -> Array:
         """Return residuals X (d, n) from component j, scaled to variance 1 in all directions."""
         ...
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        """Return rows Z (n, d) of variance 1 in all directions as rows of component j about 0."""
+        ...
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
         """Return the largest variance of `second` (d, d) in the span of some principal axes of j.
 
-        `axes` (d,) marks them, in the order of `widths`.
+        `axes` (d,) marks them, in the order of `widths`. Of diagonal matrices it is the largest of
+        single features, for which the diagonal of `second` will do.
         """
         ...
 
@@ -115,6 +126,10 @@ class Stack(Protocol):
 
     def take(self, which: Array) -> Self:
         """Return the matrices of some components."""
+        ...
+
+    def among(self, features: Array) -> Self:
+        """Return the matrices of some features, without the others' rows and columns."""
         ...
 
     def with_mean_at(self, j: int, which: Array) -> Self:
@@ -230,6 +245,9 @@ class Dense:
     def whitened(self, j: int, X: Array) -> Array:
         return np.linalg.solve(self.factors[_at(j, self.values)], X)
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z @ self.factors[_at(j, self.values)].T)
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
         V = self._principal[1][j][:, axes]
         return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
@@ -241,6 +259,9 @@ class Dense:
 
     def take(self, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(self.values[which])
+
+    def among(self, features: Array) -> Dense:
+        return Dense(self.values[:, features[:, None], features])
 
     def with_mean_at(self, j: int, which: Array) -> Dense:
         return self if len(self.values) == 1 else Dense(_with_mean_at(self.values, j, which))
@@ -314,7 +335,7 @@ class Diagonal:
         return float(((moments.squares() + offset * cross) / self.variances).sum())
 
     def quadratic_of(self, second: Array) -> float:
-        return float((np.diagonal(second) / self.variances[0]).sum())
+        return float((_diagonal(second) / self.variances[0]).sum())
 
     def fill_natural(self, means: Array, out: Array) -> None:
         d = means.shape[1]
@@ -328,13 +349,16 @@ class Diagonal:
 
     def whiteners(self, which: Array) -> tuple[Array, Array]:
         sd = np.sqrt(self.variances[which if len(self.values) > 1 else np.zeros_like(which)])
-        return np.log(sd).sum(axis=1), (1 / sd)[:, :, None] * np.eye(sd.shape[1])
+        return np.log(sd).sum(axis=1), 1 / sd
 
     def whitened(self, j: int, X: Array) -> Array:
         return np.asarray(X / np.sqrt(self.variances[_at(j, self.values)])[:, None])
 
+    def coloured(self, j: int, Z: Array) -> Array:
+        return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
+
     def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(np.linalg.eigvalsh(second[np.ix_(axes, axes)])[-1])
+        return float(_diagonal(second)[axes].max())
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
@@ -342,6 +366,9 @@ class Diagonal:
 
     def take(self, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(self.values[which])
+
+    def among(self, features: Array) -> Self:
+        return self._of(self.values[:, features])
 
     def with_mean_at(self, j: int, which: Array) -> Self:
         return self if len(self.values) == 1 else self._of(_with_mean_at(self.values, j, which))
@@ -385,6 +412,9 @@ class Round(Diagonal):
     def widths(self) -> Array:
         return np.broadcast_to(self.pivots[:, None], self.variances.shape)
 
+    def among(self, features: Array) -> Self:
+        return type(self)(self.values, self.unit[features])
+
     def metric(self, root: Array) -> tuple[Array, Array]:
         d = len(self.unit)
         # in the data's units, though means are in standardised ones: a weight that is less apt than
@@ -395,6 +425,16 @@ class Round(Diagonal):
 
     def _of(self, values: Array) -> Self:
         return type(self)(values, self.unit)
+
+
+def diagonals(covariances: Array) -> Array:
+    """Return the diagonals (k, d) of matrices (k, d, d), or what are diagonals already."""
+    return covariances if covariances.ndim == 2 else np.einsum("kii->ki", covariances)
+
+
+def _diagonal(second: Array) -> Array:
+    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
+    return second if second.ndim == 1 else np.diagonal(second)
 
 
 def _at(j: int, values: Array) -> int:

@@ -128,7 +128,7 @@ def _parameter_table(comparison: Comparison) -> Table:
             if s.mixture is None or order is None or order[j] < 0:
                 continue
             i = order[j]
-            sd = np.sqrt(np.diagonal(s.mixture.covariances[i]))
+            sd = np.sqrt(s.mixture.variances[i])
             values = [
                 mean_and_sd(s.mixture.means[i, a], sd[a]) for a in range(min(ours.d, _FEATURES))
             ]

@@ -11,7 +11,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from sparkgmm.core.matching import assign, bhattacharyya_between
 from sparkgmm.core.sample import Sample
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Labels, Mixture
+from sparkgmm.report.views import uncorrelated
 
 # Parameters that differ by less, in the units of `Differences`, agree.
 AGREE = 1e-3
@@ -195,27 +197,29 @@ def reordered(theirs: Mixture, order: Sequence[int]) -> Mixture:
     """Return their mixture with its components in the order of ours, the unmatched last."""
     index = [j for j in order if j >= 0]
     index += [j for j in range(theirs.k) if j not in index]
+    covariances = theirs.stack.take(np.array(index)).values
     return Mixture(
         theirs.weights[index],
         theirs.means[index],
-        theirs.covariances[index],
-        features=theirs.features,
+        FAMILIES[theirs.covariance_type].compact(covariances),
+        theirs.covariance_type,
+        theirs.features,
     )
 
 
 def differences(ours: Mixture, theirs: Mixture, order: Sequence[int]) -> Differences:
     """Return what remains between matched components."""
-    sd = np.sqrt(np.einsum("kii->ki", ours.covariances))
+    sd = np.sqrt(ours.variances)
     index = list(order)
+    if all(uncorrelated(mixture) for mixture in (ours, theirs)):
+        apart = np.abs(ours.variances - theirs.variances[index]) / sd**2
+    else:
+        apart = np.abs(ours.covariances - theirs.covariances[index])
+        apart /= sd[:, :, None] * sd[:, None, :]
     return Differences(
         float(np.abs(ours.weights - theirs.weights[index]).max()),
         float((np.abs(ours.means - theirs.means[index]) / sd).max()),
-        float(
-            (
-                np.abs(ours.covariances - theirs.covariances[index])
-                / (sd[:, :, None] * sd[:, None, :])
-            ).max()
-        ),
+        float(apart.max()),
     )
 
 

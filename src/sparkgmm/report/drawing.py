@@ -89,7 +89,7 @@ def draw_single(
         edges = np.linspace(low, high, 30 if small else _bins(len(X)))
         counts, _ = np.histogram(X[:, 0], edges, weights=weights)
         axes.stairs(counts / (total * np.diff(edges)), edges, fill=True, color=FAINT, alpha=0.35)
-    sd = np.sqrt(mixture.covariances[:, 0, 0])
+    sd = np.sqrt(mixture.variances[:, 0])
     peaks = mixture.weights / (np.sqrt(2 * np.pi) * sd)
     for j, at in enumerate(mixture.means[:, 0]):
         z = np.linspace(-_REACH, _REACH, 41 if small else 121)
@@ -131,7 +131,7 @@ def mixed_colours(R: Array) -> Array:
 
 def _abscissae(mixture: Mixture, low: float, high: float) -> Array:
     """Return where to evaluate a density: evenly, and densely around each mean."""
-    sd = np.sqrt(mixture.covariances[:, 0])
+    sd = np.sqrt(mixture.variances)
     around = mixture.means + sd * np.linspace(-4, 4, 25)
     inside = around[(around > low) & (around < high)]
     return np.union1d(np.linspace(low, high, 400), inside)

@@ -10,8 +10,9 @@ import numpy as np
 from sparkgmm.core.figures import BINDING
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
+from sparkgmm.mixture import Mixture
 from sparkgmm.report.past_runs import PastRuns
-from sparkgmm.report.views import correlation, names_of
+from sparkgmm.report.views import correlation, names_of, uncorrelated
 
 # A correlation matrix this ill-conditioned is near-singular.
 _SINGULAR = 1e6
@@ -80,15 +81,25 @@ def _about_components(chosen: Candidate, reg_covar: float) -> Iterator[str]:
             "that narrow."
         )
     names = names_of(chosen.mixture)
-    for j, covariance in enumerate(chosen.mixture.covariances):
-        values, vectors = np.linalg.eigh(correlation(covariance))
-        if values[0] * _SINGULAR < values[-1]:
-            involved = np.argsort(-np.abs(vectors[:, 0]))[:2]
+    for j, involved in enumerate(_nearly_singular(chosen.mixture)):
+        if involved is not None:
             yield (
                 f"Component {j} is nearly singular: {' and '.join(names[i] for i in involved)} "
                 "almost determine each other there. Its density is sharp, and its covariance "
                 "hard to invert; consider leaving one of them out."
             )
+
+
+def _nearly_singular(mixture: Mixture) -> list[list[int] | None]:
+    """Return for each component the two features that almost determine each other, or None."""
+    if uncorrelated(mixture):
+        return [None] * mixture.k
+    found: list[list[int] | None] = []
+    for covariance in mixture.stack.dense(len(mixture.stack.values)):
+        values, vectors = np.linalg.eigh(correlation(covariance))
+        singular = values[0] * _SINGULAR < values[-1]
+        found.append(np.argsort(-np.abs(vectors[:, 0]))[:2].tolist() if singular else None)
+    return found if len(found) == mixture.k else found * mixture.k
 
 
 def _about_fit(membership: Membership) -> Iterator[str]:

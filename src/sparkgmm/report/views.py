@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparkgmm.core.sample import Sample
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import Array, Mixture
 
 # The contours of a pair hold these shares of the mixture.
@@ -25,10 +26,12 @@ def names_of(mixture: Mixture) -> list[str]:
 def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
     """Return the mixture of some features: its means and covariances without the others'."""
     index = np.array(features)
+    family = FAMILIES[FAMILIES[mixture.covariance_type].known_as]
     return Mixture(
         mixture.weights,
         mixture.means[:, index],
-        mixture.covariances[:, index[:, None], index],
+        family.compact(mixture.stack.among(index).values),
+        family.name,
         features=[names_of(mixture)[i] for i in features],
     )
 
@@ -71,20 +74,24 @@ def informative_features(mixture: Mixture, sample: Sample, most: int) -> list[in
         return list(range(mixture.d))
     X = sample.thinned(_RANKING_ROWS)
     if mixture.k == 1:
-        pairs = _correlations(mixture)
+        if uncorrelated(mixture):
+            return list(range(most))  # no pair says more than another
+        among, pairs = list(range(mixture.d)), _correlations(mixture)
     else:
         alone = [_information(marginal(mixture, [i]), X[:, [i]]) for i in range(mixture.d)]
         best = np.argsort(alone)[::-1][: max(_PAIRED, most)].tolist()
-        pairs = np.full((mixture.d, mixture.d), -np.inf)
+        among = sorted(best)
+        pairs = np.full((len(best), len(best)), -np.inf)
         for a, i in enumerate(best):
             for j in best[a + 1 :]:
-                pairs[i, j] = pairs[j, i] = _information(marginal(mixture, [i, j]), X[:, [i, j]])
+                at = [among.index(i), among.index(j)], [among.index(j), among.index(i)]
+                pairs[at] = _information(marginal(mixture, [i, j]), X[:, [i, j]])
     chosen = [int(i) for i in np.unravel_index(np.argmax(pairs), pairs.shape)]
     while len(chosen) < most:
         gains = pairs[chosen].max(axis=0)
         gains[chosen] = -np.inf
         chosen.append(int(np.argmax(gains)))
-    return chosen
+    return [among[i] for i in chosen]
 
 
 def _information(mixture: Mixture, X: Array) -> float:
@@ -97,6 +104,11 @@ def _correlations(mixture: Mixture) -> Array:
     found = np.abs(correlation(mixture.covariances[0]))
     np.fill_diagonal(found, -np.inf)  # no feature makes a pair with itself
     return found
+
+
+def uncorrelated(mixture: Mixture) -> bool:
+    """Return whether features do not correlate within a component, by the covariance type."""
+    return FAMILIES[mixture.covariance_type].diagonal
 
 
 def correlation(covariance: Array) -> Array:

@@ -28,6 +28,7 @@ from sparkgmm.runs.reading import check_valid, open_input, plan_input, without_c
 from sparkgmm.runs.terminal import Terminal
 from sparkgmm.scikit import mixture_from_sklearn
 from sparkgmm.spark.cluster_rows import Blocks
+from sparkgmm.spark.components import component_rows
 from sparkgmm.spark.file_systems import first_line
 from sparkgmm.spark.mllib import assemble, fit_kmeans, fit_mllib
 from sparkgmm.spark.source import Features
@@ -301,7 +302,7 @@ def _as_json(comparison: Comparison, config: CompareConfig) -> dict[str, Any]:
                 "matched": comparison.matched[s.name],
                 "weights": s.mixture.weights.tolist(),
                 "means": s.mixture.means.tolist(),
-                "covariances": s.mixture.covariances.tolist(),
+                "covariances": [row.covariance for row in component_rows(s.mixture)],
             }
             if s.name in comparison.differences:
                 d = comparison.differences[s.name]

@@ -165,7 +165,7 @@ def components_as_text(mixture: Mixture, labels: Sequence[int] | None = None) ->
     rows = [header]
     for j in range(mixture.k):
         cells = [
-            mean_and_sd(mixture.means[j, i], mixture.covariances[j, i, i] ** 0.5)
+            mean_and_sd(mixture.means[j, i], mixture.variances[j, i] ** 0.5)
             for i in range(len(shown))
         ]
         mine = [] if labels is None else [str(labels[j])]

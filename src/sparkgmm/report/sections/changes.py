@@ -122,7 +122,7 @@ def _moved(drift: Drift, change: Change, feature: int) -> str:
             shown.append("–")
             continue
         mixture = labelled.mixture
-        sd = float(np.sqrt(mixture.covariances[component, feature, feature]))
+        sd = float(np.sqrt(mixture.variances[component, feature]))
         shown.append(near(float(mixture.means[component, feature]), sd))
     return " → ".join(shown)
 

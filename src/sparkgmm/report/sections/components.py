@@ -16,12 +16,11 @@ from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import Picture, picture, short
 from sparkgmm.report.tables import Table
-from sparkgmm.report.views import correlation, names_of
+from sparkgmm.report.views import correlation, names_of, uncorrelated
 
 # Correlation matrices are shown whole up to here; beyond, the strongest correlations.
 _WHOLE = 8
 _STRONGEST = 6
-UNCORRELATED = ("diag", "spherical")
 
 
 def component_table(membership: Membership, sum_of_weights: float) -> Table:
@@ -52,7 +51,7 @@ def component_table(membership: Membership, sum_of_weights: float) -> Table:
 
 def mean_table(mixture: Mixture) -> Table:
     """One row a feature: mean ± standard deviation in each component."""
-    sd = np.sqrt(np.einsum("kii->ki", mixture.covariances))
+    sd = np.sqrt(mixture.variances)
     rows = [
         [
             name,
@@ -66,7 +65,7 @@ def mean_table(mixture: Mixture) -> Table:
 def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
     """The correlations within each component: all of them, or the strongest of many."""
     names = names_of(mixture)
-    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
+    if mixture.d == 1 or uncorrelated(mixture):
         return []
     if mixture.d > _WHOLE:
         rows = [[str(j), _strongest(mixture, j, _STRONGEST)] for j in range(mixture.k)]
@@ -80,7 +79,7 @@ def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
 
 
 def _strongest(mixture: Mixture, j: int, most: int) -> str:
-    if mixture.d == 1 or mixture.covariance_type in UNCORRELATED:
+    if mixture.d == 1 or uncorrelated(mixture):
         return ""
     names = names_of(mixture)
     r = np.triu(correlation(mixture.covariances[j]), 1)

@@ -22,6 +22,7 @@ from sparkgmm.report.views import (
     marginal,
     names_of,
     share_outside,
+    uncorrelated,
 )
 
 CORNER = 5
@@ -107,7 +108,7 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
     X = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
     low, high = np.quantile(X, [0.005, 0.995], axis=0)
     units = np.where(high > low, high - low, np.maximum(np.abs(X).max(axis=0), 1e-300))
-    sd = np.sqrt(np.einsum("kii->ki", mixture.covariances))
+    sd = np.sqrt(mixture.variances)
     below = np.tril_indices(mixture.d, -1)
     carried = {
         "names": names_of(mixture),
@@ -115,8 +116,10 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
         "colours": COLOURS,
         "means": [_rounded(mean, units) for mean in mixture.means],
         "sd": [_rounded(mine, mine) for mine in sd],
-        # in thousandths, row by row below the diagonal
-        "correlations": [
+        # in thousandths, row by row below the diagonal; none where there are no correlations
+        "correlations": None
+        if uncorrelated(mixture)
+        else [
             np.rint(1e3 * correlation(c)[below]).astype(int).tolist() for c in mixture.covariances
         ],
         "rows": [

@@ -15,7 +15,7 @@
 
   function covariance(component, i, j) {
     const sd = data.sd[component], row = Math.max(i, j), column = Math.min(i, j);
-    const r = i === j ? 1 : data.correlations[component][row * (row - 1) / 2 + column] / 1e3;
+    const r = i === j ? 1 : data.correlations === null ? 0 : data.correlations[component][row * (row - 1) / 2 + column] / 1e3;
     return r * sd[i] * sd[j];
   }
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pyspark.errors import AnalysisException
 from pyspark.ml.param import Params
-from pyspark.mllib.linalg import Matrices, MatrixUDT, Vectors, VectorUDT
+from pyspark.mllib.linalg import Matrices, Matrix, MatrixUDT, Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.scikit import mixture_to_sklearn
+from sparkgmm.spark.components import DENSE_UP_TO
 from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, error_of, file_system_errors
 from sparkgmm.spark.ml.persistence import SPARK_CLASS, load_metadata, save_metadata
 
@@ -49,7 +52,8 @@ def write_spark_model(
 ) -> None:
     """Write the folder of a `pyspark.ml.clustering.GaussianMixtureModel`, for its own `load`.
 
-    Covariances are written dense, whatever their type. `params`, if given, lends its uid and the
+    Covariances are written as matrices, whatever their type; diagonal ones of many features as
+    sparse ones. `params`, if given, lends its uid and the
     values that were set of those params that Spark's model has.
 
     Raises
@@ -74,11 +78,10 @@ def write_spark_model(
         "paramMap": known,
         "defaultParamMap": _DEFAULTS,
     }
-    d = mixture.d
     row = (
         [float(weight) for weight in mixture.weights],
         [Vectors.dense(mean) for mean in mixture.means],
-        [Matrices.dense(d, d, c.ravel(order="F")) for c in mixture.covariances],
+        list(old_matrices(mixture)),
     )
     try:
         data = spark.createDataFrame([row], _SCHEMA).coalesce(1)
@@ -89,6 +92,20 @@ def write_spark_model(
         if "ALREADY_EXISTS" not in str(error):
             raise
         raise InputError(f"{path!r} already exists: give another path, or overwrite it") from error
+
+
+def old_matrices(mixture: Mixture) -> Iterator[Matrix]:
+    """Yield each component's covariance as a matrix of Spark's older types.
+
+    Diagonal ones are sparse from where components/ are compact on.
+    """
+    d = mixture.d
+    if FAMILIES[mixture.covariance_type].diagonal and d > DENSE_UP_TO:
+        for variances in mixture.variances:
+            yield Matrices.sparse(d, d, list(range(d + 1)), list(range(d)), variances)
+    else:
+        for covariance in mixture.covariances:
+            yield Matrices.dense(d, d, covariance.ravel(order="F"))
 
 
 def read_spark_model(source: Any, spark: SparkSession) -> tuple[Mixture, dict[str, Any]]:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from pyspark.ml.base import Model
-from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector
+from pyspark.ml.linalg import DenseVector, Vector
 from pyspark.ml.stat import MultivariateGaussian
-from pyspark.mllib.linalg import Matrices, Vectors
+from pyspark.mllib.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.ml.columns import check_features_column, check_new, noted_length
-from sparkgmm.spark.ml.export import read_spark_model, write_spark_model
+from sparkgmm.spark.ml.export import old_matrices, read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, note_mixture, read_mixture
 from sparkgmm.spark.ml.summary import GaussianMixtureSummary
@@ -83,20 +83,14 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
     @property
     def gaussians(self) -> list[MultivariateGaussian]:
         """Mean and covariance of each component."""
-        d = self.numFeatures
-        return [
-            MultivariateGaussian(DenseVector(mean), DenseMatrix(d, d, covariance.ravel(order="F")))
-            for mean, covariance in zip(self._mixture.means, self._mixture.covariances, strict=True)
-        ]
+        pairs = zip(self._mixture.means, old_matrices(self._mixture), strict=True)
+        return [MultivariateGaussian(DenseVector(mean), matrix.asML()) for mean, matrix in pairs]
 
     @property
     def gaussiansDF(self) -> DataFrame:
         """A row a component: mean vector and cov matrix, of Spark's older types as its own has."""
-        d = self.numFeatures
-        rows = [
-            (Vectors.dense(mean), Matrices.dense(d, d, covariance.ravel(order="F")))
-            for mean, covariance in zip(self._mixture.means, self._mixture.covariances, strict=True)
-        ]
+        pairs = zip(self._mixture.means, old_matrices(self._mixture), strict=True)
+        rows = [(Vectors.dense(mean), matrix) for mean, matrix in pairs]
         return _session().createDataFrame(rows, ["mean", "cov"])
 
     def predict(self, value: Vector | ArrayLike) -> int:

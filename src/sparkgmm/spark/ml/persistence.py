@@ -16,7 +16,8 @@ from pyspark.ml.util import MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import FORMAT_VERSION, Mixture
+from sparkgmm.mixture import FORMAT_VERSION, FORMATS_READ, Mixture
+from sparkgmm.spark.components import component_rows, mixture_of
 from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, file_system_errors
 from sparkgmm.version import __version__
 
@@ -191,11 +192,7 @@ def note_mixture(mixture: Mixture) -> dict[str, Any]:
 
 def components(mixture: Mixture, spark: SparkSession) -> DataFrame:
     """Return a row a component, as a run's folder has them."""
-    rows = [
-        (j, float(mixture.weights[j]), mixture.means[j].tolist(), mixture.covariances[j].tolist())
-        for j in range(mixture.k)
-    ]
-    return spark.createDataFrame(rows, _COMPONENTS).coalesce(1)
+    return spark.createDataFrame(component_rows(mixture), _COMPONENTS).coalesce(1)
 
 
 def read_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> Mixture:
@@ -208,16 +205,10 @@ def read_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> 
 
     """
     version = metadata.get("formatVersion")
-    if version != FORMAT_VERSION:
+    if version not in FORMATS_READ:
         raise InputError(
-            f"{folder!r} has formatVersion {version!r}, this sparkgmm reads {FORMAT_VERSION}: "
+            f"{folder!r} has formatVersion {version!r}, this sparkgmm reads 1 to {FORMAT_VERSION}: "
             "update sparkgmm or save the model again"
         )
     rows = spark.read.parquet(f"{folder}/data").orderBy("component").collect()
-    return Mixture(
-        [row["weight"] for row in rows],
-        [row["mean"] for row in rows],
-        [row["covariance"] for row in rows],
-        metadata["covarianceType"],
-        metadata["features"],
-    )
+    return mixture_of(rows, metadata["covarianceType"], metadata["features"])
