@@ -67,7 +67,7 @@ def far_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the driver reach none of the executors' files, as on a cluster of several machines."""
     from sparkgmm.spark.cluster_rows import Blocks
 
-    monkeypatch.setattr(Blocks, "_on_partitions_here", Blocks._on_partitions)
+    monkeypatch.setattr(Blocks, "_read_here", lambda self, function: None)
     monkeypatch.setattr("sparkgmm.spark.cluster_rows.forget", lambda row: row.path is None)
 
 

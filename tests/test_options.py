@@ -16,7 +16,7 @@ from sparkgmm.core import local
 from sparkgmm.core.drift import MEASURES
 from sparkgmm.core.em import Settings
 from sparkgmm.core.initialisation import INIT
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import ConfigurationError, InputError
@@ -129,7 +129,7 @@ def test_the_searches_of_the_numerics_have_the_defaults_of_the_table() -> None:
         assert getattr(search, name) == OPTIONS[name].default
     for name in ("tol", "max_iter"):
         assert getattr(settings, name) == OPTIONS[name].default
-    assert settings.prior == Regularised(OPTIONS["reg_covar"].default)
+    assert settings.prior == Bounded(OPTIONS["reg_covar"].default)
     assert (search.k, search.covariance_type) == (
         (options.K.default,),
         (options.COVARIANCE_TYPE.default,),

@@ -277,7 +277,8 @@ REG_COVAR = Option(
     "reg_covar",
     1e-6,
     _NOT_NEGATIVE,
-    "What is added to the diagonal of the covariances, relative to each feature's variance.",
+    "The least variance of a component of few rows, relative to each feature's. It widens no "
+    "component that has rows enough.",
     example="0",
     key="model.reg_covar",
     python="reg_covar",

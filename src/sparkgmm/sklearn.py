@@ -16,13 +16,14 @@ import numpy as np
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit as fit_search
-from sparkgmm.core.local import array_rows
 from sparkgmm.core.model import Model, from_mixture
 from sparkgmm.core.prior import m_step
 from sparkgmm.core.profile import Frame
 from sparkgmm.core.race import Race
-from sparkgmm.core.rows import LocalRows, one_blas_thread
+from sparkgmm.core.rows import LocalRows, Rows, one_blas_thread
 from sparkgmm.core.search import Search
+from sparkgmm.core.widths import Widths
+from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.errors import InputError, SparkGmmError
 from sparkgmm.mixture import Mixture
@@ -171,7 +172,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 
     def _climb(self, X: Array, random_state: Any, warm: bool) -> None:
         """Climb from scikit-learn's starts, each alone: more of them never end lower."""
-        rows = array_rows(X, None, 0)
+        rows = LocalRows.of_array(X, None, 0)
         frame = _frame(rows)
         starts = []
         for _ in range(1 if warm else self.n_init):
@@ -183,7 +184,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
             self.n_iter_, self.lower_bound_, self.lower_bounds_ = 0, -np.inf, []
             return
         prior = _Ridge.of(self.reg_covar, frame)
-        settings = Settings(tol=self.tol, max_iter=self.max_iter, prior=prior)
+        settings = Settings(tol=self.tol, max_iter=self.max_iter, prior=prior).over(rows, frame)
         races = []
         with one_blas_thread:
             for i, start in enumerate(starts):
@@ -215,7 +216,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 
     def _search(self, X: Array, random_state: Any) -> None:
         """Search as `fit_array` does."""
-        rows = array_rows(X, None, 0)
+        rows = LocalRows.of_array(X, None, 0)
         frame = _frame(rows)
         search = Search(
             k=(self.n_components,),
@@ -291,24 +292,42 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 
 @dataclass(frozen=True)
 class _Ridge:
-    """`reg_covar` added to the variances in the data's own units: `ridge` (d,) standardised."""
+    """`reg_covar` added to the variances in the data's own units: `ridge` (d,) standardised.
+
+    As scikit-learn has it. The widths judge a solution, and hold no component open.
+    """
 
     ridge: Array
+    widths: Widths | None = None
 
     @classmethod
     def of(cls, reg_covar: float, frame: Frame) -> _Ridge:
         return cls(reg_covar / frame.scale**2)
 
     @property
-    def floor(self) -> float:
-        return float(self.ridge.min())
+    def exact(self) -> bool:
+        return not self.ridge.any()
 
-    def join(self, moments: Moments) -> Moments:
-        return moments._replace(ridge=self.ridge)
+    def over(self, rows: Rows, frame: Frame) -> _Ridge:
+        return replace(self, widths=Widths.of(rows, frame, float(self.ridge.min())))
+
+    def join(self, moments: Moments, family: Family) -> Moments:
+        if self.exact:
+            return moments
+        second = moments.second
+        if second is not None:
+            second = second.copy()
+            squares = second if second.ndim == 2 else np.einsum("kii->ki", second)
+            squares += moments.counts[:, None] * self.ridge
+        total = moments.total + np.diag(self.ridge)
+        return moments._replace(second=second, total=total)
+
+    def within(self, model: Model, counts: Array | None = None) -> Model:
+        return model
 
     def log_density(self, model: Model, moments: Moments) -> float:
         """Return minus half the sum of ridge times the precisions' diagonals, a row."""
-        if not self.ridge.any():
+        if self.exact:
             return 0.0
         stack = model.stack
         if stack.values.ndim == 3:

@@ -14,8 +14,8 @@ from sparkgmm.core.search import Search
 def test_too_many_components_lose_on_rows_held_out_though_they_win_on_those_seen() -> None:
     X, _ = clusters(np.random.default_rng(0), 2, 2, 300, 10.0)
     found = fit(rows_of(X), Search(k=(1, 2, 12), n_init=3), validate=True)
-    held = {c.k: c.held_out for c in found.candidates}
-    seen = {c.k: c.mean_log_likelihood for c in found.candidates}
+    held = {c.k + c.n_dropped: c.held_out for c in found.candidates}
+    seen = {c.k + c.n_dropped: c.mean_log_likelihood for c in found.candidates}
     assert held[1] < held[2]
     assert held[12] < held[2]
     assert seen[1] < seen[2] < seen[12]

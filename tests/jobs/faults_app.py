@@ -1,6 +1,6 @@
 """Run passes through spark-submit while something dies; print a digest of the sums after each.
 
-usage: faults_app.py PARQUET FAULT, where FAULT is none, executor or task
+usage: faults_app.py PARQUET FAULT, where FAULT is none, executor, task or adding
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import hashlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,9 @@ import numpy as np
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame
-from sparkgmm.core.statistics import Sums
+from sparkgmm.core.statistics import Sums, add_partitions
 from sparkgmm.mixture import Mixture
+from sparkgmm.spark import cluster_rows
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.session import start_session
 from sparkgmm.spark.source import find_features, read
@@ -38,6 +42,33 @@ class DiesOnce:
             os.kill(os.getpid(), signal.SIGKILL)
         return list(self.kernel(block))
 
+    def arrays(self) -> tuple[Any, ...]:
+        return tuple(self.kernel.arrays())
+
+
+@dataclass(frozen=True)
+class LosesItsExecutor:
+    """What adds partitions up, but first kills the executor, with all that it has shuffled."""
+
+    once: Path
+
+    def __call__(self, parts: Sequence[Sequence[Sums]]) -> list[Sums]:
+        from pyspark import TaskContext
+
+        if TaskContext.get() is not None:
+            try:
+                self.once.touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(executor_of_this_worker(), signal.SIGKILL)
+        return add_partitions(parts)
+
+
+def executor_of_this_worker() -> int:
+    with open(f"/proc/{os.getppid()}/stat") as file:  # noqa: PTH123
+        return int(file.read().rpartition(")")[2].split()[1])
+
 
 def digest(sums: list[Sums]) -> str:
     """Return a hash of every bit of the sums."""
@@ -48,12 +79,9 @@ def digest(sums: list[Sums]) -> str:
 def kill_an_executor(spark: Any) -> None:
     """Kill the JVM of the executor that runs partition 0, and everything in it, at once."""
 
-    def parent_of_daemon(_: object) -> list[int]:
-        daemon = os.getppid()
-        with open(f"/proc/{daemon}/stat") as file:  # noqa: PTH123
-            return [int(file.read().rpartition(")")[2].split()[1])]
-
-    executor = spark.sparkContext.parallelize([0], 1).mapPartitions(parent_of_daemon).collect()[0]
+    executor = (
+        spark.sparkContext.parallelize([0], 1).map(lambda _: executor_of_this_worker()).collect()[0]
+    )
     assert executor not in (os.getpid(), os.getppid())
     os.kill(executor, signal.SIGKILL)
 
@@ -73,7 +101,13 @@ def main(path: str, fault: str) -> None:
             kill_an_executor(spark)
         if fault == "task":
             kernels = [DiesOnce(kernel) for kernel in kernels]
+        if fault == "adding":
+            flag = Path(mkdtemp()) / "killed"
+            seams: Any = cluster_rows
+            seams.add_partitions = LosesItsExecutor(flag)
         print("digest", digest(blocks.scan(kernels, "second pass")))
+        if fault == "adding":
+            assert flag.exists()
         print("digest", digest(blocks.scan(scan.kernels, "third pass")))
     spark.stop()
 

@@ -26,6 +26,7 @@ from sparkgmm.runs.folder import (
     RowsFolder,
     RunFolder,
     components_parquet,
+    latest_of,
     load_mixture,
     load_model,
     remove_leftovers,
@@ -376,6 +377,19 @@ def test_the_oldest_whole_runs_go_and_nothing_else(root: Folder, tmp_path: Path)
     draft = ".c.0123456789abcdef0123456789abcdef"
     assert left == [draft, "LATEST", "a", "b", "d", "mine", "notes.txt", "unfinished"]
     assert retain(root, 5) == []
+
+
+def test_of_runs_published_in_one_second_the_earlier_goes(root: Folder, tmp_path: Path) -> None:
+    """Object stores keep times in whole seconds."""
+    for name, finished in [("a", "20:00:00.900"), ("b", "20:00:00.100"), ("c", "20:00:00.500")]:
+        manifest = {"run_id": name, "finished": f"2026-11-26T{finished}+00:00"}
+        RunFolder(root, name).publish(FILES, None, manifest)
+        os.utime(tmp_path / "runs" / name / "manifest.json", (1, 1))
+    assert retain(root, 1) == ["b"]  # the newest, and c, which LATEST names
+    assert latest_of(root) == "c"
+    root.write(".a.publishing", of_a_dead_process())
+    RunFolder(root, "a").complete()
+    assert latest_of(root) == "a"
 
 
 def test_a_model_is_read_from_a_run_and_from_the_root(published: Folder) -> None:

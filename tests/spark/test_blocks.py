@@ -80,7 +80,7 @@ def test_the_size_of_arrow_batches_leaves_no_trace(X: np.ndarray) -> None:
 def test_the_profile_is_that_of_the_rows(X: np.ndarray) -> None:
     X = X * 1e-3 + 1e6
     row = made(batches(X, 1000), PLAIN)
-    profile = Profile.unpack(row.profile, D)
+    profile = Profile.unpack(np.frombuffer(row.profile), D)
     assert profile.n_rows == len(X)
     np.testing.assert_allclose(profile.mean, X.mean(axis=0), rtol=1e-13)
     np.testing.assert_allclose(profile.variance, X.var(axis=0), rtol=1e-6)

@@ -133,6 +133,43 @@ def test_driver_and_executors_give_the_same_bits(
     assert a.log_likelihoods == b.log_likelihoods
 
 
+@pytest.mark.parametrize("n", [300, MANY], ids=["in rows", "in files"])
+def test_sums_added_on_the_executors_have_the_bits_of_those_added_on_the_driver(
+    spark: SparkSession,
+    driver_bytes: Callable[[int], None],
+    request: pytest.FixtureRequest,
+    n: int,
+) -> None:
+    driver_bytes(0)
+    request.addfinalizer(lambda: spark.conf.unset("spark.sparkgmm.resultBytes"))
+    found = []
+    for room in ("32m", "1"):  # by one byte nothing but the rows' counts is brought
+        spark.conf.set("spark.sparkgmm.resultBytes", room)
+        with opened(two_groups(spark, n, 40), weight="w") as blocks:
+            rows = blocks.rows(seed=0)
+            found.append(fit(rows, Search(n_init=1, settings=Settings(max_iter=3))).chosen)
+    driver_bytes(2**26)
+    with opened(two_groups(spark, n, 40), weight="w") as blocks:
+        rows = blocks.rows(seed=0)
+        assert isinstance(rows, LocalRows)
+        found.append(fit(rows, Search(n_init=1, settings=Settings(max_iter=3))).chosen)
+    assert found[0].mixture == found[1].mixture == found[2].mixture
+    assert found[0].log_likelihoods == found[1].log_likelihoods == found[2].log_likelihoods
+
+
+@pytest.mark.usefixtures("on_executors", "far_from_the_driver")
+def test_a_lost_file_is_made_again_where_the_executors_add(
+    spark: SparkSession, request: pytest.FixtureRequest
+) -> None:
+    spark.conf.set("spark.sparkgmm.resultBytes", "1")
+    request.addfinalizer(lambda: spark.conf.unset("spark.sparkgmm.resultBytes"))
+    with opened(two_groups(spark, MANY, 3)) as blocks:
+        rows = blocks.rows(seed=0)
+        before = one_pass(rows)
+        block_files(spark)[1].unlink()
+        assert one_pass(rows) == before
+
+
 @pytest.mark.parametrize("limit", [2**26, 0], ids=["on the driver", "on the executors"])
 def test_rows_that_the_driver_reads_are_those_that_a_job_would_fetch(
     spark: SparkSession,

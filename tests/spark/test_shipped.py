@@ -17,7 +17,8 @@ from helpers.data_sets import random_mixture
 from sparkgmm.core.evidence import Scan
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
-from sparkgmm.spark import blocks, partitions, scoring
+from sparkgmm.core.statistics import add_partitions
+from sparkgmm.spark import blocks, results, scoring
 from sparkgmm.spark.ml import vectors
 from sparkgmm.spark.score_columns import SCORE_COLUMNS
 
@@ -51,9 +52,11 @@ def score_rows() -> Any:
 SENT: dict[str, Callable[[], Any]] = {
     "reading": lambda: blocks.block_maker(LAYOUT),
     "a pass": lambda: blocks.statistics(LAYOUT, kernels()),
-    "a pass on Spark Connect": lambda: partitions._mapper(
+    "a pass on Spark Connect": lambda: results.mapper(
         blocks.statistics(LAYOUT, kernels()), clean=True
     ),
+    "adding up": lambda: results.add_members(add_partitions),
+    "adding up on Spark Connect": lambda: results.adder(blocks.join_findings),
     "the sample": lambda: blocks.pick(LAYOUT, {}),
     "the end": lambda: blocks.forget_all,
     "the score job": score_rows,

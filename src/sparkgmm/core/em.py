@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
 from sparkgmm.core.evidence import Measured
 from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
-from sparkgmm.core.prior import Prior, Regularised, m_step
+from sparkgmm.core.prior import Bounded, Prior, m_step
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.options import MAX_ITER, TOL
 
@@ -33,8 +35,12 @@ class Settings:
 
     tol: float = TOL.default
     max_iter: int = MAX_ITER.default
-    prior: Prior = field(default_factory=Regularised)
+    prior: Prior = field(default_factory=Bounded)
     accelerate: bool = True
+
+    def over(self, rows: Rows, frame: Frame) -> Settings:
+        """Return the settings for these rows, whose values the prior looks at."""
+        return replace(self, prior=self.prior.over(rows, frame))
 
 
 @dataclass(eq=False)
@@ -95,6 +101,7 @@ def em(state: Trajectory, settings: Settings) -> Em:
     (Dempster, Laird and Rubin 1977, theorem 1), is taken in its place.
     """
     prior = settings.prior
+    state.model = prior.within(state.model)
     anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
     model, plain, best = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
@@ -105,7 +112,7 @@ def em(state: Trajectory, settings: Settings) -> Em:
             state.n_rejected += 1
             anderson.take_back()
             model = plain
-        elif fell and prior.floor == 0:  # rounding, not the likelihood, stops the climb
+        elif fell and prior.exact:  # rounding, not the likelihood, stops the climb
             state.distance = best - objective
             state.converged = True
         else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
@@ -137,6 +144,8 @@ def _steps(
     try:
         plain = m_step(here.family, moments, settings.prior, here.stack, here.others)
         proposal = _with_volume(anderson.extrapolate(here, plain), plain)
+        if proposal is not plain:
+            proposal = settings.prior.within(proposal, moments.counts)
         state.distance = distance(here, plain, proposal, moments, enough, anderson.ahead)
     except np.linalg.LinAlgError:
         return None

@@ -79,8 +79,10 @@ def _fit(
     validate: bool,
     earlier: Mixture | None,
 ) -> Fit:
-    evidence, settings = OverRows.of(rows), search.settings
+    evidence = OverRows.of(rows)
     frame = evidence.frame
+    settings = search.settings.over(rows, frame)
+    search = replace(search, settings=settings)
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
     else:

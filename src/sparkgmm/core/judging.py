@@ -10,20 +10,7 @@ from sparkgmm.core.model import Model, expected_log_likelihood, to_mixture
 from sparkgmm.core.prior import Prior
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.selection import Candidate
-from sparkgmm.covariances.stacks import Stack
 from sparkgmm.mixture import n_parameters
-from sparkgmm.products import Array
-
-# A variance below this share of the feature's own is none, nor is one that the prior's floor
-# exceeds a thousandfold.
-_SPIKE = 1e-10
-_NO_WIDTH = 1e-3
-# A component of few rows (so many times the least) is suspect where the prior makes up a third of
-# its variance ...
-_FEW = 5
-_AT_FLOOR = 3.0
-# ... in a direction in which the data as a whole are this many times wider.
-_WIDER = 100.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,7 @@ def judge(
         n_starts=course.n_starts,
         n_agreeing=course.n_agreeing,
         held_out=held_out,
-        regularised=regularised(model, prior),
+        regularised=regularised(model, measured, prior),
         degenerate=why_degenerate(model, measured, profile, prior, course.collapsed),
     )
 
@@ -110,8 +97,7 @@ def why_degenerate(
         return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
     owners = [counts.sum()] if model.family.shared else counts
     for j, count in enumerate(owners):
-        has_few_rows = bool(count < _FEW * needed)
-        if _is_spike(model.stack, j, measured.moments.total, prior.floor, has_few_rows):
+        if prior.widths and prior.widths.by_chance(model, j, count, measured.moments.total):
             return (
                 f"component {j} is a spike: {count:.3g} rows without width in some direction in "
                 "which the data are wide"
@@ -119,18 +105,8 @@ def why_degenerate(
     return None
 
 
-def _is_spike(stack: Stack, j: int, total: Array, floor: float, has_few_rows: bool) -> bool:
-    """Return whether the rows are equal in some direction, or few and nearly so."""
-    widths = stack.widths[j]
-    if has_few_rows:
-        narrow = widths <= _AT_FLOOR * max(floor, _SPIKE)
-    else:
-        narrow = widths - floor <= max(_NO_WIDTH * floor, _SPIKE)
-    if not narrow.any():
-        return False
-    return stack.width_of(total, j, narrow) > _WIDER * float(widths[narrow].max())
-
-
-def regularised(model: Model, prior: Prior) -> float:
-    """Return how much of the narrowest variance of any component is the prior's floor, 0 to 1."""
-    return float(min(1.0, prior.floor / max(model.stack.narrowest, 1e-300)))
+def regularised(model: Model, measured: Measured | None, prior: Prior) -> float:
+    """Return how much of the narrowest variance is the least there may be: 1 where it binds."""
+    if measured is None or prior.widths is None:
+        return 0.0
+    return prior.widths.share(model, measured.moments.counts)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -13,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
-from sparkgmm.core.prior import Regularised
-from sparkgmm.core.profile import Block, Profile, block_rows
+from sparkgmm.core.prior import Bounded
+from sparkgmm.core.profile import Profile
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
@@ -75,7 +73,7 @@ def fit_array(
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
-    reg_covar : added to the covariance diagonal, relative to each feature's variance
+    reg_covar : the least variance of a component of few rows, relative to each feature's
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
@@ -110,10 +108,10 @@ def fit_array(
         settings=Settings(
             tol=_taken(TOL, tol),
             max_iter=_taken(MAX_ITER, max_iter),
-            prior=Regularised(_taken(REG_COVAR, reg_covar)),
+            prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows = array_rows(X, sample_weight, search.seed)
+    rows = _array_rows(X, sample_weight, search.seed)
     start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         chosen = fit(rows, search, starts=start).chosen
@@ -172,15 +170,7 @@ def _start(
     return [start]
 
 
-def array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
-    """Return the rows of an array (n, d) and their weights, in blocks; the seed is of the sample.
-
-    Raises
-    ------
-    InputError
-        If a value is not finite, or a weight not finite and 0 or more.
-
-    """
+def _array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> LocalRows:
     values = np.asarray(X)
     if values.dtype != np.float32:
         values = values.astype(np.float64, copy=False)
@@ -200,12 +190,4 @@ def array_rows(X: ArrayLike, sample_weight: ArrayLike | None, seed: int) -> Loca
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")
-    step = block_rows(values.shape[1])
-    blocks = [
-        Block(
-            np.ascontiguousarray(values[i : i + step].T),
-            None if weights is None else weights[i : i + step],
-        )
-        for i in range(0, len(values), step)
-    ]
-    return LocalRows([blocks], reduce(add, map(Profile.of, blocks)), seed)
+    return LocalRows.of_array(values, weights, seed)

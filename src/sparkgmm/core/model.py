@@ -17,8 +17,10 @@ from sparkgmm.mixture import Mixture
 from sparkgmm.parts import Parts
 from sparkgmm.products import Array
 
-# A variance below this share of the feature's own is no volume: a spike on equal rows.
-VOLUME_FLOOR = 1e-14
+# A variance below this share of the feature's own is no volume: `core.widths` bounds them above it.
+VOLUME_FLOOR = 1e-20
+# Nor is one so many times the feature's own.
+_TOO_WIDE = 1e14
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ def check_volume(model: Model) -> None:
     smallest weight, but an extrapolation may, to where matrices cannot be inverted any more.
     """
     pivots = model.stack.pivots
-    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < 1 / VOLUME_FLOOR):
+    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < _TOO_WIDE):
         met = f"{pivots.min():.3g} to {pivots.max():.3g}"
         raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
     if model.others and not all(part.sound for part in model.others):

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sparkgmm.core.model import Model, check_volume
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.widths import Widths
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.options import REG_COVAR
 from sparkgmm.parts import Parts
+from sparkgmm.products import Array
 
 
 class Prior(Protocol):
     """A density of the parameters, as far as EM asks for it.
 
-    `floor` is a variance, relative to each feature's, below which it is the prior and not the rows
-    that holds a component open; 0 where there is none.
+    `exact` says that a plain step of EM cannot fall but by rounding. `widths` are how narrow a
+    component may be, None where nothing is known of the rows.
     """
 
     @property
-    def floor(self) -> float: ...  # noqa: D102
+    def exact(self) -> bool: ...  # noqa: D102
+    @property
+    def widths(self) -> Widths | None: ...  # noqa: D102
 
-    def join(self, moments: Moments) -> Moments:
+    def over(self, rows: Rows, frame: Frame) -> Prior:
+        """Return the prior once it has seen how the values of these rows were recorded."""
+        ...
+
+    def join(self, moments: Moments, family: Family) -> Moments:
         """Return the moments whose M-step maximises the likelihood times this density."""
+        ...
+
+    def within(self, model: Model, counts: Array | None = None) -> Model:
+        """Return the most likely model that is nowhere too narrow, the model itself if it is not.
+
+        `counts` (k,) are the effective counts of the components, where they are known.
+        """
         ...
 
     def log_density(self, model: Model, moments: Moments) -> float:
@@ -33,20 +50,68 @@ class Prior(Protocol):
 
 
 @dataclass(frozen=True)
-class Regularised:
-    """`reg_covar` times each feature's variance is added to the covariance diagonal.
+class Bounded:
+    """Every density is as good as another, but that no component is too narrow.
 
-    That is the M-step of the log-likelihood less half reg_covar tr(precision) a row.
+    Covariances are bounded from below by `widths`: a constraint, which does nothing where it does
+    not bind. `reg_covar` bounds components of few rows.
     """
 
     reg_covar: float = REG_COVAR.default
+    widths: Widths | None = None
 
     @property
-    def floor(self) -> float:
-        """The variance that is added."""
-        return self.reg_covar
+    def exact(self) -> bool:
+        """Whether bounds do not move with the counts."""
+        return self.reg_covar == 0
 
-    def join(self, moments: Moments) -> Moments:
+    def over(self, rows: Rows, frame: Frame) -> Bounded:
+        """Return the prior with the bounds of these rows."""
+        return replace(self, widths=Widths.of(rows, frame, self.reg_covar))
+
+    def join(self, moments: Moments, family: Family) -> Moments:
+        """Return the moments, wide enough for a family that has to have them so."""
+        if family.closed or self.widths is None:
+            return moments
+        return self.widths.opened(moments, family)
+
+    def within(self, model: Model, counts: Array | None = None) -> Model:
+        """Return the most likely model that is nowhere too narrow, the model itself if it is not.
+
+        `counts` (k,) are the effective counts of the components, where they are known.
+        """
+        return model if self.widths is None else self.widths.raised(model, counts)
+
+    def log_density(self, model: Model, moments: Moments) -> float:
+        """Return 0."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Regularised:
+    """`reg_covar` times each feature's variance is added to the covariance diagonal.
+
+    That is the M-step of the log-likelihood less half reg_covar tr(precision) a row. It is for
+    starts, which must have volume where their rows have none.
+    """
+
+    reg_covar: float = REG_COVAR.default
+    widths: Widths | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is added."""
+        return self.reg_covar == 0
+
+    def over(self, rows: Rows, frame: Frame) -> Regularised:
+        """Return itself."""
+        return self
+
+    def within(self, model: Model, counts: Array | None = None) -> Model:
+        """Return the model."""
+        return model
+
+    def join(self, moments: Moments, family: Family) -> Moments:
         """Return the moments with `reg_covar` as their ridge, which the M-step adds."""
         m = moments  # by hand: twice as fast as _replace, and every step of EM comes here
         return Moments(
@@ -79,12 +144,12 @@ def m_step(
         If a covariance comes out without volume.
 
     """
-    moments = prior.join(moments)
+    moments = prior.join(moments, family)
     stack = family.estimate(moments, before)
     means = moments.origin + moments.offset
     if others:
         pairs = zip(others, moments.others, strict=True)
         others = tuple(part.estimate(moments.counts, sums) for part, sums in pairs)
-    model = Model(family, moments.shares, means, stack, others)
+    model = prior.within(Model(family, moments.shares, means, stack, others), moments.counts)
     check_volume(model)
     return model

@@ -110,18 +110,17 @@ class Profile:
             np.maximum(self.high, other.high),
         )
 
-    def pack(self) -> list[float]:
-        """Return the profile as one flat list of numbers, every one exact."""
+    def pack(self) -> Array:
+        """Return the profile as one flat array of numbers, every one exact."""
         numbers = [float(self.n_rows), self.weight]
-        parts = (self.mean, self.scatter.ravel(), self.low, self.high)
-        return [*numbers, *np.concatenate(parts).tolist()]
+        return np.concatenate([numbers, self.mean, self.scatter.ravel(), self.low, self.high])
 
     @classmethod
-    def unpack(cls, packed: Sequence[float], d: int) -> Profile:
+    def unpack(cls, packed: Array, d: int) -> Profile:
         """Undo `pack`."""
-        rest = np.array(packed[2:])
-        mean, scatter, low, high = np.split(rest, [d, d + d * d, 2 * d + d * d])
-        return cls(int(packed[0]), packed[1], mean, scatter.reshape(d, d), low, high)
+        mean, scatter, low, high = np.split(packed[2:], [d, d + d * d, 2 * d + d * d])
+        n_rows, weight = packed[:2].tolist()
+        return cls(int(n_rows), weight, mean, scatter.reshape(d, d), low, high)
 
     @property
     def rows_per_weight(self) -> float:

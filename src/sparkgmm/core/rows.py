@@ -6,13 +6,16 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import add
 from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sparkgmm.core.profile import Block, Profile, take_rows
-from sparkgmm.core.statistics import Kernel, Sums, run_kernels, total
+from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
+from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
 
 # Starts are compared on this many rows; data no larger than this is its own sample.
@@ -68,12 +71,25 @@ class LocalRows:
 
     def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
         self.profile = profile
-        self._partitions = [p for p in partitions if p]
+        self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
         self.complete = profile.n_rows <= PILOT_ROWS
         self.sample: Sequence[Block] = (
             blocks if self.complete else cut(take_rows(blocks, draw_rows(profile.n_rows, seed)))
         )
+
+    @classmethod
+    def of_array(cls, X: Array, weights: Array | None, seed: int) -> LocalRows:
+        """Cut rows (n, d) and their weights (n,), if they have any, into blocks."""
+        step = block_rows(X.shape[1])
+        blocks = [
+            Block(
+                np.ascontiguousarray(X[i : i + step].T),
+                None if weights is None else weights[i : i + step],
+            )
+            for i in range(0, len(X), step)
+        ]
+        return cls([blocks], reduce(add, map(Profile.of, blocks)), seed)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
@@ -86,8 +102,8 @@ def scan_blocks(
     """Run the kernels over blocks in memory, in a pool of threads (default: one a core).
 
     Each block is one unit of work; its sums are added within its partition first and then over
-    the partitions in their order, so the bits do not depend on the number of threads and are those
-    of a cluster on the same partitions.
+    the partitions in a tree of fixed shape, so the bits do not depend on the number of threads and
+    are those of a cluster on the same partitions. A partition may have no block.
     """
     blocks = [block for partition in partitions for block in partition]
     with one_blas_thread:
@@ -100,7 +116,7 @@ def scan_blocks(
     for partition in partitions:
         sums.append(total(results[first : first + len(partition)]))
         first += len(partition)
-    return total(sums)
+    return add_in_tree(enumerate(sums), add_partitions)
 
 
 def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:

@@ -72,6 +72,11 @@ def total(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
     ]
 
 
+def add_partitions(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
+    """Add the statistics of partitions in the order given; those without rows have none."""
+    return total([sums for sums in parts if sums])
+
+
 def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
     np.subtract(block.values[: len(out), rows], frame.shift[:, None], out=out)
     out *= 1 / frame.scale[:, None]

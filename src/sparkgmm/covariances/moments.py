@@ -32,9 +32,8 @@ class Moments(NamedTuple):
 
     `second` is (k, d, d), or its diagonal (k, d), or None where the family needs none. `scale` (d,)
     is the standard deviation of each feature in the data's units, and `total` (d, d) the second
-    moment of all the rows, a row, in standardised coordinates. `ridge`, a number or (d,), is what a
-    prior adds to the variances of every component. `others` are the sums (k, width) of parts beside
-    the Gaussian.
+    moment of all the rows, a row, in standardised coordinates. `ridge` is what a prior adds to the
+    variances of every component. `others` are the sums (k, width) of parts beside the Gaussian.
     """
 
     counts: Array
@@ -43,7 +42,7 @@ class Moments(NamedTuple):
     origin: Array
     scale: Array
     total: Array
-    ridge: float | Array = 0.0
+    ridge: float = 0.0
     others: tuple[Array, ...] = ()
 
     @classmethod

@@ -16,6 +16,10 @@ import numpy as np
 from sparkgmm.covariances.moments import Moments, diagonal_order
 from sparkgmm.products import Array
 
+# The least variance of a component along a direction is this share of its features' variances
+# there: what float64 leaves of a difference of numbers of that size.
+_OBLIQUE = 1e-9
+
 
 @cache
 def _lower(d: int) -> tuple[Array, Array]:
@@ -117,6 +121,24 @@ class Stack(Protocol):
 
         `axes` (d,) marks them, in the order of `widths`. Of diagonal matrices it is the largest of
         single features, for which the diagonal of `second` will do.
+        """
+        ...
+
+    def raised(self, least: Array) -> Self:
+        """Return the most likely matrices of which none is below diag(least_j), (m, d).
+
+        They are themselves where none is: constrained maximum likelihood.
+        """
+        ...
+
+    def share_of(self, least: Array) -> float:
+        """Return the largest share, 0 to 1, of least_j (m, d) in any matrix, in any direction."""
+        ...
+
+    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+        """Return whether j is below diag(least), (d,), where `total` (d, d) is so much wider.
+
+        In some direction in the space of the features that `among` (d,) marks.
         """
         ...
 
@@ -252,6 +274,36 @@ class Dense:
         V = self._principal[1][j][:, axes]
         return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
 
+    def raised(self, least: Array) -> Dense:
+        own = self.variances
+        least = np.maximum(least, _OBLIQUE * own)
+        below = self.values.copy()
+        np.einsum("mii->mi", below)[...] = own - least
+        try:
+            np.linalg.cholesky(below)  # a tenth of the time that eigenvalues take
+        except np.linalg.LinAlgError:
+            pairs = zip(self.values, np.broadcast_to(least, own.shape), strict=True)
+            return Dense(np.array([_raised(matrix, bound) for matrix, bound in pairs]))
+        return self
+
+    def share_of(self, least: Array) -> float:
+        root = np.sqrt(least)
+        scaled = self.values / (root[:, :, None] * root[:, None, :])
+        return float(min(1.0, 1 / max(np.linalg.eigvalsh(scaled).min(), 1e-300)))
+
+    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+        if not among.any():
+            return False
+        root = np.sqrt(least[among])
+        here = np.ix_(among, among)
+        unit = np.outer(root, root)
+        shares, V = np.linalg.eigh(self.values[_at(j, self.values)][here] / unit)
+        thin = V[:, shares <= 1]
+        if not thin.size:
+            return False
+        of_all = np.linalg.eigvalsh(thin.T @ (total[here] / unit) @ thin)[-1]
+        return bool(of_all > times * max(shares[shares <= 1].max(), 1e-300))
+
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = self.values[_at(i, self.values)], self.values[_at(j, self.values)]
         sd = np.sqrt(np.diagonal(other))
@@ -360,6 +412,19 @@ class Diagonal:
     def width_of(self, second: Array, j: int, axes: Array) -> float:
         return float(_diagonal(second)[axes].max())
 
+    def raised(self, least: Array) -> Self:
+        if (self.variances >= least).all():
+            return self
+        return self._of(np.maximum(self.values, least))
+
+    def share_of(self, least: Array) -> float:
+        return float(min(1.0, (least / self.variances).max()))
+
+    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+        own = self.variances[_at(j, self.values)]
+        wide = _diagonal(total) > times * own
+        return bool(((own <= least) & wide & among).any())
+
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
         return bool((np.abs(one - other) <= tolerance * other).all())
@@ -415,6 +480,26 @@ class Round(Diagonal):
     def among(self, features: Array) -> Self:
         return type(self)(self.values, self.unit[features])
 
+    def raised(self, least: Array) -> Self:
+        volume = self._volume(least)
+        return self if (self.values >= volume).all() else self._of(np.maximum(self.values, volume))
+
+    def share_of(self, least: Array) -> float:
+        return float(min(1.0, (self._volume(least) / self.values).max()))
+
+    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+        own = self.values[_at(j, self.values)]
+        wide = float((_diagonal(total) * self.unit).mean()) > times * own
+        return bool(own <= self._volume(least) and wide and among.any())
+
+    def _volume(self, least: Array) -> Array:
+        """Return the variance, in the data's units, of a ball with the volume of diag(least).
+
+        What is bounded is a density, and that of a ball is by its volume: one coarse feature must
+        not widen clusters that the others show.
+        """
+        return np.asarray(np.exp(np.log(least * self.unit).mean(axis=-1)))
+
     def metric(self, root: Array) -> tuple[Array, Array]:
         d = len(self.unit)
         # in the data's units, though means are in standardised ones: a weight that is less apt than
@@ -435,6 +520,24 @@ def diagonals(covariances: Array) -> Array:
 def _diagonal(second: Array) -> Array:
     """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
     return second if second.ndim == 1 else np.diagonal(second)
+
+
+def _raised(matrix: Array, least: Array) -> Array:
+    """Return the matrix (d, d) with least log det + tr(inverse matrix), of those >= diag(least).
+
+    Where diag(least) is the identity that is the matrix with eigenvalues below 1 set to 1. Only
+    what is missing is added, and it is computed in the space of the small eigenvalues alone:
+    features without a grid have large ones, whose rounding is more than the small ones are.
+    """
+    root = np.sqrt(least)
+    scaled = matrix / np.outer(root, root)
+    shares, V = np.linalg.eigh(scaled)
+    V = V[:, shares < 2]
+    if not V.size:
+        return matrix
+    shares, W = np.linalg.eigh(V.T @ scaled @ V)
+    added = root[:, None] * (V @ W) * np.sqrt(np.maximum(1 - shares, 0.0))
+    return np.asarray(matrix + added @ added.T)
 
 
 def _at(j: int, values: Array) -> int:

@@ -13,7 +13,7 @@ from sparkgmm.core.fit import Fit, check_rows, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import choose
@@ -90,9 +90,7 @@ def as_search(model: ModelConfig) -> Search:
         init=model.init,
         n_init=model.n_init,
         seed=model.seed,
-        settings=Settings(
-            tol=model.tol, max_iter=model.max_iter, prior=Regularised(model.reg_covar)
-        ),
+        settings=Settings(tol=model.tol, max_iter=model.max_iter, prior=Bounded(model.reg_covar)),
     )
 
 
@@ -172,7 +170,8 @@ def _fit_by_mllib(
     df: DataFrame, rows: Rows, features: Features, model: ModelConfig, terminal: Terminal
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
-    evidence, prior = OverRows.of(rows), Regularised(0.0)
+    evidence = OverRows.of(rows)
+    prior = Bounded(0.0).over(rows, evidence.frame)
     vectors = assemble(df, features).cache()
     found = []
     try:

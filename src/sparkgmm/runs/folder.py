@@ -68,11 +68,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of a whole run; of one that cannot be read, an empty one."""
-        try:
-            values = json.loads(self._folder.read_text(MANIFEST))
-        except ValueError:
-            return {}
-        return values if isinstance(values, dict) else {}
+        return _manifest(self._root, self.run_id)
 
     @property
     def root(self) -> Folder:
@@ -99,10 +95,10 @@ class RunFolder:
 
     def _is_newer_than(self, run_id: str) -> bool:
         """Return whether this whole run was published after another, or that one is gone."""
-        other = f"{run_id}/{MANIFEST}"
-        if not self._root.exists(other):
+        if not self._root.exists(f"{run_id}/{MANIFEST}"):
             return True
-        return self._root.modified(other) < self._folder.modified(MANIFEST)
+        other = _published(self._root, run_id, _manifest(self._root, run_id))
+        return other < _published(self._root, self.run_id, self.manifest())
 
     def check_own(self) -> None:
         """Refuse a folder of the run's name that holds what no run writes: it is somebody's data.
@@ -375,24 +371,34 @@ def latest_of(root: Folder) -> str | None:
     return run_id
 
 
-def _is_run(root: Folder, name: str) -> bool:
-    """Return whether a folder is a whole run: its manifest says so, and nothing hidden is one."""
-    content = root.read_if_there(f"{name}/{MANIFEST}") if RUN_ID.fullmatch(name) else None
+def _published(root: Folder, run_id: str, manifest: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what orders whole runs by when they were published.
+
+    The store's clock comes first. Object stores count whole seconds; within one, the jobs' own
+    clocks decide.
+    """
+    return root.modified(f"{run_id}/{MANIFEST}"), str(manifest.get("finished", ""))
+
+
+def _manifest(root: Folder, run_id: str) -> dict[str, Any]:
+    """Return a run's manifest; one that is missing or cannot be read is empty."""
     try:
-        values = json.loads(content or b"")
+        values = json.loads(root.read_if_there(f"{run_id}/{MANIFEST}") or b"")
     except ValueError:
-        return False
-    return isinstance(values, dict) and values.get("run_id") == name
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def retain(root: Folder, keep: int) -> list[str]:
     """Delete the oldest whole runs but `keep`, and return their run_ids.
 
-    The run that LATEST names stays, whatever its age.
+    A whole run is one whose manifest has its name; nothing hidden is one. The run that LATEST names
+    stays, whatever its age.
     """
     latest = latest_of(root)
-    whole = [name for name in root.folders() if _is_run(root, name)]
-    whole.sort(key=lambda name: root.modified(f"{name}/{MANIFEST}"), reverse=True)
+    manifests = {name: _manifest(root, name) for name in root.folders() if RUN_ID.fullmatch(name)}
+    whole = [name for name, manifest in manifests.items() if manifest.get("run_id") == name]
+    whole.sort(key=lambda name: _published(root, name, manifests[name]), reverse=True)
     leaving = [name for name in whole[keep:] if name != latest]
     for name in leaving:
         root.delete(f"{name}/{MANIFEST}")  # from here on the run does not exist

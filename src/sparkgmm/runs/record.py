@@ -127,7 +127,7 @@ def manifest_of(
         "format_version": 1,
         "run_id": run_id,
         "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "configuration": config.resolved(),
         "versions": versions(spark),
         "source": source(),

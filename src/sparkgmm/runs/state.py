@@ -68,7 +68,7 @@ class BegunRun:
     ) -> BegunRun:
         """Describe a run that has read its rows."""
         listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
-        return cls(configuration, versions, listed, _digest(np.array(profile.pack())), base, table)
+        return cls(configuration, versions, listed, _digest(profile.pack()), base, table)
 
     @classmethod
     def read(cls, text: str) -> BegunRun | None:

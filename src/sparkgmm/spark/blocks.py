@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import mmap
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 SCHEMA = (
     "partition int, path string, content binary, block_rows array<bigint>, "
-    "counts array<bigint>, profile array<double>"
+    "counts binary, profile binary"
 )
 # A partition of no more than this travels in the row itself: no file, and no job to fetch it.
 INLINE_BYTES = 2**16
@@ -76,9 +79,9 @@ class BlockRow(Place, Protocol):
     """A row of the DataFrame of blocks: one a partition, with what was packed of its rows."""
 
     @property
-    def counts(self) -> Sequence[int]: ...  # noqa: D102
+    def counts(self) -> bytes: ...  # noqa: D102
     @property
-    def profile(self) -> Sequence[float] | None: ...  # noqa: D102
+    def profile(self) -> bytes | None: ...  # noqa: D102
 
 
 class Counts(NamedTuple):
@@ -97,15 +100,55 @@ class Counts(NamedTuple):
     infinite: Array
 
     @classmethod
-    def unpack(cls, packed: Sequence[int]) -> Counts:
+    def unpack(cls, packed: bytes) -> Counts:
         """Undo `pack`."""
-        kinds = np.array(packed[4:], dtype=np.int64).reshape(3, -1)
-        return cls(packed[0], packed[1], packed[2], packed[3], *kinds)
+        numbers = np.frombuffer(packed, np.int64)
+        return cls(*numbers[:4].tolist(), *numbers[4:].reshape(3, -1))
 
-    def pack(self) -> list[int]:
-        """Return the counts as one flat list."""
-        scalars = [self.read, self.invalid, self.ragged, self.negative]
-        return [*scalars, *np.concatenate([self.null, self.nan, self.infinite]).tolist()]
+    def pack(self) -> bytes:
+        """Return the counts as bytes."""
+        scalars = np.array([self.read, self.invalid, self.ragged, self.negative], np.int64)
+        return np.concatenate([scalars, self.null, self.nan, self.infinite]).tobytes()
+
+
+class Findings(NamedTuple):
+    """What the first look at rows found: their profile, None without rows in blocks, and counts."""
+
+    profile: Profile | None
+    counts: Counts
+
+    @classmethod
+    def of(cls, row: BlockRow, layout: Layout) -> Findings:
+        """Read what is packed in a row of the DataFrame of blocks."""
+        packed = row.profile
+        profile = None if packed is None else Profile.unpack(np.frombuffer(packed), layout.d)
+        return cls(profile, Counts.unpack(row.counts))
+
+    @staticmethod
+    def n_bytes(layout: Layout) -> int:
+        """Return how many bytes the findings of a partition take."""
+        d = layout.d
+        return 8 * (6 + d * d + 3 * d + 3 * (d + layout.weighted))
+
+
+@dataclass(frozen=True)
+class PartitionSummary:
+    """What the driver knows of a partition: where its blocks are and how many rows they have.
+
+    `content` and `findings` are None where they would be too much for the driver.
+    """
+
+    partition: int
+    path: str | None
+    content: bytes | None
+    block_rows: tuple[int, ...]
+    fingerprint: bytes
+    findings: Findings | None
+
+    @property
+    def n_rows(self) -> int:
+        """The rows in its blocks."""
+        return sum(self.block_rows)
 
 
 class _Batch(NamedTuple):
@@ -141,7 +184,7 @@ def block_maker(
                 profile = _joined(profile, Profile.of(block))
                 store.write(block)
             path, content = store.close()
-        packed = None if profile is None else profile.pack()
+        packed = None if profile is None else profile.pack().tobytes()
         row = (partition, path, content, store.block_rows, tally.total().pack(), packed)
         yield _as_batch(row)
 
@@ -177,8 +220,8 @@ def _as_batch(row: tuple[Any, ...]) -> pa.RecordBatch:
             ("path", pa.string()),
             ("content", pa.binary()),
             ("block_rows", pa.list_(pa.int64())),
-            ("counts", pa.list_(pa.int64())),
-            ("profile", pa.list_(pa.float64())),
+            ("counts", pa.binary()),
+            ("profile", pa.binary()),
         ]
     )
     arrays = [pa.array([value], kind) for value, kind in zip(row, schema.types, strict=True)]
@@ -380,7 +423,7 @@ def decode_vectors(column: pa.Array, layout: Layout) -> tuple[Array, Array, Arra
 
 
 def blocks_of(row: Place, layout: Layout) -> list[Block] | None:
-    """Return the blocks of a partition without a copy, or None if its file is not here."""
+    """Return the blocks of a partition without a copy, or None if they are not here."""
     buffer: Any = row.content
     if row.path is not None:
         try:
@@ -388,6 +431,8 @@ def blocks_of(row: Place, layout: Layout) -> list[Block] | None:
                 buffer = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except OSError:
             return None
+    elif buffer is None:
+        return None
     blocks, offset = [], 0
     for n in row.block_rows:
         values_size, weights_size = layout.sizes(n)
@@ -416,10 +461,67 @@ def _on_blocks(layout: Layout, function: Callable[[int, list[Block]], Any]) -> O
     return run
 
 
-def fetch(layout: Layout) -> OnPartition:
-    """Return the blocks themselves."""
+def summarise(layout: Layout, room: int) -> OnPartition:
+    """Return what the driver has to know of each partition: a `PartitionSummary`.
 
-    def copies(_: int, blocks: list[Block]) -> list[Block]:
+    All of them bring about twice `room` bytes beside the rows' counts, however many they are: the
+    first partitions' findings and content, as far as they fit. A task does not know how many there
+    are.
+    """
+
+    def run(rows: Any) -> Iterator[tuple[int, Any]]:
+        prepare_worker()
+        for row in rows:
+            brought = (row.partition + 1) * Findings.n_bytes(layout) <= room
+            carried = (row.partition + 1) * INLINE_BYTES <= room and len(row.content or b"") <= (
+                INLINE_BYTES
+            )
+            yield (
+                row.partition,
+                PartitionSummary(
+                    row.partition,
+                    row.path,
+                    row.content if carried else None,
+                    tuple(row.block_rows),
+                    _fingerprint(row),
+                    Findings.of(row, layout) if brought else None,
+                ),
+            )
+
+    return run
+
+
+def _fingerprint(row: BlockRow) -> bytes:
+    """Return a digest of what must be the same when a partition is made again."""
+    parts = [repr((row.partition, tuple(row.block_rows))).encode(), row.counts, row.profile or b""]
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+def find(layout: Layout) -> OnPartition:
+    """Return the findings of each partition."""
+
+    def run(rows: Any) -> Iterator[tuple[int, Any]]:
+        prepare_worker()
+        for row in rows:
+            yield row.partition, Findings.of(row, layout)
+
+    return run
+
+
+def join_findings(parts: Sequence[Findings]) -> Findings:
+    """Add what was found of several partitions, in the order given."""
+    profiles = [part.profile for part in parts if part.profile is not None]
+    kinds = zip(*(part.counts for part in parts), strict=True)
+    counts = Counts(*(reduce(add, values) for values in kinds))
+    return Findings(reduce(add, profiles) if profiles else None, counts)
+
+
+def fetch(layout: Layout, partitions: Collection[int] | None = None) -> OnPartition:
+    """Return the blocks themselves, of all partitions or of some."""
+
+    def copies(partition: int, blocks: list[Block]) -> list[Block]:
+        if partitions is not None and partition not in partitions:
+            return []
         return [
             Block(b.values.copy(), None if b.weights is None else b.weights.copy()) for b in blocks
         ]
@@ -434,12 +536,14 @@ def statistics(layout: Layout, kernels: tuple[Kernel, ...]) -> OnPartition:
     )
 
 
-def pick(layout: Layout, numbers: dict[int, Array]) -> OnPartition:
+def pick(layout: Layout, numbers: Mapping[int, Array]) -> OnPartition:
     """Take some rows of each partition, by their ascending numbers within it: a block or none."""
-    return _on_blocks(
-        layout,
-        lambda partition, blocks: [take_rows(blocks, numbers[partition])] if blocks else [],
-    )
+
+    def taken(partition: int, blocks: list[Block]) -> list[Block]:
+        mine = numbers.get(partition, ())
+        return [take_rows(blocks, np.asarray(mine))] if blocks and len(mine) else []
+
+    return _on_blocks(layout, taken)
 
 
 def forget(row: Place) -> bool:

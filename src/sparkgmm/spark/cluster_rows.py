@@ -6,37 +6,45 @@ add the sums in the same order, so both give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, reduce
-from operator import add
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile, count_rows, take_rows
 from sparkgmm.core.rows import PILOT_ROWS, LocalRows, cut, draw_rows
-from sparkgmm.core.statistics import Kernel, Sums, total
+from sparkgmm.core.statistics import Kernel, Sums, add_partitions
+from sparkgmm.core.tree import add_in_tree, groups
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
 from sparkgmm.options import FEATURES, READER_OPTIONS, WEIGHT
 from sparkgmm.spark.blocks import (
     SCHEMA,
-    BlockRow,
     Counts,
+    Findings,
     Layout,
     OnPartition,
+    PartitionSummary,
+    Tally,
     block_maker,
     fetch,
+    find,
     forget,
+    join_findings,
     pick,
     statistics,
+    summarise,
 )
+from sparkgmm.spark.driver_memory import room_for_results
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
+from sparkgmm.spark.results import Combine
 from sparkgmm.spark.source import NO_ROWS, Features
+
+T = TypeVar("T")
 
 # Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
 # spark.sparkgmm.driverBytes sets it.
@@ -53,50 +61,13 @@ class Read(NamedTuple):
     n_partitions: int
 
 
-@dataclass(frozen=True)
-class PartitionSummary:
-    """Where a partition's blocks are, and what the first look at its rows found."""
-
-    partition: int
-    path: str | None
-    content: bytes | None
-    block_rows: tuple[int, ...]
-    profile: Profile | None
-    counts: Counts
-    n_bytes: int
-
-    @classmethod
-    def of(cls, row: BlockRow, layout: Layout) -> PartitionSummary:
-        """Read a row of the DataFrame of blocks."""
-        profile = None if row.profile is None else Profile.unpack(row.profile, layout.d)
-        return cls(
-            row.partition,
-            row.path,
-            row.content,
-            tuple(row.block_rows),
-            profile,
-            Counts.unpack(row.counts),
-            sum(sum(layout.sizes(n)) for n in row.block_rows),
-        )
-
-    @property
-    def n_rows(self) -> int:
-        """The rows in its blocks."""
-        return sum(self.block_rows)
-
-    @property
-    def fingerprint(self) -> tuple[object, ...]:
-        """What must be the same when the partition is made again."""
-        packed = None if self.profile is None else tuple(self.profile.pack())
-        return self.partition, self.block_rows, packed, tuple(self.counts.pack())
-
-
 class Blocks:
     """The blocks of a DataFrame, kept near the executors; a context that lets go of them."""
 
     def __init__(self, df: DataFrame, features: Features, path: object = None) -> None:
         self._spark = df.sparkSession
         self._path = path
+        self._room = room_for_results(self._spark)
         self._layout = Layout(
             len(features.names),
             features.dtype,
@@ -122,38 +93,77 @@ class Blocks:
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
-        rows = self._run(self._partitions.make, "reading the rows")
-        summaries = (PartitionSummary.of(row, self._layout) for row in rows)
-        return sorted(summaries, key=lambda summary: summary.partition)
+        function = summarise(self._layout, self._room)
+        made = self._run(lambda: self._partitions.make(function), "reading the rows")
+        return [summary for _, summary in sorted(made, key=lambda numbered: numbered[0])]
 
-    def _run(self, action: Callable[[], list[Any]], label: str) -> list[Any]:
+    def _run(self, action: Callable[[], T], label: str) -> T:
         """Run a Spark action under a description that the Spark UI shows."""
         with described(self._spark, label), translated_errors(self._path):
             return action()
 
-    def _on_partitions(self, function: OnPartition, label: str) -> list[Any]:
-        """Run a function on every partition and return the results in the partitions' order.
+    def _on_partitions(
+        self, action: Callable[[], list[tuple[int, Any]]], label: str
+    ) -> list[tuple[int, Any]]:
+        """Run a Spark job on the partitions and return the numbered results, all of them there.
 
         A task may run where its file is not: away from its executor, or after a disk was lost.
         Then the blocks are made again from the source, and the function runs again on all.
         """
         for _ in range(_ATTEMPTS):
-            results = self._run(lambda: self._partitions.run(function), label)
+            results = self._run(action, label)
             if all(result is not None for _, result in results):
-                return [result for _, result in sorted(results, key=lambda r: r[0])]
+                return results
             self._make_again()
         raise RuntimeError(
             f"blocks were lost {_ATTEMPTS} times while {label}: executors keep losing their local "
             "directories"
         )
 
-    def _on_partitions_here(self, function: OnPartition, label: str) -> list[Any]:
-        """Do so on the driver where it reaches the files, as in local mode: no job."""
+    def _add(self, function: OnPartition, combine: Combine, n_bytes: int, label: str) -> Any:
+        """Run a function on every partition and add the results up in the tree of fixed shape.
+
+        `n_bytes` is about what a result takes: the executors add where all would be too much.
+        """
+        n, levels = len(self._summaries), 0
+        while n > 1 and n * n_bytes > self._room:
+            n, levels = groups(n), levels + 1
+
+        def action() -> list[tuple[int, Any]]:
+            if levels == 0:
+                return self._partitions.run(function)
+            return self._partitions.add(function, combine, len(self._summaries), levels)
+
+        return add_in_tree(self._on_partitions(action, label), combine)
+
+    def _fetched(
+        self,
+        function: Callable[[Collection[int]], OnPartition],
+        n_bytes: Mapping[int, int],
+        label: str,
+    ) -> list[list[Block]]:
+        """Return what a function yields of each partition, in their order.
+
+        On the driver where it reaches the files, as in local mode: no job. Else by jobs that bring
+        no more than there is room for; `n_bytes` has about what each partition yields.
+        """
+        here = self._read_here(function(n_bytes))
+        if here is not None:
+            return here
+        results: dict[int, list[Block]] = {s.partition: [] for s in self._summaries}
+        for some in _rounds(n_bytes, self._room):
+            run = partial(self._partitions.run, function(some))
+            brought = self._on_partitions(run, label)
+            results.update((number, blocks) for number, blocks in brought if number in some)
+        return [results[number] for number in sorted(results)]
+
+    def _read_here(self, function: OnPartition) -> list[list[Block]] | None:
+        """Run a function on the driver, or return None where it does not reach all blocks."""
         results = []
         for summary in self._summaries:
             [(_, result)] = function([summary])
             if result is None:
-                return self._on_partitions(function, label)
+                return None
             results.append(result)
         return results
 
@@ -168,34 +178,45 @@ class Blocks:
                 f"{place_named(self._path)} changed while it was being fitted: run the job again"
             )
 
+    @cached_property
+    def _findings(self) -> Findings:
+        """What was found in all partitions."""
+        if not self._summaries:
+            return Findings(None, Tally(self._layout).total())
+        here = [(s.partition, s.findings) for s in self._summaries if s.findings is not None]
+        if len(here) == len(self._summaries):
+            return add_in_tree(here, join_findings)
+        n_bytes = Findings.n_bytes(self._layout)
+        added = self._add(find(self._layout), join_findings, n_bytes, "adding the profiles")
+        assert isinstance(added, Findings)
+        return added
+
     @property
     def read(self) -> Read:
         """What reading found."""
-        width = self._layout.d + self._layout.weighted
-        zero = Counts(0, 0, 0, 0, *np.zeros((3, width), dtype=np.int64))
-        kinds = zip(zero, *(s.counts for s in self._summaries), strict=True)
-        counts = Counts(*(reduce(add, values) for values in kinds))
+        counts = self._findings.counts
         return Read(
             counts,
             counts.read - counts.invalid,
-            sum(s.n_bytes for s in self._summaries),
+            sum(map(self._n_bytes, self._summaries)),
             len(self._summaries),
         )
 
+    def _n_bytes(self, summary: PartitionSummary) -> int:
+        return sum(sum(self._layout.sizes(n)) for n in summary.block_rows)
+
     @cached_property
     def profile(self) -> Profile:
-        """The profile of the rows of positive weight, partitions merged in their order.
+        """The profile of the rows of positive weight, partitions merged in a fixed order.
 
         Raises
         ------
         InputError
             If there are none, or if their weights are too large or too small to be added.
         """
-        profiles = [s.profile for s in self._summaries if s.profile is not None]
-        if not profiles:
+        profile = self._findings.profile
+        if profile is None:
             raise _no_rows_error(self.read)
-        with np.errstate(over="ignore", invalid="ignore"):
-            profile = reduce(add, profiles)
         if not LEAST_WEIGHT < profile.weight < np.inf:
             raise InputError(
                 f"the weights of the {profile.n_rows:,} rows sum to {profile.weight:.3g} in "
@@ -209,14 +230,18 @@ class Blocks:
         limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
         if self.read.n_bytes > limit:
             return ClusterRows(self, seed)
+        sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
-        partitions = self._on_partitions_here(fetch(self._layout), label)
+        partitions = self._fetched(partial(fetch, self._layout), sizes, label)
         return LocalRows(partitions, self.profile, seed)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
         function = statistics(self._layout, tuple(kernels))
-        return total([sums for sums in self._on_partitions(function, label) if sums])
+        # what decides the sums takes as much as they do, or twice as much
+        n_bytes = sum(array.nbytes for kernel in kernels for array in kernel.arrays())
+        sums: list[Sums] = self._add(function, add_partitions, n_bytes, label)
+        return sums
 
     def take(self, numbers: Array) -> Block:
         """Fetch some rows by their ascending numbers, counted over the partitions in order."""
@@ -226,10 +251,29 @@ class Blocks:
             mine = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, end)]
             by_partition[summary.partition] = mine - start
             start = end
-        function = pick(self._layout, by_partition)
-        picked = self._on_partitions_here(function, "drawing the pilot sample")
-        blocks = [block for part in picked for block in part if block.n_rows]
+
+        def picked(partitions: Collection[int]) -> OnPartition:
+            return pick(self._layout, {number: by_partition[number] for number in partitions})
+
+        a_row = sum(self._layout.sizes(1))
+        sizes = {number: len(mine) * a_row for number, mine in by_partition.items()}
+        fetched = self._fetched(picked, sizes, "drawing the pilot sample")
+        blocks = [block for part in fetched for block in part if block.n_rows]
         return take_rows(blocks, np.arange(count_rows(blocks)))
+
+
+def _rounds(n_bytes: Mapping[int, int], room: int) -> Iterator[set[int]]:
+    """Cut partitions into runs of neighbours that bring no more than the room, if they can."""
+    some: set[int] = set()
+    held = 0
+    for number, mine in n_bytes.items():
+        if some and held + mine > room:
+            yield some
+            some, held = set(), 0
+        some.add(number)
+        held += mine
+    if some:
+        yield some
 
 
 class ClusterRows:

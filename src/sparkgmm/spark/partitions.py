@@ -1,40 +1,46 @@
 """The DataFrame of blocks as Spark keeps it: through an RDD, or without one on Spark Connect.
 
-The only module that knows which of the two a session has. On both a pass is a Spark job that runs a
-function on every partition of blocks and collects what it yields.
+The only module that knows which of the two a session has. On both a pass is a Spark job that runs
+a function on every partition of blocks and collects what it yields; or adds it up on the executors
+first, in the tree of `core/tree.py`, by a shuffle a level. What a shuffle has written stays where
+it is while the next stage reads: a partition is not scanned twice, unless its executor is lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import pickle
-from collections.abc import Callable, Iterable, Iterator
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.spark.blocks import OnPartition, forget, forget_all, prepare_worker
+from sparkgmm.core.tree import group_of, groups
+from sparkgmm.spark.blocks import OnPartition, forget, forget_all
+from sparkgmm.spark.results import SCHEMA, Combine, add_members, adder, mapper, unpacked
 from sparkgmm.spark.session import packed_package
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_SCHEMA = "partition int, result binary"
 _served: WeakSet[SparkSession] = WeakSet()
 
 
 class Partitions(Protocol):
     """The partitions of blocks, read from the source once and kept near the executors."""
 
-    def make(self) -> list[Any]:
-        """Make the blocks, keep them, and return a row of `blocks.SCHEMA` a partition."""
+    def make(self, function: OnPartition) -> list[tuple[int, Any]]:
+        """Make the blocks, keep them, and run a function on every partition."""
         ...
 
     def run(self, function: OnPartition) -> list[tuple[int, Any]]:
         """Run a function on every partition; return its number and result, in any order."""
+        ...
+
+    def add(
+        self, function: OnPartition, combine: Combine, n: int, levels: int
+    ) -> list[tuple[int, Any]]:
+        """Run a function on all n partitions and add the results up, so many levels of the tree.
+
+        Return a group's number and result, in any order: None where one of its results is None.
+        """
         ...
 
     def drop(self) -> None:
@@ -77,14 +83,26 @@ class RddPartitions:
     def __init__(self, made: DataFrame) -> None:
         self._rdd: Any = made.rdd
 
-    def make(self) -> list[Any]:
-        """Make the blocks."""
+    def make(self, function: OnPartition) -> list[tuple[int, Any]]:
+        """Make the blocks and run a function on them."""
         self._rdd.persist(StorageLevel.MEMORY_AND_DISK)
-        return list(self._rdd.collect())
+        return self.run(function)
 
     def run(self, function: OnPartition) -> list[tuple[int, Any]]:
         """Run a function on every partition."""
         return list(self._rdd.mapPartitions(function).collect())
+
+    def add(
+        self, function: OnPartition, combine: Combine, n: int, levels: int
+    ) -> list[tuple[int, Any]]:
+        """Run a function on every partition and add the results up."""
+        add, results = add_members(combine), self._rdd.mapPartitions(function)
+        for _ in range(levels):
+            n = groups(n)
+            keyed = results.map(lambda numbered: (group_of(numbered[0]), numbered))
+            members = keyed.partitionBy(n, int).values()
+            results = members.mapPartitions(add)
+        return list(results.collect())
 
     def drop(self) -> None:
         """Release the rows."""
@@ -109,18 +127,26 @@ class FramePartitions:
         self._made = made
         self._kept = False
 
-    def make(self) -> list[Any]:
-        """Make the blocks."""
+    def make(self, function: OnPartition) -> list[tuple[int, Any]]:
+        """Make the blocks and run a function on them."""
         with contextlib.suppress(Exception):
             self._made.persist(StorageLevel.MEMORY_AND_DISK)
             self._kept = True
-        return list(self._made.collect())
+        return self.run(function)
 
     def run(self, function: OnPartition) -> list[tuple[int, Any]]:
         """Run a function on every partition."""
-        mapper = _mapper(function, clean=not self._kept)
-        rows = self._made.mapInArrow(mapper, _SCHEMA).collect()
-        return [(row.partition, pickle.loads(row.result)) for row in rows]
+        return self._collected(self._mapped(function))
+
+    def add(
+        self, function: OnPartition, combine: Combine, n: int, levels: int
+    ) -> list[tuple[int, Any]]:
+        """Run a function on every partition and add the results up."""
+        add, results = adder(combine), self._mapped(function)
+        for _ in range(levels):
+            n = groups(n)
+            results = results.repartition(n, "part_group").mapInArrow(add, SCHEMA)
+        return self._collected(results)
 
     def drop(self) -> None:
         """Release the rows."""
@@ -134,25 +160,12 @@ class FramePartitions:
                 self.run(forget_all)
             self.drop()
 
+    def _mapped(self, function: OnPartition) -> DataFrame:
+        return self._made.mapInArrow(mapper(function, clean=not self._kept), SCHEMA)
 
-def _mapper(
-    function: OnPartition, clean: bool
-) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Return the function that mapInArrow runs; `clean` deletes the files that it has read."""
-
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        prepare_worker()
-        rows = [SimpleNamespace(**row) for batch in batches for row in batch.to_pylist()]
-        results = list(function(rows))
-        if clean:
-            forget_all(rows)
-        numbers = pa.array([number for number, _ in results], pa.int32())
-        content = pa.array([pickle.dumps(result) for _, result in results], pa.binary())
-        yield pa.RecordBatch.from_arrays([numbers, content], names=["partition", "result"])
-
-    return run
+    @staticmethod
+    def _collected(results: DataFrame) -> list[tuple[int, Any]]:
+        return [unpacked(row) for row in results.collect()]
 
 
 class described:  # noqa: N801

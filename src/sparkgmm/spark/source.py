@@ -43,6 +43,7 @@ EXTENSIONS = {
 }
 # So many rows or files are looked at to guess what the others will be.
 _PEEK = 1000
+_FEW = 20
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
 _COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
 
@@ -194,17 +195,49 @@ def open_rows(
 
 
 def _check_no_table(spark: SparkSession, path: object, source: str) -> None:
-    """Refuse the Parquet files of a table: they hold rows that the table has no longer."""
-    if source != "parquet" or not isinstance(path, str) or PurePosixPath(path).suffix:
+    """Refuse the bare files of a table: they hold rows that the table has no longer."""
+    if source not in ("parquet", "orc"):
         return
-    if re.search(r"[*?\[{]", path):
+    places = [path] if isinstance(path, str) else path
+    checked: set[str] = set()
+    for place in places if isinstance(places, list | tuple) else ():
+        for folder in _folders_around(spark, str(place)):
+            if folder.uri in checked:
+                continue
+            checked.add(folder.uri)
+            try:
+                found = table_format(folder)
+            except InputError:
+                if folder.uri == Folder(spark, str(place), INPUT).uri:
+                    raise
+                continue  # who may read a folder may not always look above it
+            if found is not None:
+                raise ConfigurationError(
+                    f"input.path {place!r} names files of a table of format {found} "
+                    f"({folder.path}), which also hold rows that the table has no longer, and "
+                    f"input.format is {source!r}: set input.path to the table, input.format to "
+                    f"{found}, and choose rows by input.where"
+                )
+
+
+def _folders_around(spark: SparkSession, place: str) -> Iterator[Folder]:
+    """Yield what a path names or matches, and the folders above of whose table it may be a part.
+
+    A glob's first matches stand for all.
+    """
+    here = Folder(spark, place, INPUT)
+    try:
+        found = here.matches(most=_FEW) if re.search(r"[*?\[{]", place) else [here]
+    except Py4JJavaError:  # a glob that is none: the reader will say what is wrong
         return
-    found = table_format(Folder(spark, path, INPUT))
-    if found is not None:
-        raise ConfigurationError(
-            f"input.path {path!r} is a table of format {found}, whose files also hold rows that "
-            f"the table has no longer, and input.format is 'parquet': set it to {found}"
-        )
+    for match in found:
+        yield match
+        below = match
+        while below.name:
+            yield below.parent
+            if "=" not in below.name:  # a folder of a partition
+                break
+            below = below.parent
 
 
 def read(

@@ -398,9 +398,11 @@ class Folder:
                 self._write(probe, b"")
                 self._fs.delete(self._at(probe), False)
             finally:
-                for folder in missing:
-                    if self._fs.exists(folder) and not self._fs.listStatus(folder):
-                        self._fs.delete(folder, False)
+                # another job may put a file there, or delete it, at this very moment
+                with suppress(Py4JJavaError):
+                    for folder in missing:
+                        if not self._fs.listStatus(folder):
+                            self._fs.delete(folder, False)
 
     def _missing_parents(self) -> list[Any]:
         missing = []

@@ -13,7 +13,10 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import SparkSession
 
 import sparkgmm.spark.cluster_rows
-from sparkgmm import GaussianMixture, GaussianMixtureModel
+from sparkgmm import GaussianMixture, GaussianMixtureModel, Mixture
+from sparkgmm.core.evidence import Scan
+from sparkgmm.core.model import from_mixture
+from sparkgmm.core.profile import Frame
 from sparkgmm.spark.blocks import BlockRow
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import find_features
@@ -52,6 +55,22 @@ def passes_read_the_kept_blocks(spark: SparkSession, df: Any) -> bool:
     return once == again and any(isinstance(where, str) for _, where in once)
 
 
+def sums_over_many_partitions(spark: SparkSession) -> list[str]:
+    """Scan 70 partitions; their profiles and sums are collected, then added on the executors."""
+    df = spark.range(0, 2000, 1, 70).selectExpr("sin(id) x", "cos(id * id) y")
+    found = []
+    for room in (2**20, 1):
+        spark.conf.set("spark.sparkgmm.resultBytes", room)
+        with Blocks(df, find_features(df, None, None)) as blocks:
+            frame = Frame.of(blocks.profile)
+            model = Mixture([0.5, 0.5], [[-0.5, 0], [0.5, 0]], np.tile(np.eye(2) / 4, (2, 1, 1)))
+            [sums] = blocks.scan(Scan.of([from_mixture(model, frame)], frame).kernels, "a pass")
+        found.append([*hexed(blocks.profile.pack()), *hexed(sums.moments), *hexed(sums[1])])
+    spark.conf.unset("spark.sparkgmm.resultBytes")
+    assert found[0] == found[1]
+    return found[0]
+
+
 def scored_from_files(spark: SparkSession, model: GaussianMixtureModel, data: str) -> list[str]:
     """Score the arrays of the files as they are read, with nothing between."""
     out = model.copy({model.featuresCol: "values"}).transform(spark.read.parquet(data))
@@ -67,7 +86,7 @@ def sizes_of_arrays(spark: SparkSession, data: str) -> list[int]:
 def stay_far_from_the_files() -> None:
     """Have the driver reach none of the executors' files, as on a cluster of several machines."""
     seams: Any = sparkgmm.spark.cluster_rows
-    seams.Blocks._on_partitions_here = Blocks._on_partitions
+    seams.Blocks._read_here = lambda self, function: None
     seams.forget = lambda row: row.path is None
 
 
@@ -103,6 +122,7 @@ def main(mode: str, data: str, out: str) -> None:
                 "pipeline": [int(row.prediction) for row in through],
                 "height of arrays": scored_from_files(spark, loaded, data),
                 "sizes of arrays": sizes_of_arrays(spark, data),
+                "many partitions": sums_over_many_partitions(spark),
                 "kept": passes_read_the_kept_blocks(spark, df),
             }
         )

@@ -114,7 +114,8 @@ public final class MiniCluster {
         conf.setBoolean("yarn.nodemanager.vmem-check-enabled", false);
         conf.setInt("yarn.nodemanager.container-monitor.interval-ms", 500);
         conf.setBoolean("yarn.nodemanager.disk-health-checker.enable", false);
-        conf.setInt("yarn.scheduler.minimum-allocation-mb", 256);
+        // containers as small as they are asked for, so that one can be too small
+        conf.setInt("yarn.scheduler.minimum-allocation-mb", 64);
         conf.setInt("yarn.resourcemanager.am.max-attempts", 2);
         // each application brings its environment of 400 MB: those of ended ones go soon
         conf.setInt("yarn.nodemanager.localizer.cache.target-size-mb", 1024);

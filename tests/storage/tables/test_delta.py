@@ -248,11 +248,26 @@ def test_what_cannot_be_read_is_said_in_one_line(jobs: Jobs, spark: Any) -> None
     assert "startingVersion" in refused(2, path=path, options={"readChangeFeed": True})
     feed = {"readChangeFeed": True, "startingVersion": 0}
     assert "enableChangeDataFeed" in refused(3, path=path, options=feed)
-    assert "set it to delta" in refused(2, path=path, format="parquet")
+    assert "input.format to delta" in refused(2, path=path, format="parquet")
     assert "one path" in refused(2, path=[path, path], format="delta")
     refused(3, path=str(jobs.folder / "empty"), format="delta")
     refused(3, path=str(jobs.folder / "missing"), format="delta")
     assert not (jobs.folder / "runs" / "no" / "manifest.json").exists()
+
+
+def test_the_files_of_a_table_are_not_read_without_its_log(jobs: Jobs, spark: Any) -> None:
+    """They hold rows that were deleted."""
+    rows = jobs.frame(draw(400)).selectExpr("*", "x < 0 AS half")
+    for name in ("t.v1", "parted.parquet"):
+        path = str(jobs.folder / name)
+        writer = rows.write.format("delta")
+        (writer.partitionBy("half") if name.startswith("parted") else writer).save(path)
+        spark.sql(f"DELETE FROM delta.`{path}` WHERE y < 0")
+        below = "half=true" if name.startswith("parted") else "*.parquet"
+        for place in (path, f"{path}/*", f"{path}/{below}", [f"{path}/{below}"]):
+            said = jobs.refused(lambda: jobs.fit("no", path=place, format="parquet"), 2)  # noqa: B023
+            assert path in said
+            assert "input.format to delta" in said
 
 
 def test_the_plan_names_the_table_and_the_version(jobs: Jobs) -> None:

@@ -12,7 +12,7 @@ from pyspark.ml.base import Estimator
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.em import Settings
-from sparkgmm.core.prior import Regularised
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.errors import option_names
@@ -48,7 +48,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     covarianceType : "full", "tied", "diag", "spherical" or "VEV"
     nInit : starts; the best sound one wins
     initMode : "k-means++" or "random_from_data"
-    regCovar : added to the covariance diagonal, relative to each feature's variance
+    regCovar : the least variance of a component of few rows, relative to each feature's
 
     Examples
     --------
@@ -176,7 +176,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
             init=self.getInitMode(),
             n_init=self.getNInit(),
             seed=self.getSeed() % _SEEDS,
-            settings=Settings(self.getTol(), self.getMaxIter(), Regularised(self.getRegCovar())),
+            settings=Settings(self.getTol(), self.getMaxIter(), Bounded(self.getRegCovar())),
         )
         features, weight = self.getFeaturesCol(), self._weight()
         return Plan(features, weight, self.getK(), self.getCovarianceType(), search)

@@ -1,0 +1,133 @@
+"""What is too narrow for a component: one notion for the M-step, the verdict and rows held out.
+
+A variance says too much where it is less than the recorded values can show, and where few rows
+speak for it. docs/theory.md, "Too narrow", derives the numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkgmm.core.grid import steps
+from sparkgmm.core.model import Model
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.rows import Rows
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.covariances.stacks import Dense, Stack
+from sparkgmm.products import Array
+
+# A variance below this share of the feature's own is none: a width of 3e-9 of its own ...
+NO_WIDTH = 1e-17
+# ... nor is a width of fewer roundings of the largest value: means are no finer than values.
+_ROUNDINGS = 16
+# Few rows are fewer than so many times those that a component needs at the least. From twice as
+# many on `reg_covar` is nothing; between them it fades.
+FEW = 5
+# A component of few rows is chance where it is narrower than so many times the least width, which
+# is taken for this share of the feature's at the least ...
+_CHANCE = 3.0
+_CHANCE_LEAST = 1e-10
+# ... in a direction in which the data as a whole are so many times wider.
+_WIDER = 100.0
+# So many rows of one value are no chance where values come from a grid.
+ATOM_ROWS = 10
+# A variance that exceeds the least one by less is held by it.
+_HELD = 1e-3
+# Matrices that are alike by their eigenvalues have none below this share of their variances: the
+# smallest come out of a product with the largest.
+_LIKE = 1e-7
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The least variance of a component in each feature, (d,), in standardised coordinates.
+
+    `resolution` is what the recorded values can show; `gridded` (d,) says which features have a
+    grid. `reg_covar` is what components of few rows may not be narrower than. Counts times
+    `rows_per_weight` are rows.
+    """
+
+    reg_covar: float
+    resolution: Array
+    gridded: Array
+    rows_per_weight: float = 1.0
+
+    @classmethod
+    def of(cls, rows: Rows, frame: Frame, reg_covar: float) -> Widths:
+        """Look at the sample of the rows for the grid of each feature: no pass is made."""
+        grid = steps(rows.sample)
+        # the variance of a value that may lie anywhere within half a step of the recorded one
+        rounding = (grid / frame.scale) ** 2 / 12
+        most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
+        unit = _ROUNDINGS * np.finfo(np.float64).eps * most / frame.scale
+        none = np.maximum(unit**2, NO_WIDTH)
+        return cls(
+            reg_covar,
+            np.maximum(rounding, none),
+            rounding > none,
+            rows.profile.rows_per_weight,
+        )
+
+    def least(self, family: Family, counts: Array) -> Array:
+        """Return the least variances of components of these effective counts, (m, d).
+
+        (k, d), or (1, d) for a family that shares one matrix.
+        """
+        few = FEW * family.least_rows(len(self.resolution))
+        owners = counts.sum(keepdims=True) if family.shared else counts
+        share = np.clip(2 - owners * self.rows_per_weight / few, 0.0, 1.0)
+        return np.maximum(self.resolution, self.reg_covar * share[:, None])
+
+    def raised(self, model: Model, counts: Array | None = None) -> Model:
+        """Return a model that is nowhere too narrow: itself if it is not.
+
+        Without effective counts (k,) no component has few rows.
+        """
+        counts = np.full(model.k, np.inf) if counts is None else counts
+        if not model.family.closed:  # its moments are `opened`: matrices would lose their likeness
+            return model
+        stack = model.stack.raised(self.least(model.family, counts))
+        if stack is model.stack:
+            return model
+        return Model(model.family, model.weights, model.means, stack, model.others)
+
+    def opened(self, moments: Moments, family: Family) -> Moments:
+        """Return moments of components that are nowhere too narrow.
+
+        A family that is not closed makes of them matrices that are about so wide.
+        """
+        spread = Dense(family.statistics.spread(moments))
+        least = np.maximum(self.least(family, moments.counts), _LIKE * spread.variances)
+        raised = spread.raised(least)
+        if raised is spread:
+            return moments
+        return moments._replace(  # about the means: beside their squares the widths would be lost
+            first=np.zeros_like(moments.first),
+            second=moments.counts[:, None, None] * raised.values,
+            origin=moments.origin + moments.offset,
+        )
+
+    def by_chance(self, model: Model, j: int, count: float, total: Array) -> bool:
+        """Return whether component j has few rows, and is narrow where the data are wide.
+
+        `total` is the second moment of all rows, `count` the component's effective rows.
+        """
+        if count >= FEW * model.family.least_rows(model.d):
+            return False
+        free = np.ones(model.d, dtype=bool)
+        if count >= ATOM_ROWS:  # equal rows in a feature with a grid are one value, not a plane
+            free = ~(self.gridded & self.held(model.stack, j, self.resolution))
+        least = np.maximum(self.resolution, max(self.reg_covar, _CHANCE_LEAST))
+        return model.stack.is_thin(j, _CHANCE * least, total, _WIDER, free)
+
+    def held(self, stack: Stack, j: int, least: Array) -> Array:
+        """Return which features (d,) have no more variance in component j than is the least."""
+        own = stack.variances[j if len(stack.variances) > 1 else 0]
+        return np.asarray(own <= (1 + _HELD) * least)
+
+    def share(self, model: Model, counts: Array) -> float:
+        """Return the largest share that the least variance has in any component's, 0 to 1."""
+        return model.stack.share_of(self.least(model.family, counts))

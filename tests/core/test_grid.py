@@ -1,0 +1,81 @@
+"""The grid of a feature: found where there is one, to rounding, and nowhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.data_sets import faithful, iris
+from sparkgmm.core.grid import step, steps
+from sparkgmm.core.profile import Block
+from sparkgmm.mixture import Array
+
+RNG = np.random.default_rng(0)
+N = 20_000
+WHOLE = RNG.integers(0, 100, N).astype(float)
+CENTS = np.round(RNG.lognormal(3, 1, N), 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param(WHOLE, 1, id="ages"),
+        pytest.param(RNG.choice([3.0, 4, 5, 6, 8], N), 1, id="cylinders"),
+        pytest.param(1.0 * (RNG.random(N) < 0.2), 1, id="one-hot"),
+        pytest.param(CENTS, 0.01, id="prices"),
+        pytest.param(np.floor(CENTS) + 0.99, 1, id="prices that end in .99"),
+        pytest.param(np.where(RNG.random(N) < 0.01, -9999, CENTS), 0.01, id="a sentinel in prices"),
+        pytest.param(np.round(RNG.normal(52.3, 0.2, N), 6), 1e-6, id="latitudes"),
+        pytest.param(1.7e12 + RNG.integers(0, 10**9, N), 1, id="milliseconds"),
+        pytest.param(1.7e15 + RNG.integers(0, 10**12, N), 1, id="microseconds"),
+        pytest.param(1.7e12 + 1000 * RNG.integers(0, 10**6, N), 1000, id="seconds as milliseconds"),
+        pytest.param((WHOLE - WHOLE.mean()) / WHOLE.std(), 1 / WHOLE.std(), id="standardised ages"),
+        pytest.param((WHOLE - 32) * 5 / 9, 5 / 9, id="degrees of another scale"),
+        pytest.param((WHOLE / 10).astype(np.float32), 0.1, id="tenths in single precision"),
+    ],
+)
+def test_the_step_of_recorded_values_is_found(values: Array, expected: float) -> None:
+    assert step(values) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(RNG.standard_normal(N), id="normal"),
+        pytest.param(RNG.standard_normal(N).astype(np.float32), id="in single precision"),
+        pytest.param(np.where(RNG.random(N) < 0.4, 0, RNG.exponential(1, N)), id="with zeros"),
+        pytest.param(np.clip(RNG.normal(200, 60, N), None, 250), id="clipped"),
+        pytest.param(np.where(RNG.random(N) < 0.01, -9999, RNG.random(N)), id="with a sentinel"),
+        pytest.param(np.full(5, 3.0), id="constant"),
+        pytest.param(RNG.standard_normal(4), id="four values"),
+    ],
+)
+def test_no_step_is_made_up_for_values_as_fine_as_floats(values: Array) -> None:
+    assert step(values) == 0
+
+
+def test_a_value_off_the_grid_among_thousands_makes_it_finer() -> None:
+    values = WHOLE.copy()
+    values[12_345] += 0.5
+    assert step(values) == pytest.approx(0.5)
+
+
+@given(
+    numbers=st.lists(st.integers(0, 10_000), min_size=12, max_size=60, unique=True),
+    unit=st.sampled_from([1.0, 0.1, 0.01, 1 / 3, 2.54, 1e-8, 1e9]),
+    origin=st.integers(-1000, 1000),
+)
+def test_the_step_is_the_greatest_common_divisor_of_the_distances(
+    numbers: list[int], unit: float, origin: int
+) -> None:
+    divisor = np.gcd.reduce(np.array(numbers) - numbers[0])
+    values = (np.array(numbers) + origin) * unit
+    assert step(values) == pytest.approx(divisor * unit, rel=1e-6)
+
+
+def test_each_feature_has_its_own_step_over_all_blocks() -> None:
+    cut = [Block(np.ascontiguousarray(X.T), None) for X in np.array_split(faithful(), 3)]
+    np.testing.assert_allclose(steps(cut), [0.001, 1])
+    np.testing.assert_allclose(steps([Block(np.ascontiguousarray(iris().T), None)]), [0.1] * 4)

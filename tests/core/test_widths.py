@@ -1,0 +1,222 @@
+"""Too narrow: bounds that only bind where they must; chance, atoms and clusters told apart."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.builders import rows_of
+from helpers.data_sets import TEXTBOOK, faithful, iris
+from sparkgmm import fit_array
+from sparkgmm.core.em import Settings
+from sparkgmm.core.evidence import OverRows
+from sparkgmm.core.fit import fit
+from sparkgmm.core.prior import Bounded
+from sparkgmm.core.search import Search
+from sparkgmm.core.widths import Widths
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.stacks import Dense, Diagonal, Round
+from sparkgmm.mixture import COVARIANCE_TYPES, Array
+
+# --- the bound
+
+
+def worth(matrix: Array, scatter: Array) -> float:
+    """The log-likelihood of a row of this scatter, times two, without its constant."""
+    return float(-np.linalg.slogdet(matrix)[1] - np.trace(np.linalg.solve(matrix, scatter)))
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), d=st.integers(1, 4))
+def test_a_raised_matrix_is_the_most_likely_one_above_the_bound(seed: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((d, d)) * 10 ** rng.uniform(-3, 1, d)
+    scatter, least = A @ A.T, 10 ** rng.uniform(-4, 0, d)
+    found = Dense(scatter[None]).raised(least[None]).values[0]
+    root = np.sqrt(least)
+    assert np.linalg.eigvalsh(found / np.outer(root, root)).min() > 1 - 1e-6
+    for _ in range(20):  # any other one above the bound is less likely
+        B = rng.standard_normal((d, d)) * root * 10 ** rng.uniform(-3, 1)
+        for other in (found + B @ B.T, np.diag(least) + B @ B.T):
+            best = worth(found, scatter)
+            assert worth(other, scatter) <= best + 1e-9 * abs(best)
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        Dense(np.array([[[2.0, 0.5], [0.5, 1.0]]])),
+        Diagonal(np.array([[2.0, 1.0]])),
+        Round(np.array([2.0]), np.array([1.0, 4.0])),
+    ],
+    ids=["dense", "diagonal", "round"],
+)
+def test_a_bound_that_does_not_bind_does_nothing(stack: Dense | Diagonal) -> None:
+    assert stack.raised(np.array([[0.4, 0.4]])) is stack
+
+
+def test_one_coarse_feature_does_not_widen_round_clusters_that_others_show() -> None:
+    """A flag beside rates: clusters of sd 0.001 in the rates, which the flag has no part in."""
+    rng = np.random.default_rng(0)
+    flag = np.repeat([0.0, 1.0], 300)
+    X = np.c_[flag, 0.5 * flag + 1e-3 * rng.standard_normal(600)]
+    found = fit_array(X, 2, covariance_type="spherical").mixture
+    expected = [np.mean([X[flag == j].var(axis=0)]) for j in (0, 1)]
+    np.testing.assert_allclose(sorted(found.covariances[:, 0, 0]), sorted(expected), rtol=1e-9)
+
+
+def test_the_bound_of_a_grid_is_the_variance_of_rounding() -> None:
+    """Values known to a step lie anywhere within it: variance step^2 / 12."""
+    rows = rows_of(faithful())
+    frame = OverRows.of(rows).frame
+    widths = Widths.of(rows, frame, 0.0)
+    steps = np.sqrt(12 * widths.resolution) * frame.scale
+    np.testing.assert_allclose(steps, [0.001, 1.0], rtol=1e-9)
+
+
+# --- reg_covar
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_reg_covar_widens_no_component_that_has_rows_enough(kind: str) -> None:
+    fits = [
+        fit_array(faithful(), 2, covariance_type=kind, reg_covar=reg).mixture
+        for reg in (0.0, 1e-6, 0.1)
+    ]
+    for other in fits[1:]:
+        np.testing.assert_allclose(other.covariances, fits[0].covariances, rtol=1e-5)
+
+
+def test_reg_covar_holds_components_of_few_rows_open() -> None:
+    widths = Widths(0.01, np.full(2, 1e-17), np.zeros(2, dtype=bool))
+    full = FAMILIES["full"]  # needs 3 rows: 15 are few, 30 are not
+    least = widths.least(full, np.array([10.0, 15.0, 22.5, 30.0, 1e6]))
+    np.testing.assert_allclose(least[:, 0], [0.01, 0.01, 0.005, 1e-17, 1e-17])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_defaults_reach_the_published_optima_to_every_digit(seed: int) -> None:
+    assert fit_array(iris(), 3, seed=seed).log_likelihood == pytest.approx(-180.18548, abs=1e-4)
+    assert fit_array(faithful(), 2, seed=seed).log_likelihood == pytest.approx(
+        -1130.26396, abs=1e-4
+    )
+
+
+# --- clusters, atoms, chance
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("sd", [1e-4, 1e-5, 3e-6])
+def test_many_distinct_rows_in_a_narrow_place_are_a_cluster_of_their_own_width(
+    sd: float, kind: str
+) -> None:
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1], [400, 600])
+    X = labels[:, None] + sd * rng.standard_normal((1000, 2))
+    found = fit_array(X, 2, covariance_type=kind).mixture
+    np.testing.assert_array_equal(found.predict(X) == 0, labels == 1)
+    expected = np.trace(np.cov(X[labels == 1].T, bias=True))
+    if kind == "tied":
+        expected = 0.6 * expected + 0.4 * np.trace(np.cov(X[labels == 0].T, bias=True))
+    if kind != "VEV":
+        assert np.trace(found.covariances[0]) == pytest.approx(expected, rel=1e-6)
+    assert np.trace(found.covariances[0]) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("n_equal", [3, 6, 9])
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_few_equal_rows_never_win(n_equal: int, kind: str) -> None:
+    X = np.random.default_rng(1).standard_normal((400, 2))
+    X[:n_equal] = X[0]
+    found = fit(rows_of(X), Search(k=(1, 2), covariance_type=(kind,))).chosen
+    assert found.mixture.covariances.min(where=np.eye(2) > 0, initial=9.0) > 1e-6
+
+
+ATOMS = {
+    "zeros": (lambda rng, n: rng.lognormal(3, 1, n), 0.0),
+    "zeros of cents": (lambda rng, n: np.round(rng.lognormal(3, 1, n), 2), 0.0),
+    "amid": (lambda rng, n: rng.normal(50, 10, n), 50.0),
+    "outside": (lambda rng, n: rng.normal(50, 10, n), 150.0),
+    "a sentinel": (lambda rng, n: rng.normal(50, 10, n), -9999.0),
+    "a sentinel in tenths": (lambda rng, n: np.round(rng.normal(50, 10, n), 1), -9999.0),
+}
+
+
+def with_atom(kind: str, share: float, n: int = 2000, seed: int = 0) -> tuple[Array, Array]:
+    """Values (n,) of which a share is one value, and which ones these are."""
+    rng = np.random.default_rng(seed)
+    draw, value = ATOMS[kind]
+    values = draw(rng, n)
+    atom = np.arange(n) < share * n
+    return np.where(atom, value, values), atom
+
+
+@pytest.mark.parametrize(
+    ("place", "share", "kind"),
+    list(itertools.product(ATOMS, [0.02, 0.3, 0.84], ["full", "diag", "spherical", "VEV"])),
+)
+def test_a_component_on_many_rows_of_one_value_is_sound_wherever_it_lies(
+    place: str, share: float, kind: str
+) -> None:
+    x, atom = with_atom(place, share)
+    rest = x[~atom]
+    means = [[x[atom][0]], [rest.mean()]]
+    worth = []
+    for reg_covar in (1e-3, 1e-8):
+        found = fit_array(
+            x[:, None],
+            2,
+            covariance_type=kind,
+            reg_covar=reg_covar,
+            means_init=means,
+            weights_init=[share, 1 - share],
+            precisions_init=[[[1e6 / x.var()]], [[1 / rest.var()]]],
+        )
+        j = int(np.argmin(np.abs(found.mixture.means[:, 0] - x[atom][0])))
+        assert found.mixture.weights[j] == pytest.approx(share, abs=0.02)
+        worth.append(found.log_likelihood)
+    assert worth[0] == pytest.approx(worth[1], rel=1e-12)  # whatever reg_covar is
+
+
+@pytest.mark.parametrize("kind", TEXTBOOK)
+@pytest.mark.parametrize("k", [2, 3])
+def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: int) -> None:
+    rng = np.random.default_rng(0)
+    cylinders = rng.choice([4.0, 6.0, 8.0], 400, p=[0.5, 0.2, 0.3])
+    consumption = 40 - 3 * cylinders + rng.normal(0, 2, 400)
+    visibility = np.where(rng.random(400) < 0.84, 10.0, np.round(rng.uniform(0.1, 9.9, 400), 2))
+    flags = np.eye(3)[rng.choice(3, 400)][:, :2]
+    tables = [[cylinders, consumption], [visibility, consumption], [*flags.T, visibility]]
+    for X in map(np.column_stack, tables):
+        found = fit(rows_of(X), Search(k=(1, k), covariance_type=(kind,)))
+        assert found.chosen.k > 1
+        assert found.chosen.degenerate is None
+
+
+def test_no_log_likelihood_falls_where_a_bound_binds() -> None:
+    rng = np.random.default_rng(0)
+    flags = np.eye(3)[rng.choice(3, 600)][:, :2]
+    X = np.c_[flags, rng.normal(0, 1, 600) + 3 * flags[:, 0]]
+    found = fit_array(X, 3)
+    assert found.converged
+    assert found.n_iter < 50
+    assert (np.diff(found.log_likelihoods) > -1e-6).all()
+    assert found.log_likelihood == pytest.approx(max(found.log_likelihoods), abs=1e-6)
+
+
+def test_the_bounds_reach_the_fits_of_the_rows_held_out() -> None:
+    x, _ = with_atom("amid", 0.3)
+    values = [
+        fit(
+            rows_of(x[:, None]),
+            Search(k=(2,), settings=Settings(prior=Bounded(reg))),
+            validate=True,
+        ).chosen.held_out
+        for reg in (1e-3, 1e-8)
+    ]
+    assert values[0] is not None
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
