@@ -19,6 +19,7 @@ from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.merging import Groups, merged
 from sparkgmm.products import Array as Array
+from sparkgmm.tabular import as_table, read_like
 
 Labels = NDArray[np.int64]
 
@@ -46,6 +47,9 @@ class Scores(NamedTuple):
 
 class Mixture:
     """A Gaussian mixture in the data's own units.
+
+    Rows X that methods take are arrays (n, d), or tables of pandas, polars or pyarrow: a table
+    whose columns are named is taken by `features`, in any order, whatever other columns it has.
 
     Parameters
     ----------
@@ -236,9 +240,9 @@ class Mixture:
     def log_likelihood(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the sum over the rows of X (n, d) of weight times log density, in nats."""
         density = self.log_density(X)
-        return float(
-            density.sum() if sample_weight is None else density @ checks.row_weights(sample_weight)
-        )
+        if sample_weight is None:
+            return float(density.sum())
+        return float(density @ checks.row_weights(sample_weight))
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return Akaike's criterion, -2 log-likelihood + 2 n_parameters: lower is better."""
@@ -249,26 +253,25 @@ class Mixture:
 
         With weights, n is their sum.
         """
-        n = len(np.asarray(X)) if sample_weight is None else checks.row_weights(sample_weight).sum()
-        return -2 * self.log_likelihood(X, sample_weight) + self.n_parameters * math.log(n)
+        rows = self._rows(X)
+        n = len(rows) if sample_weight is None else checks.row_weights(sample_weight).sum()
+        return -2 * self.log_likelihood(rows, sample_weight) + self.n_parameters * math.log(n)
 
     def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return bic + 2 * entropy of the responsibilities: lower is better.
 
         Biernacki, Celeux and Govaert (2000), the integrated completed likelihood.
         """
-        R = self.responsibilities(X)
+        rows = self._rows(X)
+        R = self.responsibilities(rows)
         entropy = -(R * np.log(np.where(R > 0, R, 1.0))).sum(axis=1)
         total = (
             entropy.sum() if sample_weight is None else entropy @ checks.row_weights(sample_weight)
         )
-        return self.bic(X, sample_weight) + 2 * float(total)
+        return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
-        rows = np.asarray(X)
-        if rows.ndim != 2 or rows.shape[1] != self.d:
-            raise InputError(f"X has shape {rows.shape}: give (n, {self.d})")
-        return rows
+        return read_like(X, self.features, self.d)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
         """Draw n rows: X (n, d) and the component each came from (n,)."""
@@ -351,15 +354,20 @@ class Mixture:
 
         """
         which = checks.feature_positions(features, self.features, self.d)
-        rows = self._rows_with_gaps(X, which)
+        rows = self._rows_with_gaps(X, which.tolist())
         return conditionals.moments(self._components, rows, which)
 
-    def impute(self, X: ArrayLike) -> Array:
+    def impute(self, X: ArrayLike) -> Any:
         """Return X (n, d) with each NaN replaced by its mean given what its row has, as float64.
 
-        A row of nothing but NaN becomes the mean of the mixture; what is there stays as it is.
+        A row of nothing but NaN becomes the mean of the mixture; what is there stays as it is. Of a
+        table what is returned is one of its kind, its other columns unchanged.
         """
-        return conditionals.imputed(self._components, self._rows_with_gaps(X))
+        filled = conditionals.imputed(self._components, self._rows_with_gaps(X))
+        table = as_table(X)
+        if table is None or table.names is None:
+            return filled
+        return table.with_columns(self.features or table.names, filled)
 
     def surprise(self, X: ArrayLike) -> Array:
         """Return -log p(a feature | the other features of its row), (n, d), in nats.
@@ -467,11 +475,9 @@ class Mixture:
             None if self.features is None else [self.features[i] for i in which],
         )
 
-    def _rows_with_gaps(self, X: ArrayLike, unread: conditionals.Positions | None = None) -> Array:
+    def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
         """Return rows (n, d) as float64, NaN where nothing is known or is to be looked at."""
-        rows = np.array(self._rows(X), dtype=np.float64)
-        if unread is not None:
-            rows[:, unread] = np.nan
+        rows = read_like(X, self.features, self.d, unread, gaps=True).astype(np.float64)
         if np.isinf(rows).any():
             row = int(np.argmax(np.isinf(rows).any(axis=1)))
             raise InputError(

@@ -231,6 +231,7 @@ CRITERION = Option(
     "What chooses among the candidates, every k with every covariance type: the lowest wins.",
     example="icl",
     key="model.criterion",
+    python="criterion",
 )
 INIT = Option(
     "init",
