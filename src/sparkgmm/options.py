@@ -210,7 +210,7 @@ K = Option(
     key="model.k",
     python="k",
     spark="k",
-    several="or a list to choose from",
+    several="or a list or range (1-6) to choose from",
 )
 COVARIANCE_TYPE = Option(
     "covariance_type",
