@@ -579,9 +579,11 @@ MODE = Option(
 COLUMNS = Option(
     "columns",
     ["component", "probability", "log_density"],
-    OneOf(("probability", "component", "log_density", "label")),
+    OneOf(("probability", "component", "log_density", "label", "surprise")),
     "The columns that are added: the most probable component, the probability of each, the natural "
-    "log of the density, and the component's label (of runs with a section drift).",
+    "log of the density, the component's label (of runs with a section drift), and surprise: a map "
+    "from each feature to -log p(it | the row's other features), which says what makes a row "
+    "strange.",
     example="[component, label]",
     key="output.columns",
     several="in a list",
