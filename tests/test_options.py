@@ -15,7 +15,7 @@ from sparkgmm import GaussianMixture, fit_array, options
 from sparkgmm.core import local
 from sparkgmm.core.drift import MEASURES
 from sparkgmm.core.em import Settings
-from sparkgmm.core.initialisation import INIT
+from sparkgmm.core.initialisation import AUTO, INIT
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
@@ -137,7 +137,7 @@ def test_the_searches_of_the_numerics_have_the_defaults_of_the_table() -> None:
 
 
 def test_the_choices_of_the_table_are_what_there_is() -> None:
-    assert options.INIT.kind == OneOf(tuple(INIT))
+    assert options.INIT.kind == OneOf((AUTO, *INIT))
     assert options.COVARIANCE_TYPE.kind == OneOf(tuple(COVARIANCE_TYPES))
     assert isinstance(options.CRITERION.kind, OneOf)
     for criterion in options.CRITERION.kind.choices:

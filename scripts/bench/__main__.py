@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import model
+import starts
 from machine import describe, matmul_gflops
 from optimum import MLLIB_ITERATIONS, arrivals, best_known, expected_seconds
 from passes import SHAPES
@@ -92,6 +93,14 @@ def hundred_million() -> Any:
         peak = [line for line in done.stderr.splitlines() if "Maximum resident" in line]
         metrics["peak_kib"] = int(peak[0].rpartition(" ")[2]) if peak else None
         out.write_text(json.dumps(metrics))
+    return json.loads(out.read_text())
+
+
+def starts_missed() -> Any:
+    """Fit the small problems of data/optima.csv, which takes no Spark."""
+    out = WORK / "starts.json"
+    if not out.exists():
+        subprocess.run([sys.executable, str(HERE / "starts.py"), str(out)], check=True)
     return json.loads(out.read_text())
 
 
@@ -259,6 +268,28 @@ def transforming_table(results: list[Any]) -> list[str]:
     return table(["k", "ours, s", "MLlib, s", "ratio", "of ours, reading"], rows)
 
 
+def many_table(results: list[Any]) -> list[str]:
+    """Processor seconds, peak memory, components and likelihood, a line a problem and solver."""
+    rows = []
+    for r in results:
+        n, d, k, covariance_type, n_init, _ = r["problem"]
+        what = f"{n:,} x {d:,}, k = {k:,} {covariance_type}, {n_init} start{'s' * (n_init > 1)}"
+        first = r["solver"] == "ours"
+        rows.append(
+            [
+                what if first else "",
+                "ours" if first else "scikit-learn",
+                f"{r['cpu']:.1f}",
+                f"{r['mib']:,.0f}",
+                f"{r['k']:,}",
+                str(r["passes"]),
+                f"{r['mean']:.4f}",
+            ]
+        )
+    head = ["problem", "solver", "processor s", "MiB at most", "components", "passes", "nats a row"]
+    return table(head, rows)
+
+
 def main() -> None:
     """Measure and write."""
     (WORK / "data").mkdir(parents=True, exist_ok=True)
@@ -277,6 +308,8 @@ def main() -> None:
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
+    many = part("many", "many.py", 1)
+    missed = starts_missed()
     large = hundred_million()
     transforming = part("transforming", "transforming.py", 2, data)
     scoring = [] if "scoring" in WITHOUT else part("scoring", "scoring.py", 2, data)
@@ -288,6 +321,7 @@ def main() -> None:
         "passes": passes_table(two, one, native, peak_two),
         "optimum": optimum_table(optimum),
         "optimum-summary": optimum_summary(optimum),
+        "starts": table(*starts.summary(missed)),
         "growth": growth_table(growth, coefficients),
         "model": model.describe(coefficients),
         "choosing": table(
@@ -311,6 +345,7 @@ def main() -> None:
                 for c in choosing
             ],
         ),
+        "many": many_table(many),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [
             " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r) or "?"

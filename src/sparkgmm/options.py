@@ -235,9 +235,11 @@ CRITERION = Option(
 )
 INIT = Option(
     "init",
-    "k-means++",
-    OneOf(("k-means++", "random_from_data")),
-    "Where the starts come from: rows that are far from each other, or any rows.",
+    "auto",
+    OneOf(("auto", "k-means++", "random_from_data")),
+    "Where the starts come from: k-means++ (rows that are far from each other), random_from_data "
+    "(any rows), or auto: k-means++ and starts of other kinds, of which the best by short runs of "
+    "EM get a run, and moves that leave one component out and split another.",
     example="random_from_data",
     key="model.init",
     python="init",

@@ -94,6 +94,16 @@ def second_moment(X: Array, w: Array | None) -> Array:
     return np.asarray(Y @ Y.T)
 
 
+def squares(X: Array, w: Array | None) -> Array:
+    """Return the diagonal (d,) of that: the sums of w x^2 over the columns of X (d, n)."""
+    return np.asarray((X * X).sum(axis=1) if w is None else (X * X) @ w)
+
+
+def diagonal(second: Array) -> Array:
+    """Return the diagonal (d,) of a matrix (d, d), or what is a diagonal already."""
+    return second if second.ndim == 1 else np.diagonal(second)
+
+
 def _pieces(n: int, most: int, unit: int = 1) -> list[slice]:
     """Cut n evenly into pieces of at most `most`, all but the last a multiple of the unit."""
     most = max(most // unit * unit, unit)

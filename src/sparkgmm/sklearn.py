@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.core.em import Settings, Trajectory
-from sparkgmm.core.evidence import OverRows
+from sparkgmm.core.evidence import Evidence, OverRows
 from sparkgmm.core.fit import fit as fit_search
 from sparkgmm.core.model import Model, from_mixture
 from sparkgmm.core.prior import m_step
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, squared
 from sparkgmm.core.race import Race
 from sparkgmm.core.rows import LocalRows, Rows, one_blas_thread
 from sparkgmm.core.search import Search
 from sparkgmm.core.widths import Widths
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.errors import InputError, SparkGmmError
@@ -111,6 +112,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
         "init_params": [StrOptions(_INITS)],
     }
 
+    covariance_type: str
     init_params: str
     weights_: Array
     lower_bounds_: list[float]
@@ -172,7 +174,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 
     def _climb(self, X: Array, random_state: Any, warm: bool) -> None:
         """Climb from scikit-learn's starts, each alone: more of them never end lower."""
-        rows = LocalRows.of_array(X, None, 0)
+        rows = self._rows(X)
         frame = _frame(rows)
         starts = []
         for _ in range(1 if warm else self.n_init):
@@ -184,17 +186,22 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
             self.n_iter_, self.lower_bound_, self.lower_bounds_ = 0, -np.inf, []
             return
         prior = _Ridge.of(self.reg_covar, frame)
-        settings = Settings(tol=self.tol, max_iter=self.max_iter, prior=prior).over(rows, frame)
+        evidence = OverRows(rows, frame)
+        settings = Settings(tol=self.tol, max_iter=self.max_iter, prior=prior)
+        settings = settings.over(rows, evidence)
         races = []
         with one_blas_thread:
             for i, start in enumerate(starts):
                 state = Trajectory(self._model(start, frame))
-                races.append(Race([state], OverRows(rows, frame), settings, self._progress(i)))
+                races.append(Race([state], evidence, settings, self._progress(i)))
                 races[-1].run(len(X))
         for race in sorted(races, key=lambda race: race.rank(race.states[0])):
             if self._take(race.states[0], prior, frame):
                 return
         raise ValueError(_ILL_DEFINED)
+
+    def _rows(self, X: Array) -> LocalRows:
+        return LocalRows.of_array(X, None, 0, not FAMILIES[self.covariance_type].diagonal)
 
     def _take(self, state: Trajectory, prior: _Ridge, frame: Frame) -> bool:
         """Take the step that the last pass allows, as scikit-learn does; say whether one was made.
@@ -216,7 +223,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 
     def _search(self, X: Array, random_state: Any) -> None:
         """Search as `fit_array` does."""
-        rows = LocalRows.of_array(X, None, 0)
+        rows = self._rows(X)
         frame = _frame(rows)
         search = Search(
             k=(self.n_components,),
@@ -308,8 +315,8 @@ class _Ridge:
     def exact(self) -> bool:
         return not self.ridge.any()
 
-    def over(self, rows: Rows, frame: Frame) -> _Ridge:
-        return replace(self, widths=Widths.of(rows, frame, float(self.ridge.min())))
+    def over(self, rows: Rows, evidence: Evidence) -> _Ridge:
+        return replace(self, widths=Widths.of(rows, evidence, float(self.ridge.min())))
 
     def join(self, moments: Moments, family: Family) -> Moments:
         if self.exact:
@@ -319,7 +326,7 @@ class _Ridge:
             second = second.copy()
             squares = second if second.ndim == 2 else np.einsum("kii->ki", second)
             squares += moments.counts[:, None] * self.ridge
-        total = moments.total + np.diag(self.ridge)
+        total = moments.total + (self.ridge if moments.total.ndim == 1 else np.diag(self.ridge))
         return moments._replace(second=second, total=total)
 
     def within(self, model: Model, counts: Array | None = None) -> Model:
@@ -351,7 +358,7 @@ def _frame(rows: LocalRows) -> Frame:
     if not (np.isfinite(variance) & (variance > np.finfo(np.float64).tiny)).all():
         raise ValueError("the variance of a feature is not a normal float64: scale the input data")
     scale = np.sqrt(variance)
-    correlation = profile.scatter / profile.weight / np.outer(scale, scale)
+    correlation = profile.scatter / profile.weight / squared(scale, profile.scatter)
     return Frame(profile.mean, scale, correlation, profile.weight)
 
 

@@ -13,7 +13,7 @@ from helpers.data_sets import faithful
 from helpers.oracle import e_step, weighted_sums
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings, Trajectory
-from sparkgmm.core.evidence import Measured, OverBlocks, OverRows
+from sparkgmm.core.evidence import Evidence, Measured, OverBlocks, OverRows
 from sparkgmm.core.history import History, WithHistory
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import Model, expected_log_likelihood, from_mixture, to_mixture
@@ -125,7 +125,7 @@ def test_what_is_judged_degenerate_says_why_whoever_fitted_it() -> None:
     )
     model = from_mixture(spike, evidence.frame)
     [measured] = evidence.measure([model], "")
-    prior = Bounded(0.0).over(rows, evidence.frame)
+    prior = Bounded(0.0).over(rows, evidence)
     candidate = judge(model, measured, evidence, prior, Course((), converged=True))
     assert candidate.degenerate is not None
     assert candidate.degenerate.startswith("component 1 is a spike")
@@ -139,7 +139,7 @@ class PseudoRows:
     exact: bool = True
     widths: Widths | None = None
 
-    def over(self, rows: Rows, frame: Frame) -> PseudoRows:
+    def over(self, rows: Rows, evidence: Evidence) -> PseudoRows:
         return self
 
     def join(self, moments: Moments, family: Family) -> Moments:

@@ -16,7 +16,7 @@ X = faithful()
         ({"k": 0}, "k is 0: give an integer of 1 or more"),
         ({"k": 2.0}, "k is 2.0: give an integer of 1 or more"),
         ({"covariance_type": "round"}, "covariance_type is 'round': use one of full, tied, diag"),
-        ({"init": "kmeans"}, r"init is 'kmeans': use one of k-means\+\+, random_from_data"),
+        ({"init": "kmeans"}, r"init is 'kmeans': use one of auto, k-means\+\+, random_from_data"),
         ({"n_init": 0}, "n_init is 0: give an integer of 1 or more"),
         ({"max_iter": 0}, "max_iter is 0: give an integer of 1 or more"),
         ({"tol": -1e-6}, "tol is -1e-06: give a number of 0 or more"),
@@ -38,6 +38,18 @@ X = faithful()
         (
             {"means_init": X[:2], "precisions_init": np.eye(2)},
             r"precisions_init has shape \(2, 2\): give \(2, 2, 2\)",
+        ),
+        (
+            {
+                "means_init": X[:2],
+                "precisions_init": [1.0, 0.0],
+                "covariance_type": "spherical",
+            },
+            "precisions_init holds 0: give numbers above 0",
+        ),
+        (
+            {"means_init": X[:2], "precisions_init": np.ones((2, 3)), "covariance_type": "diag"},
+            r"precisions_init has shape \(2, 3\): give \(2, 2\) or \(2, 2, 2\)",
         ),
         (
             {"means_init": X[:2], "precisions_init": np.zeros((2, 2, 2))},
@@ -158,7 +170,7 @@ def test_too_few_rows_for_any_mixture_are_refused_in_words(n):
 
 def test_components_that_had_to_be_dropped_are_told():
     with pytest.warns(UserWarning, match="of 3 components found no rows"):
-        found = fit_array([[0.0], [1.0], [2.0]], 3)
+        found = fit_array(np.r_[np.linspace(0, 1, 10), np.linspace(5, 6, 10), 40.0][:, None], 3)
     assert found.mixture.k < 3
 
 
@@ -188,3 +200,21 @@ def test_a_start_may_serve_several_types_but_not_several_k():
         fit_array(X, [])
     with pytest.raises(InputError, match="k is 0"):
         fit_array(X, [0, 1])
+
+
+@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+def test_precisions_in_the_shape_of_their_type_start_where_dense_ones_do(kind):
+    start = fit_array(X, 2, covariance_type=kind, max_iter=3).mixture
+    dense = np.linalg.inv(start.covariances)
+    compact = {
+        "tied": lambda: np.linalg.inv(start.compact_covariances),
+        "diag": lambda: 1 / start.compact_covariances,
+        "spherical": lambda: 1 / start.compact_covariances,
+    }.get(kind, lambda: dense)()
+    first = [
+        fit_array(
+            X, 2, covariance_type=kind, means_init=start.means, precisions_init=p, max_iter=1
+        ).log_likelihoods[0]
+        for p in (dense, compact)
+    ]
+    assert first[0] == pytest.approx(first[1], rel=1e-10)

@@ -61,17 +61,18 @@ def test_candidates_that_share_their_passes_are_each_as_good_as_alone():
 
 def test_all_candidates_share_every_pass():
     rows = rows_of(faithful(), kind=Counting)
-    fit(rows, Search(k=(2,), n_init=4))
+    fit(rows, Search(k=(2,), init="k-means++", n_init=4))
     alone = len(rows.labels)
     rows = rows_of(faithful(), kind=Counting)
-    fit(rows, Search(k=(1, 2), covariance_type=("full", "diag"), n_init=4))
+    search = Search(k=(1, 2), covariance_type=("full", "diag"), init="k-means++", n_init=4)
+    fit(rows, search)
     assert rows.labels[0] == "EM pass 1, 16 candidates"
     assert len(rows.labels) < 4 * alone
 
 
 def test_progress_is_told_after_every_pass_and_never_falls_within_a_race():
     told = []
-    search = Search(k=(3,), covariance_type=("tied",), settings=EXACT)
+    search = Search(k=(3,), covariance_type=("tied",), init="k-means++", settings=EXACT)
     found = fit(rows_of(faithful()), search, progress=lambda *values: told.append(values))
     starts = [at for at, (number, *_) in enumerate(told) if number == 1]
     for begin, end in pairwise([*starts, len(told)]):

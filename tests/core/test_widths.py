@@ -15,6 +15,7 @@ from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import fit
+from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
 from sparkgmm.core.widths import Widths
@@ -72,9 +73,9 @@ def test_one_coarse_feature_does_not_widen_round_clusters_that_others_show() -> 
 def test_the_bound_of_a_grid_is_the_variance_of_rounding() -> None:
     """Values known to a step lie anywhere within it: variance step^2 / 12."""
     rows = rows_of(faithful())
-    frame = OverRows.of(rows).frame
-    widths = Widths.of(rows, frame, 0.0)
-    steps = np.sqrt(12 * widths.resolution) * frame.scale
+    evidence = OverRows.of(rows)
+    widths = Widths.of(rows, evidence, 0.0)
+    steps = np.sqrt(12 * widths.resolution) * evidence.frame.scale
     np.testing.assert_allclose(steps, [0.001, 1.0], rtol=1e-9)
 
 
@@ -182,6 +183,25 @@ def test_a_component_on_many_rows_of_one_value_is_sound_wherever_it_lies(
     assert worth[0] == pytest.approx(worth[1], rel=1e-12)  # whatever reg_covar is
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("place", ATOMS)
+def test_a_default_fit_treats_an_atom_alike_wherever_it_lies(place: str, share: float) -> None:
+    for seed in range(3):
+        x, _ = with_atom(place, share, seed=seed)
+        found = fit_array(x[:, None], 2).mixture
+        narrow = int(np.argmin(found.covariances[:, 0, 0]))
+        assert found.weights[narrow] == pytest.approx(share, abs=0.02)
+        assert found.means[narrow, 0] == pytest.approx(x[0], abs=1e-3)
+
+
+def test_an_atom_in_one_of_several_columns_gets_its_component() -> None:
+    x, atom = with_atom("zeros", 0.3)
+    X = np.c_[x, np.random.default_rng(1).standard_normal((len(x), 2))]
+    for kind in ("full", "diag"):
+        labels = fit_array(X, 2, covariance_type=kind).mixture.predict(X)
+        np.testing.assert_array_equal(labels == labels[0], atom)
+
+
 @pytest.mark.parametrize("kind", TEXTBOOK)
 @pytest.mark.parametrize("k", [2, 3])
 def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: int) -> None:
@@ -220,3 +240,38 @@ def test_the_bounds_reach_the_fits_of_the_rows_held_out() -> None:
     ]
     assert values[0] is not None
     assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+# --- weights
+
+
+@pytest.mark.parametrize("bins", [12, 20, 50])
+@pytest.mark.parametrize("k", [3, 4])
+@pytest.mark.parametrize("whole", [1.0, 100.0], ids=["shares", "percentages"])
+def test_a_histogram_of_shares_has_the_components_of_its_counts(
+    bins: int, k: int, whole: float
+) -> None:
+    rng = np.random.default_rng(8)
+    draws = np.r_[rng.normal(-3, 1, 40_000), rng.normal(2, 0.7, 60_000)]
+    counts, edges = np.histogram(draws, bins)
+    X = ((edges[1:] + edges[:-1]) / 2)[:, None]
+    of_counts = fit_array(X, k, sample_weight=counts)
+    of_shares = fit_array(X, k, sample_weight=whole * counts / counts.sum())
+    assert of_shares.mixture.to_dict() == of_counts.mixture.to_dict()
+    expected = of_counts.log_likelihood * whole / counts.sum()
+    assert of_shares.log_likelihood == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [1000, 40_000])
+def test_weights_that_are_shares_of_no_count_are_rows_and_not_more(n: int) -> None:
+    w = np.random.default_rng(0).uniform(0.5, 2, n)
+    w /= w.sum()
+    assert counted(w, float(w.sum())) == 0
+
+
+def test_shares_of_a_count_are_so_many_observations_wherever_the_rows_are() -> None:
+    counts = np.array([30.0, 45.0, 7.0, 18.0])
+    X = np.arange(4.0)[:, None]
+    for weights in (counts / 100, counts):
+        profile = OverRows.of(rows_of(X, weights)).profile
+        assert profile.weight * profile.rows_per_weight == pytest.approx(100)

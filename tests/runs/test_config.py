@@ -67,7 +67,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "k": 2,
             "covariance_type": "full",
             "criterion": "bic",
-            "init": "k-means++",
+            "init": "auto",
             "n_init": 10,
             "tol": 1e-6,
             "max_iter": 200,

@@ -452,7 +452,7 @@ def test_a_run_that_fails_leaves_the_earlier_ones_as_they_were(fit: Fit, tmp_pat
 def test_repeated_points_as_many_as_components_are_degenerate(
     fit: Fit, write_csv: Callable[..., str], tmp_path: Path
 ) -> None:
-    path = write_csv("x,y", *["1,1", "5,2", "3,9"] * 30)
+    path = write_csv("x,y", *["3.6,79", "1.8,54", "3.333,74"] * 4)
     with pytest.raises(FitError, match=r"every candidate is degenerate .*: lower model\.k, "):
         fit(input={"path": path}, model={"k": 3})
     assert nothing_published(tmp_path)

@@ -43,6 +43,10 @@ RUNNING_BEYOND = (
     "running 1048576B beyond the 'PHYSICAL' memory limit. Current usage: 1.1 GB of 1 GB physical "
     "memory used; 4.5 GB of 2.1 GB virtual memory used. Killing container."
 )
+TOO_LARGE = (
+    "Job aborted due to stage failure: Total size of serialized results of 119 tasks (1030.6 MiB) "
+    "is bigger than spark.driver.maxResultSize (1024.0 MiB)"
+)
 K8S = "The executor with id 3 exited with exit code 137(SIGKILL, possible container OOM)."
 
 
@@ -52,6 +56,19 @@ K8S = "The executor with id 3 exited with exit code 137(SIGKILL, possible contai
         (
             DAEMON.format(said="Traceback\n  OSError: AF_UNIX path too long"),
             ["temporary folder is too long", "spark.python.unix.domain.socket.enabled"],
+        ),
+        (
+            TOO_LARGE,
+            ["119 tasks are 1030.6 MiB", "spark.driver.maxResultSize allows (1024.0 MiB)"],
+        ),
+        (
+            "Lost task 0.0 in stage 0.0 (TID 0) (10.0.0.1 executor 4): java.lang.OutOfMemoryError",
+            ["an executor's heap is used up", "spark.executor.memory"],
+        ),
+        (LOST.format(reason="Command exited with code 52"), ["heap is used up", "executor.memory"]),
+        (
+            "org.apache.spark.memory.SparkOutOfMemoryError: [UNABLE_TO_ACQUIRE_MEMORY] Unable to",
+            ["a task found no memory in its executor's heap", "spark.executor.memory"],
         ),
         (
             DAEMON.format(said="ModuleNotFoundError: No module named 'numpy'"),

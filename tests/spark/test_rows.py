@@ -157,7 +157,7 @@ def test_sums_added_on_the_executors_have_the_bits_of_those_added_on_the_driver(
     assert found[0].log_likelihoods == found[1].log_likelihoods == found[2].log_likelihoods
 
 
-@pytest.mark.usefixtures("on_executors", "far_from_the_driver")
+@pytest.mark.usefixtures("on_executors")
 def test_a_lost_file_is_made_again_where_the_executors_add(
     spark: SparkSession, request: pytest.FixtureRequest
 ) -> None:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from sparkgmm.core.grid import counted
 from sparkgmm.core.model import Model
-from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.profile import Block, Frame, Profile, squared
 from sparkgmm.core.rows import Rows, scan_blocks
 from sparkgmm.core.statistics import Kernel, NaturalKernel, Sums, WhitenedKernel
 from sparkgmm.covariances.moments import PRODUCTS, Moments
 from sparkgmm.density import CANCELLATION_LIMIT, pass_by_residuals_pays
 from sparkgmm.parts import split
-from sparkgmm.products import Array
+from sparkgmm.products import Array, diagonal
 
 
 class Measured(NamedTuple):
@@ -64,10 +66,14 @@ class OverRows:
         """Measure in coordinates in which these very rows have mean 0 and standard deviation 1."""
         return cls(rows, Frame.of(rows.profile))
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
         """The profile of the rows."""
-        return self.rows.profile
+        profile = self.rows.profile
+        weights = [block.weights for block in self.rows.sample if block.weights is not None]
+        if not self.rows.complete or not weights:
+            return profile
+        return replace(profile, observations=counted(np.concatenate(weights), profile.weight))
 
     def measure(self, models: Sequence[Model], label: str) -> list[Measured]:
         """Measure all models in one pass; the label says what for."""
@@ -97,8 +103,9 @@ class OverBlocks:
 def of_part(frame: Frame, profile: Profile) -> Frame:
     """Keep the coordinates, but take the constants of the data from a part of the rows."""
     offset = (profile.mean - frame.shift) / frame.scale
-    correlation = profile.scatter / profile.weight / np.outer(frame.scale, frame.scale)
-    correlation += np.outer(offset, offset)
+    scatter = profile.scatter if frame.correlation.ndim == 2 else diagonal(profile.scatter)
+    correlation = scatter / profile.weight / squared(frame.scale, scatter)
+    correlation += squared(offset, scatter)
     return replace(frame, correlation=correlation, weight=profile.weight)
 
 
@@ -118,15 +125,15 @@ class Scan:
         """Choose each candidate's kernel, by what would cancel and by what is faster."""
         d = len(frame.shift)
         narrow = [m.stack.cancellation(m.means) > CANCELLATION_LIMIT for m in models]
+        unknown = frame.correlation.ndim == 1
         # where more than half of the components are, the products are not worth their while; and
-        # what the natural kernel leaves out of a shared covariance is common to all; diagonal ones
-        # cost next to nothing either way
+        # what the natural kernel leaves out of a shared covariance is common to all, and has to be
+        # known; diagonal ones cost next to nothing either way
         mostly_narrow = {
             i
             for i, m in enumerate(models)
-            if narrow[i].any()
-            and not m.family.diagonal
-            and (m.family.shared or narrow[i].mean() > 0.5)
+            if (m.family.shared and (unknown or narrow[i].any()))
+            or (narrow[i].mean() > 0.5 and not m.family.diagonal)
         }
         full = {i for i, m in enumerate(models) if m.family.statistics is PRODUCTS} - mostly_narrow
         n_components = sum(models[i].k for i in full)

@@ -10,6 +10,7 @@ import numpy as np
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.history import History
+from sparkgmm.core.information import SampleInformation
 from sparkgmm.core.judging import judge
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.pilot import pilot, reseed_from
@@ -19,9 +20,10 @@ from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, choose
 from sparkgmm.core.validation import held_out
-from sparkgmm.errors import InputError
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
-from sparkgmm.options import CONSTANT_FEATURES, FEATURES, WEIGHT, WHERE, K
+from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, WEIGHT, WHERE, K
 
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
 _SMALL_DATA_TOL = 1e-3
@@ -62,10 +64,12 @@ def fit(
     InputError
         If a feature is constant or there are fewer distinct rows than components.
     FitError
-        If every candidate is degenerate.
+        If every candidate is degenerate, or has to be by the number of rows.
 
     """
     check_rows(rows, max(search.k), features)
+    if not search.lenient:
+        check_possible(rows.profile, search)
     with one_blas_thread:
         return _fit(rows, search, features, starts, progress, validate, earlier)
 
@@ -81,7 +85,7 @@ def _fit(
 ) -> Fit:
     evidence = OverRows.of(rows)
     frame = evidence.frame
-    settings = search.settings.over(rows, frame)
+    settings = search.settings.over(rows, evidence)
     search = replace(search, settings=settings)
     if starts is not None:
         winners = [Winner(Trajectory(from_mixture(start, frame))) for start in starts]
@@ -89,6 +93,8 @@ def _fit(
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
     settings = replace(settings, tol=settings.tol * share_of_tol(rows))
+    if not rows.complete:
+        settings = replace(settings, information=SampleInformation.of(rows.sample, frame))
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
@@ -143,6 +149,34 @@ def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> Non
             ("lower", K, f"to {distinct}" + " or less" * (distinct > 1)),
             "give more data",
         )
+
+
+def check_possible(profile: Profile, search: Search) -> None:
+    """Raise FitError where there are too few rows for any candidate: that needs no pass.
+
+    The components' effective rows add up to all the rows, and each needs so many.
+    """
+    d, n = len(profile.mean), profile.weight * profile.rows_per_weight
+    needs = {
+        (k * FAMILIES[name].least_rows(d), k, name)
+        for k in search.k
+        for name in search.covariance_type
+    }
+    least, k, name = min(needs)
+    if least <= n:
+        return
+    each = FAMILIES[name].least_rows(d)
+    remedies: list[Remedy] = ["give more rows"]
+    if each <= n:
+        remedies.append(("lower", K, f"to {int(n // each)}"))
+    simpler = [name for name, f in FAMILIES.items() if k * f.least_rows(d) <= n and f.closed]
+    if simpler:
+        remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler)))
+    raise FitError(
+        f"{k} component{'s' * (k > 1)} of covariance type {name} in {d} columns need {least:,} rows"
+        f"{f', {each:,} each' * (k > 1)}, and there are {n:,.6g}",
+        *remedies,
+    )
 
 
 def check_features(profile: Profile, features: Sequence[str] | None = None) -> None:

@@ -12,6 +12,8 @@ from sparkgmm.products import Array
 
 # Distances are looked at between so many values first, and between those that do not fit.
 _FIRST = 2048
+# Values that have no grid show it among so few of them, nearly always: most features have none.
+_FEW = 64
 # How far off a distance may be, in roundings of the largest value: what a computation in float64
 # leaves, and what reading numbers in float32 does.
 _COMPUTED = 64
@@ -19,6 +21,8 @@ _READ = 2
 # Distances that are multiples of a step by chance are so with less than this probability.
 _BY_CHANCE = 1e-6
 _MOST_ROUNDS = 60
+# How near to a whole the sum of shares is.
+_WHOLE = 1e-9
 
 
 def steps(blocks: Sequence[Block]) -> Array:
@@ -26,6 +30,17 @@ def steps(blocks: Sequence[Block]) -> Array:
     d = blocks[0].values.shape[0]
     columns = (np.concatenate([b.values[i] for b in blocks]) for i in range(d))
     return np.array([step(column) for column in columns])
+
+
+def counted(weights: Array, total: float) -> float:
+    """Return of how many observations weights (n,) of this sum are shares; 0 if they are not.
+
+    Shares and percentages of a histogram sum to 1 or 100 and are multiples of one observation's.
+    """
+    if not any(abs(total / whole - 1) < _WHOLE for whole in (1.0, 100.0)):
+        return 0.0
+    one = step(np.append(weights, 0.0))
+    return float(np.rint(total / one)) if one else 0.0
 
 
 def step(values: Array) -> float:
@@ -52,6 +67,9 @@ def step(values: Array) -> float:
 def _step(values: Array, error: float) -> float:
     """Return the step of values whose distances may be off by so much."""
     distances = values - values.min()
+    few = np.unique(np.append(distances[:: max(1, len(distances) // _FEW)], 0.0))
+    if len(few) > 2 and not _common_divisor(few, error) > 0:
+        return 0.0
     known = np.unique(np.append(distances[:: max(1, len(distances) // _FIRST)], 0.0))
     found = math.inf
     for _ in range(_MOST_ROUNDS):

@@ -191,7 +191,8 @@ class History:
         k, d = self.offsets.shape
         spreads = self.family.statistics.shape(k, d)
         p = self.profile
-        shapes = [(k,), spreads, (d,), (d, d), (d,), (d,)]
+        scatter = (d,) if p.scatter.ndim == 1 else (d, d)
+        shapes = [(k,), spreads, (d,), scatter, (d,), (d,)]
         arrays = [self.counts, self.spreads, p.mean, p.scatter, p.low, p.high]
         for array, shape in zip(arrays, shapes, strict=True):
             if array.shape != shape:

@@ -18,10 +18,13 @@ from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
-from sparkgmm.products import Array, second_moment
+from sparkgmm.products import Array, second_moment, squares
 
-# k-means++ looks at this many rows at most.
+# k-means++ looks at this many rows at most, or at a quarter of a sample that many components made
+# larger.
 SEEDING_ROWS = 8192
+# Distances and memberships of many components are computed so many at a time.
+_AT_ONCE = 2**22
 # k-means++ seeds move to the means of their rows so many times.
 SETTLING_ROUNDS = 10
 # A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
@@ -31,8 +34,8 @@ _START = Regularised(1e-3)
 class Seeds(NamedTuple):
     """Rows that starts are drawn from, standardised (n, d), and their weights (n,).
 
-    `scale` (d,) are the features' standard deviations in the data's units, `total` (d, d) the
-    second moment of all the rows, standardised.
+    `scale` (d,) are the features' standard deviations in the data's units, `total` the second
+    moment of all the rows, standardised, as `Moments` has it.
     """
 
     Z: Array
@@ -44,7 +47,7 @@ class Seeds(NamedTuple):
     def of(cls, rows: Rows, frame: Frame) -> Seeds:
         """Take evenly spaced rows of the sample."""
         Z, w = frame.standardise(rows.sample)
-        thin = slice(None, None, max(1, -(-len(Z) // SEEDING_ROWS)))
+        thin = slice(None, None, max(1, -(-len(Z) // max(SEEDING_ROWS, len(Z) // 4))))
         return cls(Z[thin], w[thin], frame.scale, frame.correlation)
 
 
@@ -93,10 +96,18 @@ def random_from_data(Z: Array, w: Array, k: int, rng: np.random.Generator) -> Ar
     return np.asarray(drawn)
 
 
+# The mix of k-means++ and the kinds of `core.starts`, with moves of its own (`core.scout`).
+AUTO = "auto"
 INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
     "k-means++": k_means_plus_plus,
     "random_from_data": random_from_data,
 }
+
+
+def nearest_centres(centres: Array, Z: Array) -> Array:
+    """Return which of the centres (k, d) is nearest to each row of Z (n, d)."""
+    squares = np.einsum("nd,nd->n", Z, Z)
+    return np.argmin(_squared_distances(Z, squares, centres), axis=0)
 
 
 def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) -> Array:
@@ -105,19 +116,37 @@ def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) ->
     A single row is a poor centre in many dimensions: its noise, squared, hides the clusters.
     """
     squares = np.einsum("nd,nd->n", Z, Z)
+    step = max(1, _AT_ONCE // len(Z))
+    labels = np.full(len(Z), -1)
     for _ in range(rounds):
-        labels = np.argmin(_squared_distances(Z, squares, centres), axis=0)
-        R = (labels == np.arange(len(centres))[:, None]) * w
-        counts = R.sum(axis=1, keepdims=True)
-        means = R @ Z / np.maximum(counts, 1e-300)
-        centres = np.where(counts > 0, means, centres)
+        before, labels = labels, _nearest(Z, squares, centres)
+        if np.array_equal(before, labels):  # the centres are where they stay
+            break
+        moved = []
+        for start in range(0, len(centres), step):
+            some = centres[start : start + step]
+            R = (labels == np.arange(start, start + len(some))[:, None]) * w
+            counts = R.sum(axis=1, keepdims=True)
+            means = R @ Z / np.maximum(counts, 1e-300)
+            moved.append(np.where(counts > 0, means, some))
+        centres = np.concatenate(moved)
     return centres
+
+
+def _nearest(Z: Array, squares: Array, centres: Array) -> Array:
+    """Return which centre is nearest to each row of Z (n, d); `squares` (n,) are their lengths'."""
+    step = max(1, _AT_ONCE // len(centres))
+    labels = [
+        np.argmin(_squared_distances(Z[i : i + step], squares[i : i + step], centres), axis=0)
+        for i in range(0, len(Z), step)
+    ]
+    return np.concatenate(labels)
 
 
 def model_around(centres: Array, seeds: Seeds, family: Family) -> Model:
     """Turn centres (k, d) into a model: each takes the rows that are nearest to it."""
     Z = seeds.Z
-    labels = np.argmin(_squared_distances(Z, np.einsum("nd,nd->n", Z, Z), centres), axis=0)
+    labels = _nearest(Z, np.einsum("nd,nd->n", Z, Z), centres)
     R = (labels == np.arange(len(centres))[:, None]).astype(np.float64)
     return model_of(R, centres, seeds, family)
 
@@ -132,18 +161,19 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     k, d = centres.shape
     counts = np.maximum(R @ w, 1e-3 * w.sum() / len(w))
     offset = np.empty((k, d))
-    scatter = np.empty((k, d, d))
+    moment_of = squares if family.diagonal else second_moment
+    scatter = np.empty((k, d) if family.diagonal else (k, d, d))
     for j in range(k):
         mine = R[j] > 0
         share = R[j][mine] * w[mine]
         residual = Z[mine] - centres[j]
         offset[j] = share @ residual / counts[j]
         residual -= offset[j]
-        scatter[j] = second_moment(residual.T, share)
+        scatter[j] = moment_of(residual.T, share)
     pooled = scatter.sum(axis=0) / counts.sum()
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled
-    scatter *= (counts / (counts + prior))[:, None, None]
+    scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
     nothing = np.zeros((k, d))
     moments = Moments(counts, nothing, scatter, centres + offset, seeds.scale, seeds.total)
     return m_step(family, moments, _START)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
+from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Profile
-from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
@@ -62,7 +65,7 @@ def fit_array(
     covariance_type: str | Sequence[str] = "full",
     criterion: str = "bic",
     sample_weight: ArrayLike | None = None,
-    init: str = "k-means++",
+    init: str = "auto",
     n_init: int = 10,
     tol: float = 1e-6,
     max_iter: int = 200,
@@ -82,7 +85,7 @@ def fit_array(
     covariance_type : "full", "tied", "diag", "spherical" or "VEV", or a list to choose from
     criterion : "bic", "aic" or "icl": the lowest chooses among every k with every covariance type
     sample_weight : (n,) weights >= 0, or None
-    init : "k-means++" or "random_from_data"
+    init : "auto", "k-means++" or "random_from_data"
     n_init : starts; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
@@ -90,7 +93,8 @@ def fit_array(
     seed : of the starts
     weights_init, means_init, precisions_init : (k,), (k, d) and (k, d, d) or None
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
-        to equal ones, precisions (inverse covariances, always dense) to those of all the data.
+        to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
+        those of all the data.
 
     Raises
     ------
@@ -126,23 +130,18 @@ def fit_array(
         ),
     )
     values, features = read(X)
-    rows = _array_rows(values, features, sample_weight, search.seed)
+    rows, unit = _array_rows(values, features, sample_weight, search)
     starts = _starts(rows.profile, search, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         found = fit(rows, search, features, starts=starts)
     chosen = found.chosen
-    if chosen.n_dropped:
-        warnings.warn(
-            f"{chosen.n_dropped} of {chosen.k + chosen.n_dropped} components found no rows of "
-            "their own and were dropped: lower k or give more rows",
-            stacklevel=2,
-        )
+    warn(cautions(chosen, found.candidates, search.settings.max_iter, PYTHON), stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,
         chosen.n_iter,
-        chosen.log_likelihood,
-        chosen.log_likelihoods,
+        unit * chosen.log_likelihood,
+        tuple(unit * value for value in chosen.log_likelihoods),
         found.candidates,
     )
 
@@ -192,21 +191,17 @@ def _start(
             raise InputError("weights_init and precisions_init need means_init: give it too")
         return None
     d = len(profile.mean)
-    covariances: Array = np.broadcast_to(profile.scatter / profile.weight, (k, d, d))
-    if precisions is not None:
-        given = np.asarray(precisions, dtype=np.float64)
-        if given.shape != (k, d, d):
-            raise InputError(f"precisions_init has shape {given.shape}: give {(k, d, d)}")
-        try:
-            covariances = np.linalg.inv(given)
-        except np.linalg.LinAlgError:
-            raise InputError(
-                "a matrix of precisions_init is singular: give invertible ones"
-            ) from None
+    family = FAMILIES[covariance_type]
+    if precisions is None:
+        of_all = profile.scatter / profile.weight
+        shape = (k, d) if of_all.ndim == 1 else (k, d, d)
+        stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
+    else:
+        stack = _inverse(np.asarray(precisions, dtype=np.float64), family, k, d)
     start = Mixture(
         np.full(k, 1 / k) if weights is None else weights,
         means,
-        FAMILIES[covariance_type].nearest(covariances, np.ones(d)).dense(k),
+        family.written(stack, np.ones(d)),
         covariance_type,
     )
     if (start.k, start.d) != (k, d):
@@ -214,19 +209,43 @@ def _start(
     return start
 
 
+def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
+    """Return the covariances whose inverses are given, dense or in the shape of the family."""
+    shapes = {(k, d, d), family.shape(k, d)}
+    if given.shape not in shapes:
+        raise InputError(
+            f"precisions_init has shape {given.shape}: give {' or '.join(map(str, sorted(shapes)))}"
+        )
+    unit = np.ones(d)
+    try:
+        if given.ndim == 3:
+            return family.nearest(np.linalg.inv(given), unit)
+        if family.shared:
+            return family.kept(np.linalg.inv(given), unit)
+    except np.linalg.LinAlgError:
+        raise InputError("a matrix of precisions_init is singular: give invertible ones") from None
+    if not (given > 0).all():
+        raise InputError(f"precisions_init holds {given.min():g}: give numbers above 0")
+    return family.kept(1 / given, unit)
+
+
 def _array_rows(
     values: Array,
     features: tuple[str, ...] | None,
     sample_weight: ArrayLike | None,
-    seed: int,
-) -> LocalRows:
+    search: Search,
+) -> tuple[LocalRows, float]:
+    """Return the rows, and what a unit of their weights is of one that was given.
+
+    Shares of a count are fitted as the counts: to the same bits.
+    """
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"X has shape {values.shape}: give (n, d) with n and d of 1 or more")
     if not np.isfinite(values).all():
         row, at = map(int, np.argwhere(~np.isfinite(values))[0])
         where = f"in row {row}" + ("" if features is None else f", column {features[at]!r}")
         raise InputError(f"X holds {values[row].tolist()} {where}: give finite numbers")
-    weights = None
+    weights, unit = None, 1.0
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
         if weights.shape != (len(values),) or not (np.isfinite(weights) & (weights >= 0)).all():
@@ -237,4 +256,13 @@ def _array_rows(
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")
-    return LocalRows.of_array(values, weights, seed)
+        with np.errstate(over="ignore"):
+            total = float(weights.sum())
+        observations = counted(weights, total)
+        if observations:
+            unit = total / observations
+            weights = np.rint(weights / unit)
+    rows = LocalRows.of_array(
+        values, weights, search.seed, search.products, pilot_rows(max(search.k))
+    )
+    return rows, unit

@@ -7,12 +7,12 @@ models".
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 
-from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of
+from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of, settle
 from sparkgmm.core.model import Model
+from sparkgmm.core.short_runs import Sample
+from sparkgmm.core.starts.ground import Ground
 from sparkgmm.density import Density
 from sparkgmm.products import Array
 
@@ -46,8 +46,10 @@ def _most_alike(R: Array, w: Array, without: int) -> tuple[int, int]:
     product = (R * w) @ R.T
     norms = np.sqrt(np.diagonal(product))
     alike = product / np.maximum(np.outer(norms, norms), 1e-300)
-    pairs = [pair for pair in combinations(range(len(R)), 2) if without not in pair]
-    return max(pairs, key=lambda pair: alike[pair])
+    alike[np.tril_indices(len(R))] = -np.inf  # each pair once
+    alike[without] = alike[:, without] = -np.inf
+    kept, freed = np.unravel_index(np.argmax(alike), alike.shape)
+    return int(kept), int(freed)
 
 
 def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:
@@ -86,3 +88,103 @@ def _halves(r: Array, Z: Array, w: Array, rng: np.random.Generator) -> Array | N
 def _nearer_second(Z: Array, centres: Array) -> Array:
     middle, direction = centres.mean(axis=0), centres[1] - centres[0]
     return np.asarray((Z - middle) @ direction > 0)
+
+
+def remove_and_split(
+    model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
+) -> list[Model]:
+    """Return models in which one component of k >= 2 is left out and another is split.
+
+    The rows of the one go to those that explain them best. The other is cut in its own
+    coordinates, in which its rows have variance 1 in all directions, by a way drawn at random from
+    CUTS. All pairs are taken in turn, in an order drawn at random, until there are `most`.
+    """
+    if model.k < 2 or model.others:
+        return []
+    L = sample.log_joint(model)
+    pairs = [(i, j) for i in range(model.k) for j in range(model.k) if i != j]
+    order = [pairs[p] for _ in range(-(-most // len(pairs))) for p in rng.permutation(len(pairs))]
+    return [
+        _split(_responsibilities(L, without=i), i, j, model, ground, rng) for i, j in order[:most]
+    ]
+
+
+def split_one(
+    model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
+) -> list[Model]:
+    """Return models with one component more, which is half of another."""
+    if model.others:
+        return []
+    R = _responsibilities(sample.log_joint(model), without=None)
+    R = np.concatenate([R, np.zeros((1, R.shape[1]))])
+    order = [j for _ in range(-(-most // model.k)) for j in rng.permutation(model.k)]
+    return [_split(R.copy(), model.k, int(j), model, ground, rng) for j in order[:most]]
+
+
+def shaken(
+    model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
+) -> list[Model]:
+    """Return models that rows of random weights make of the same responsibilities.
+
+    The weights are exponential, as those of the weighted likelihood bootstrap (Newton and Raftery
+    1994), to a power drawn at random: there are optima beside an optimum, that differ by a few
+    rows.
+    """
+    if model.k < 2 or model.others:
+        return []
+    R = _responsibilities(sample.log_joint(model), without=None)
+    return [
+        ground.model(R * rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0), model.family)
+        for _ in range(most)
+    ]
+
+
+def _responsibilities(L: Array, without: int | None) -> Array:
+    """Return the responsibilities (k, n), those of one component being nothing."""
+    L = L.copy()
+    if without is not None:
+        L[without] = -np.inf
+    R = np.exp(L - L.max(axis=0))
+    return np.asarray(R / R.sum(axis=0))
+
+
+def _split(
+    R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator
+) -> Model:
+    """Give component i a part of the rows of component j."""
+    Y = model.stack.whitened(j, (ground.seeds.Z - model.means[j]).T).T
+    share = R[j] * ground.w
+    second = CUTS[rng.integers(len(CUTS))](Y, share, rng)
+    R[i] = np.where(second, R[j], 0.0)
+    R[j] = np.where(second, 0.0, R[j])
+    return ground.model(R, model.family)
+
+
+def _by_two_means(Y: Array, share: Array, rng: np.random.Generator) -> Array:
+    mine = np.flatnonzero(share > 0.5 * share.max())
+    centres = settle(k_means_plus_plus(Y[mine], share[mine], 2, rng), Y[mine], share[mine], 5)
+    return _nearer_second(Y, centres)
+
+
+def _by_a_line(Y: Array, share: Array, rng: np.random.Generator) -> Array:
+    """Cut across a direction drawn at random, where a random share of the rows is on one side."""
+    return _beyond(Y @ rng.standard_normal(Y.shape[1]), share, rng)
+
+
+def _by_a_feature(Y: Array, share: Array, rng: np.random.Generator) -> Array:
+    return _beyond(Y[:, rng.integers(Y.shape[1])], share, rng)
+
+
+def _by_a_shell(Y: Array, share: Array, rng: np.random.Generator) -> Array:
+    """Cut the rows that are far from the mean from those that are near."""
+    return _beyond(np.einsum("nd,nd->n", Y, Y), share, rng)
+
+
+def _beyond(values: Array, share: Array, rng: np.random.Generator) -> Array:
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(share[order])
+    edge = values[order[np.searchsorted(passed, rng.uniform(0.2, 0.8) * passed[-1])]]
+    return np.asarray(values > edge)
+
+
+CUTS = (_by_two_means, _by_two_means, _by_a_line, _by_a_shell)

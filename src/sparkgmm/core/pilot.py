@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from sparkgmm.core.atoms import find_atoms, onto_atoms
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Evidence, OverBlocks, OverRows
-from sparkgmm.core.initialisation import INIT, SETTLING_ROUNDS, Seeds, model_around, settle
+from sparkgmm.core.initialisation import AUTO, INIT, SETTLING_ROUNDS, Seeds, model_around, settle
 from sparkgmm.core.model import Model
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, count_rows, take_rows
 from sparkgmm.core.race import CHEAP_PASS, HALVING_PASSES, Progress, Race, Winner, flops_a_row
 from sparkgmm.core.repair import Reseed, reseeder
 from sparkgmm.core.rows import Rows, cut
+from sparkgmm.core.scout import Scout
 from sparkgmm.core.search import Search
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import n_parameters
@@ -37,13 +39,17 @@ _SCREENED = 4
 
 
 def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
-    """Draw `n_init` starts for each k and covariance type from the sample."""
+    """Draw `n_init` starts for each k and covariance type from the sample.
+
+    Those of `auto` begin with k-means++.
+    """
+    first = "k-means++" if search.init == AUTO else search.init
     seeds = Seeds.of(rows, frame)
     Z, w = seeds.Z, seeds.w
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
-        centres = INIT[search.init](Z, w, max(search.k), rng)
+        centres = INIT[first](Z, w, max(search.k), rng)
         rounds = SETTLING_ROUNDS if i % 2 == 0 else 0  # every other start: they should differ
         starts += [
             Trajectory(model_around(centres_of_k, seeds, FAMILIES[name]))
@@ -57,7 +63,15 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
     """Return how a race reseeds: from the rows of the sample, if at all."""
     if search.lenient:
         return None
-    return reseeder(Seeds.of(rows, frame), np.random.default_rng([search.seed, 1]))
+    rng = np.random.default_rng([search.seed, 1])
+    made: list[Reseed] = []
+
+    def reseed(model: Model, j: int) -> Model:
+        if not made:  # few fits ever ask
+            made.append(reseeder(Seeds.of(rows, frame), rng))
+        return made[0](model, j)
+
+    return reseed
 
 
 def pilot(
@@ -83,12 +97,18 @@ def pilot(
     starts = draw_starts(rows, search, frame)
     if not rows.complete and n_rows * flops_a_row(starts) > CHEAP_PASS:
         starts = screen(starts, rows, frame, settings)
+    scout = Scout.of(rows, search, frame) if search.init == AUTO else None
+    if scout is not None:
+        starts = [*scout.starts(Race(starts, evidence, settings)), *starts]
     if earlier is not None:
         starts.append(Trajectory(earlier))
     reseed = reseed_from(rows, search, frame)
     race = Race(starts, evidence, settings, progress, reseed)
     race.run(n_rows)
-    winners = improve(race, rows, search, n_rows)
+    if scout is None:
+        winners = improve(race, rows, search, n_rows)
+    else:
+        winners = scout.explore(race, n_rows, rows.complete)
     if earlier is None:
         return winners
     return [_or_earlier(winner, earlier, race, rows) for winner in winners]
@@ -143,6 +163,8 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     """Try to leave each candidate's best optimum by splitting and merging, while that helps."""
     seeds = Seeds.of(rows, race.evidence.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
+    prior = race.settings.prior
+    atoms = [] if prior.widths is None else find_atoms(seeds, prior.widths)
     best = race.best()
     # passes over all the rows are the user's to limit: a run that used them up gets no more
     open_keys = {key for key, s in best.items() if s.converged or not rows.complete}
@@ -153,6 +175,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
             cost = flops_a_row([best[key]]) * n_rows * _TRIAL_PASSES
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
             moved = split_and_merge(best[key].model, seeds, rng, most)
+            moved += onto_atoms(best[key].model, seeds, prior, atoms)
             proposals += [Trajectory(model, target_k=best[key].target_k) for model in moved]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sparkgmm.core.evidence import Evidence
 from sparkgmm.core.model import Model, check_volume
-from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.widths import Widths
 from sparkgmm.covariances.family import Family
@@ -29,7 +29,7 @@ class Prior(Protocol):
     @property
     def widths(self) -> Widths | None: ...  # noqa: D102
 
-    def over(self, rows: Rows, frame: Frame) -> Prior:
+    def over(self, rows: Rows, evidence: Evidence) -> Prior:
         """Return the prior once it has seen how the values of these rows were recorded."""
         ...
 
@@ -65,9 +65,9 @@ class Bounded:
         """Whether bounds do not move with the counts."""
         return self.reg_covar == 0
 
-    def over(self, rows: Rows, frame: Frame) -> Bounded:
+    def over(self, rows: Rows, evidence: Evidence) -> Bounded:
         """Return the prior with the bounds of these rows."""
-        return replace(self, widths=Widths.of(rows, frame, self.reg_covar))
+        return replace(self, widths=Widths.of(rows, evidence, self.reg_covar))
 
     def join(self, moments: Moments, family: Family) -> Moments:
         """Return the moments, wide enough for a family that has to have them so."""
@@ -103,7 +103,7 @@ class Regularised:
         """Whether nothing is added."""
         return self.reg_covar == 0
 
-    def over(self, rows: Rows, frame: Frame) -> Regularised:
+    def over(self, rows: Rows, evidence: Evidence) -> Regularised:
         """Return itself."""
         return self
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.products import Array, second_moment
+from sparkgmm.products import Array, diagonal, second_moment, squares
 
 _BLOCK_BYTES = 2**21
 # Below it the sum of the weights, or what it is multiplied by, would be subnormal: without digits.
@@ -62,7 +62,11 @@ def take_rows(blocks: Sequence[Block], rows: Array) -> Block:
 
 @dataclass(frozen=True)
 class Profile:
-    """Weighted count, mean (d,), centred scatter (d, d) and range of some rows."""
+    """Weighted count, mean (d,), centred scatter and range of some rows.
+
+    The scatter is (d, d), or its diagonal (d,) where no covariance type asks for more.
+    `observations` is how many the rows stand for where their weights are shares of that, or 0.
+    """
 
     n_rows: int
     weight: float
@@ -70,13 +74,16 @@ class Profile:
     scatter: Array
     low: Array
     high: Array
+    observations: float = 0.0
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
-    def of(cls, block: Block) -> Profile:
+    def of(cls, block: Block, products: bool = True) -> Profile:
         """Profile one block; the sums are float64 whatever the block holds.
 
-        Where they overflow the variance is not finite; the fit refuses such a feature by name.
+        Without `products` the scatter is a diagonal, but of one feature, where that is all there
+        is; its variances may differ in their last bits from those with products. Where sums
+        overflow the variance is not finite; the fit refuses such a feature by name.
         """
         X = block.values.astype(np.float64)
         w = np.ones(block.n_rows) if block.weights is None else block.weights
@@ -90,7 +97,9 @@ class Profile:
             block.n_rows,
             weight,
             origin[:, 0] + offset,
-            second_moment(X, block.weights),
+            second_moment(X, block.weights)
+            if products or len(X) == 1
+            else squares(X, block.weights),
             block.values.min(axis=1).astype(np.float64),
             block.values.max(axis=1).astype(np.float64),
         )
@@ -101,11 +110,16 @@ class Profile:
         weight = self.weight + other.weight
         share = other.weight / weight
         delta = other.mean - self.mean
+        mine, theirs = self.scatter, other.scatter
+        if mine.ndim == theirs.ndim == 2:
+            between = np.outer(delta, delta)
+        else:
+            mine, theirs, between = diagonal(mine), diagonal(theirs), delta**2
         return Profile(
             self.n_rows + other.n_rows,
             weight,
             self.mean + share * delta,
-            self.scatter + other.scatter + np.outer(delta, delta) * (self.weight * share),
+            mine + theirs + between * (self.weight * share),
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )
@@ -118,27 +132,30 @@ class Profile:
     @classmethod
     def unpack(cls, packed: Array, d: int) -> Profile:
         """Undo `pack`."""
-        mean, scatter, low, high = np.split(packed[2:], [d, d + d * d, 2 * d + d * d])
+        m = len(packed) - 2 - 3 * d  # the numbers of the scatter
+        mean, scatter, low, high = np.split(packed[2:], [d, d + m, 2 * d + m])
         n_rows, weight = packed[:2].tolist()
-        return cls(int(n_rows), weight, mean, scatter.reshape(d, d), low, high)
+        scatter = scatter.reshape(d, d) if m == d * d else scatter
+        return cls(int(n_rows), weight, mean, scatter, low, high)
 
     @property
     def rows_per_weight(self) -> float:
         """What makes rows of effective counts: weights of 3 are 3 rows, but shares are not less."""
-        return max(1.0, self.n_rows / self.weight)
+        return max(1.0, max(self.n_rows, self.observations) / self.weight)
 
     @property
     def variance(self) -> Array:
         """Weighted variance of each feature (divided by the sum of weights), shape (d,)."""
-        return np.diagonal(self.scatter) / self.weight
+        return np.asarray(diagonal(self.scatter) / self.weight)
 
 
 @dataclass(frozen=True)
 class Frame:
     """The coordinates that a fit works in: each feature shifted to mean 0 and scaled to sd 1.
 
-    Timestamps of 1.7e12 and rates of 1e-8 then cost no digits. `correlation` (d, d) is the
-    second moment of all the data in these coordinates; `weight` is the sum of the row weights.
+    Timestamps of 1.7e12 and rates of 1e-8 then cost no digits. `correlation` is the second moment
+    of all the data in these coordinates, (d, d), or its diagonal (d,) as in the profile; `weight`
+    is the sum of the row weights.
     """
 
     shift: Array
@@ -150,13 +167,14 @@ class Frame:
     def of(cls, profile: Profile) -> Frame:
         """Take mean and standard deviation from the profile."""
         scale = np.sqrt(profile.variance)
-        correlation = profile.scatter / profile.weight / np.outer(scale, scale)
+        correlation = profile.scatter / profile.weight / squared(scale, profile.scatter)
         return cls(profile.mean, scale, correlation, profile.weight)
 
     def over(self, blocks: Sequence[Block]) -> Frame:
         """Keep the coordinates, but take the constants of the data from these rows: a sample."""
         Z, w = self.standardise(blocks)
-        return replace(self, correlation=second_moment(Z.T, w) / w.sum(), weight=float(w.sum()))
+        second = second_moment(Z.T, w) if self.correlation.ndim == 2 else squares(Z.T, w)
+        return replace(self, correlation=second / w.sum(), weight=float(w.sum()))
 
     def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """Return some rows in these coordinates, (n, d), and their weights, (n,)."""
@@ -170,3 +188,8 @@ class Frame:
     def log_volume(self) -> float:
         """What a row's log density loses on the way back to the data's units."""
         return float(np.log(self.scale).sum())
+
+
+def squared(scale: Array, like: Array) -> Array:
+    """Return what second moments, (d, d) or a diagonal (d,), are multiplied by for `scale` (d,)."""
+    return np.outer(scale, scale) if like.ndim == 2 else np.asarray(scale**2)

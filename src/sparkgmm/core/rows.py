@@ -18,10 +18,17 @@ from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, 
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
 
-# Starts are compared on this many rows; data no larger than this is its own sample.
+# Starts are compared on this many rows, or on so many a component where that is more; data no
+# larger than this is its own sample.
 PILOT_ROWS = 2**15
+_PILOT_ROWS_A_COMPONENT = 100
 # The sample is cut finer than the data, so that it keeps several threads busy.
 _SAMPLE_BLOCK_ROWS = 2**12
+
+
+def pilot_rows(k: int) -> int:
+    """Return how many rows starts of k components are compared on."""
+    return max(PILOT_ROWS, _PILOT_ROWS_A_COMPONENT * k)
 
 
 class _OneBlasThread:
@@ -67,20 +74,38 @@ class Rows(Protocol):
 
 
 class LocalRows:
-    """Blocks in this process's memory, by partition."""
+    """Blocks in this process's memory, by partition; `n_pilot` are the rows of the sample."""
 
-    def __init__(self, partitions: Sequence[Sequence[Block]], profile: Profile, seed: int) -> None:
+    def __init__(
+        self,
+        partitions: Sequence[Sequence[Block]],
+        profile: Profile,
+        seed: int,
+        n_pilot: int = PILOT_ROWS,
+    ) -> None:
         self.profile = profile
         self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
-        self.complete = profile.n_rows <= PILOT_ROWS
+        self.complete = profile.n_rows <= n_pilot
         self.sample: Sequence[Block] = (
-            blocks if self.complete else cut(take_rows(blocks, draw_rows(profile.n_rows, seed)))
+            blocks
+            if self.complete
+            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
         )
 
     @classmethod
-    def of_array(cls, X: Array, weights: Array | None, seed: int) -> LocalRows:
-        """Cut rows (n, d) and their weights (n,), if they have any, into blocks."""
+    def of_array(
+        cls,
+        X: Array,
+        weights: Array | None,
+        seed: int,
+        products: bool = True,
+        n_pilot: int = PILOT_ROWS,
+    ) -> LocalRows:
+        """Cut rows (n, d) and their weights (n,), if they have any, into blocks.
+
+        `products` says whether the profile needs all products of two features.
+        """
         step = block_rows(X.shape[1])
         blocks = [
             Block(
@@ -89,7 +114,8 @@ class LocalRows:
             )
             for i in range(0, len(X), step)
         ]
-        return cls([blocks], reduce(add, map(Profile.of, blocks)), seed)
+        profile = reduce(add, (Profile.of(block, products) for block in blocks))
+        return cls([blocks], profile, seed, n_pilot)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sparkgmm import options
 from sparkgmm.core.em import Settings
+from sparkgmm.covariances import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,8 @@ class Search:
     seed: int = options.SEED.default
     settings: Settings = field(default_factory=Settings)
     lenient: bool = False
+
+    @property
+    def products(self) -> bool:
+        """Whether a covariance type asks for products of features: the profile's (d, d) scatter."""
+        return not all(FAMILIES[name].diagonal for name in self.covariance_type)

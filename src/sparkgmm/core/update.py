@@ -58,7 +58,7 @@ def update(
     """
     evidence = WithHistory.of(rows, before)
     check_features(evidence.profile, features)
-    settings = settings.over(rows, evidence.frame)
+    settings = settings.over(rows, evidence)
     settled = replace(settings, tol=settings.tol * share_of_tol(rows))
     with one_blas_thread:
         race = Race([_start(evidence, settings)], evidence, settled, progress)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparkgmm.core.evidence import Evidence
 from sparkgmm.core.grid import steps
 from sparkgmm.core.model import Model
-from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
-from sparkgmm.covariances.stacks import Dense, Stack
+from sparkgmm.covariances.stacks import Dense
 from sparkgmm.products import Array
 
 # A variance below this share of the feature's own is none: a width of 3e-9 of its own ...
@@ -56,9 +56,9 @@ class Widths:
     rows_per_weight: float = 1.0
 
     @classmethod
-    def of(cls, rows: Rows, frame: Frame, reg_covar: float) -> Widths:
+    def of(cls, rows: Rows, evidence: Evidence, reg_covar: float) -> Widths:
         """Look at the sample of the rows for the grid of each feature: no pass is made."""
-        grid = steps(rows.sample)
+        frame, grid = evidence.frame, steps(rows.sample)
         # the variance of a value that may lie anywhere within half a step of the recorded one
         rounding = (grid / frame.scale) ** 2 / 12
         most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
@@ -68,7 +68,7 @@ class Widths:
             reg_covar,
             np.maximum(rounding, none),
             rounding > none,
-            rows.profile.rows_per_weight,
+            evidence.profile.rows_per_weight,
         )
 
     def least(self, family: Family, counts: Array) -> Array:
@@ -110,23 +110,30 @@ class Widths:
             origin=moments.origin + moments.offset,
         )
 
-    def by_chance(self, model: Model, j: int, count: float, total: Array) -> bool:
-        """Return whether component j has few rows, and is narrow where the data are wide.
+    def by_chance(self, model: Model, j: int, count: float, total: Array) -> Array:
+        """Return by how much each feature has part in what makes component j a chance, (d,).
 
-        `total` is the second moment of all rows, `count` the component's effective rows.
+        It has few rows, and is narrow in a direction in which the data are wide; all are 0 where
+        that is not so. `total` is the second moment of all rows, `count` the effective rows.
         """
         if count >= FEW * model.family.least_rows(model.d):
-            return False
+            return np.zeros(model.d)
         free = np.ones(model.d, dtype=bool)
         if count >= ATOM_ROWS:  # equal rows in a feature with a grid are one value, not a plane
-            free = ~(self.gridded & self.held(model.stack, j, self.resolution))
+            free = ~(self.gridded & model.stack.held_in(j, (1 + _HELD) * self.resolution))
         least = np.maximum(self.resolution, max(self.reg_covar, _CHANCE_LEAST))
-        return model.stack.is_thin(j, _CHANCE * least, total, _WIDER, free)
+        return model.stack.thin_in(j, _CHANCE * least, total, _WIDER, free)
 
-    def held(self, stack: Stack, j: int, least: Array) -> Array:
-        """Return which features (d,) have no more variance in component j than is the least."""
-        own = stack.variances[j if len(stack.variances) > 1 else 0]
-        return np.asarray(own <= (1 + _HELD) * least)
+    def held(self, model: Model, counts: Array) -> Array:
+        """Return in which features components have no more variance than is the least, (k, d)."""
+        least = (1 + _HELD) * self.least(model.family, counts)
+        held = [model.stack.held_in(j, bound) for j, bound in enumerate(least)]
+        return np.broadcast_to(held, (model.k, model.d))
+
+    def few(self, model: Model, counts: Array) -> Array:
+        """Return which components (k,) `reg_covar` may hold open."""
+        least = self.least(model.family, counts)
+        return np.broadcast_to((least > self.resolution).any(axis=1), model.k)
 
     def share(self, model: Model, counts: Array) -> float:
         """Return the largest share that the least variance has in any component's, 0 to 1."""

@@ -45,6 +45,13 @@ class Family(Protocol):
         """
         ...
 
+    def estimate_each(self, moments: Moments, k: int) -> Stack | None:
+        """Return the matrices of several models of k components each, (models, ...), if at once.
+
+        For families that share a matrix; None where it has to be one model after the other.
+        """
+        return None
+
     def read(self, covariances: Array, scale: Array) -> Stack:
         """Bring covariances (k, d, d) of the family from the data's units to standardised ones.
 

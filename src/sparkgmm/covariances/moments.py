@@ -31,9 +31,10 @@ class Moments(NamedTuple):
     """Per component: effective count (k,), sum (k, d) and second moment, about `origin` (k, d).
 
     `second` is (k, d, d), or its diagonal (k, d), or None where the family needs none. `scale` (d,)
-    is the standard deviation of each feature in the data's units, and `total` (d, d) the second
-    moment of all the rows, a row, in standardised coordinates. `ridge` is what a prior adds to the
-    variances of every component. `others` are the sums (k, width) of parts beside the Gaussian.
+    is the standard deviation of each feature in the data's units, and `total` the second moment of
+    all the rows, a row, in standardised coordinates: (d, d), or its diagonal (d,) where no family
+    asks for more. `ridge` is what a prior adds to the variances of every component. `others` are
+    the sums (k, width) of parts beside the Gaussian.
     """
 
     counts: Array

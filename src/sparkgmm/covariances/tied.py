@@ -26,6 +26,17 @@ class Tied(Family):
     def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
         return Dense(self.statistics.spread(moments)[None])
 
+    def estimate_each(self, moments: Moments, k: int) -> Dense | None:
+        if moments.second is not None:
+            return None
+        d = len(moments.total)
+        means = (moments.origin + moments.offset).reshape(-1, k, d)
+        counts = moments.counts.reshape(-1, k, 1)
+        half = means * np.sqrt(counts / counts.sum(axis=1, keepdims=True))
+        pooled = moments.total - np.swapaxes(half, 1, 2) @ half
+        np.einsum("mii->mi", pooled)[...] += moments.ridge
+        return Dense(pooled)
+
     def read(self, covariances: Array, scale: Array) -> Dense:
         return Dense(covariances[:1] / np.outer(scale, scale))
 

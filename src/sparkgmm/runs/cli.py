@@ -14,9 +14,10 @@ import yaml
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs import json_log
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
-from sparkgmm.runs.streams import direct_errors, jvm_is_gone
+from sparkgmm.runs.streams import direct_errors
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
 from sparkgmm.spark.executors import executor_fault
+from sparkgmm.spark.lost import lost_spark
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.yarn import give_up
 from sparkgmm.version import __version__
@@ -244,9 +245,8 @@ def _ending(error: Exception) -> tuple[str, int | None]:
         code = TERMINATED
     elif isinstance(error, SparkGmmError):
         text, code = f"error: {error}", error.exit_code
-    elif jvm_is_gone():
-        text = "error: Spark's JVM ended: start the same job again; a fit with a run_id goes on"
-        code = 1
+    elif lost := lost_spark(error):
+        text, code = f"error: {lost}", lost.exit_code
     elif fault := executor_fault(str(error)):
         text, code = f"error: {fault}", ConfigurationError.exit_code
     else:

@@ -15,14 +15,14 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import check_rows, fit
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.rows import Rows, draw_rows
+from sparkgmm.core.rows import Rows, draw_rows, pilot_rows
 from sparkgmm.core.sample import Sample
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConfigurationError, FitError, option_names
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import CompareConfig, ModelConfig
-from sparkgmm.runs.engines import as_search
+from sparkgmm.runs.engines import as_search, asks_for_products
 from sparkgmm.runs.folder import to_json
 from sparkgmm.runs.reading import check_valid, open_input, plan_input, without_constants
 from sparkgmm.runs.terminal import Terminal
@@ -105,7 +105,8 @@ def run_compare(spark: SparkSession, config: CompareConfig, terminal: Terminal) 
     opened, features = open_input(spark, config)
     df = opened.df
     with ExitStack() as held:
-        blocks = held.enter_context(Blocks(df, features, config.input.place))
+        products = asks_for_products(config.model)
+        blocks = held.enter_context(Blocks(df, features, config.input.place, products))
         check_valid(blocks.read, features, config.input.invalid_rows)
         blocks, features, _ = without_constants(df, blocks, features, config.input, held)
         comparison = _solve_all(df, blocks, features, config, terminal)
@@ -132,7 +133,7 @@ def _solve_all(
 ) -> Comparison:
     from sparkgmm.report.comparison import TITLES, Comparison
 
-    rows = blocks.rows(config.model.seed)
+    rows = blocks.rows(config.model.seed, pilot_rows(max(config.model.k)))
     check_rows(rows, max(config.model.k), features.names)
     terminal.say("sparkgmm fits")
     ours = _ours(rows, features, config.model)

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
-from sparkgmm.core.fit import Fit, check_rows, fit
+from sparkgmm.core.fit import Fit, check_possible, check_rows, fit
 from sparkgmm.core.history import History
 from sparkgmm.core.judging import Course, judge
 from sparkgmm.core.model import from_mixture
@@ -94,6 +94,11 @@ def as_search(model: ModelConfig) -> Search:
     )
 
 
+def asks_for_products(model: ModelConfig) -> bool:
+    """Return whether an engine or a covariance type asks for products of features."""
+    return model.engine == "mllib" or as_search(model).products
+
+
 def _warm_start(spark: SparkSession, config: FitConfig, run: RunFolder, say: Say) -> Mixture | None:
     """Return the model to start from; None where there is none, or it is no candidate's kind."""
     path, model = config.model.warm_start, config.model
@@ -142,6 +147,7 @@ def solve(
         return _update(rows, features, model, earlier_runs.base, terminal)
     check_rows(rows, max(model.k), features.names)
     if model.engine == "mllib":
+        check_possible(rows.profile, as_search(model))
         return _fit_by_mllib(df, rows, features, model, terminal)
     start = earlier_runs.start
     if start is not None and start.features not in (None, features.names):
@@ -171,7 +177,7 @@ def _fit_by_mllib(
 ) -> Fit:
     """Let MLlib fit from each seed, and judge what it returns by one pass of ours."""
     evidence = OverRows.of(rows)
-    prior = Bounded(0.0).over(rows, evidence.frame)
+    prior = Bounded(0.0).over(rows, evidence)
     vectors = assemble(df, features).cache()
     found = []
     try:

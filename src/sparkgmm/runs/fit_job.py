@@ -14,7 +14,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.core.fit import Fit
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
@@ -28,7 +28,7 @@ from sparkgmm.runs.drift_check import (
     past_runs_of,
     refuse_drifted,
 )
-from sparkgmm.runs.engines import EarlierRuns, solve
+from sparkgmm.runs.engines import EarlierRuns, asks_for_products, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
@@ -51,6 +51,7 @@ from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
 from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks, Read
+from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
@@ -156,7 +157,12 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
         text = summary(
-            fitted.fit, config.model.criterion, run.path, "report.html" in made.files, fitted.judged
+            fitted.fit,
+            config.model.criterion,
+            run.path,
+            "report.html" in made.files,
+            config.model.max_iter,
+            fitted.judged,
         )
         terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
@@ -195,9 +201,12 @@ def _read_and_fit(
             opened, features = open_input(spark, config, begun_with)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
+    if config.model.engine == "em":
+        check_models_fit(len(features.names), config.model.k, config.model.covariance_type)
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
-            blocks = held.enter_context(Blocks(df, features, config.input.place))
+            products = asks_for_products(config.model)
+            blocks = held.enter_context(Blocks(df, features, config.input.place, products))
         check_valid(blocks.read, features, config.input.invalid_rows)
         known = () if earlier_runs.base is None else earlier_runs.base.features
         blocks, features, dropped = without_constants(
@@ -217,7 +226,8 @@ def _read_and_fit(
         )
         state.begin(begun, config.input.place, anew=overwrite)
         terminal.set_context(step="fit")
-        rows = KeptRows(blocks.rows(config.model.seed), state)
+        n_pilot = pilot_rows(max(config.model.k))
+        rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:
@@ -284,7 +294,14 @@ def _documents(
     manifest |= {**in_manifest(judged), "updated_from": earlier_runs.updated_from}
 
     def metrics() -> dict[str, Any]:
-        return metrics_of(result, fitted.read, fitted.dropped, watch, earlier_runs.base)
+        return metrics_of(
+            result,
+            fitted.read,
+            fitted.dropped,
+            watch,
+            config.model.max_iter,
+            earlier_runs.base,
+        )
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")

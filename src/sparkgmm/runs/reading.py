@@ -101,7 +101,8 @@ def without_constants(
         )
     held.close()
     kept = features.without(constant)
-    return held.enter_context(Blocks(df, kept, source.place)), kept, constant
+    again = Blocks(df, kept, source.place, blocks.products)
+    return held.enter_context(again), kept, constant
 
 
 def what_was_read(

@@ -20,7 +20,9 @@ from sparkgmm.spark.masking import masked
 from sparkgmm.spark.storage import Folder
 
 STATISTICS = "statistics.json"
-_FORMAT = 1
+# 2 has a profile whose scatter is a diagonal where no covariance type asks for more.
+_FORMAT = 2
+_READ = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _read(folder: Folder) -> BaseRun:
         )
     try:
         values = json.loads(content)
-        if values.get("format_version") != _FORMAT:
+        if values.get("format_version") not in _READ:
             raise InputError(f"its format_version is {values.get('format_version')!r}")
         features, lineage = tuple(values["features"]), tuple(values["runs"])
         history = History.from_dict(values)

@@ -10,7 +10,11 @@ from typing import Any
 
 
 class JvmStderr(io.RawIOBase):
-    """The standard error of the JVM that started this process."""
+    """The standard error of the JVM that started this process, and outlives it on Linux."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._copy = _copy_of_jvm_stderr()
 
     def writable(self) -> bool:
         """Return True: one can write to it."""
@@ -25,7 +29,10 @@ class JvmStderr(io.RawIOBase):
         return str(target).startswith(("/dev/pts/", "/dev/tty"))
 
     def write(self, content: Any) -> int:
-        """Write bytes through py4j, or where the JVM is gone to what Python has."""
+        """Write bytes through py4j, or where the JVM is gone to its end of standard error.
+
+        What Python has itself is a pipe to the JVM, which nobody reads any more.
+        """
         from pyspark import SparkContext
 
         text = bytearray(content)
@@ -34,10 +41,20 @@ class JvmStderr(io.RawIOBase):
             assert SparkContext._jvm is not None
             SparkContext._jvm.java.lang.System.err.write(text)
         except Exception:
+            if self._copy is not None:
+                return os.write(self._copy, bytes(text))
             assert sys.__stderr__ is not None
             sys.__stderr__.buffer.write(bytes(text))
             sys.__stderr__.flush()
         return len(text)
+
+
+def _copy_of_jvm_stderr() -> int | None:
+    """Open what the JVM has as standard error, where that can be done: not if it is a socket."""
+    try:
+        return os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+    except OSError:
+        return None
 
 
 def direct_errors() -> None:
@@ -45,16 +62,3 @@ def direct_errors() -> None:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         stream = io.BufferedWriter(JvmStderr())
         sys.stderr = io.TextIOWrapper(stream, encoding="utf-8", line_buffering=True)
-
-
-def jvm_is_gone() -> bool:
-    """Return whether there was a JVM and it does not answer any more."""
-    from pyspark import SparkContext
-
-    if SparkContext._jvm is None:
-        return False
-    try:
-        SparkContext._jvm.java.lang.System.nanoTime()
-    except Exception:
-        return True
-    return False

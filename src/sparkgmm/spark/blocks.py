@@ -44,12 +44,16 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight."""
+    """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight.
+
+    `products` says whether its profile is to have them.
+    """
 
     d: int
     dtype: str
     vector: bool
     weighted: bool
+    products: bool = True
 
     def sizes(self, n_rows: int) -> tuple[int, int]:
         """Return the bytes that a block's values and weights take in a file."""
@@ -128,7 +132,8 @@ class Findings(NamedTuple):
     def n_bytes(layout: Layout) -> int:
         """Return how many bytes the findings of a partition take."""
         d = layout.d
-        return 8 * (6 + d * d + 3 * d + 3 * (d + layout.weighted))
+        scatter = d * d if layout.products else d
+        return 8 * (6 + scatter + 3 * d + 3 * (d + layout.weighted))
 
 
 @dataclass(frozen=True)
@@ -178,10 +183,10 @@ def block_maker(
         with _Store(layout) as store:
             for arrow_batch in batches:
                 for block in buffer.add(_decode(arrow_batch, layout, tally)):
-                    profile = _joined(profile, Profile.of(block))
+                    profile = _joined(profile, Profile.of(block, layout.products))
                     store.write(block)
             for block in buffer.rest():
-                profile = _joined(profile, Profile.of(block))
+                profile = _joined(profile, Profile.of(block, layout.products))
                 store.write(block)
             path, content = store.close()
         packed = None if profile is None else profile.pack().tobytes()

@@ -6,6 +6,7 @@ add the sums in the same order, so both give the same bits.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeVar
@@ -37,7 +38,12 @@ from sparkgmm.spark.blocks import (
     statistics,
     summarise,
 )
-from sparkgmm.spark.driver_memory import room_for_results
+from sparkgmm.spark.driver_memory import (
+    DRIVER_BYTES,
+    byte_size,
+    check_sums_fit,
+    room_for_results,
+)
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
@@ -46,9 +52,6 @@ from sparkgmm.spark.source import NO_ROWS, Features
 
 T = TypeVar("T")
 
-# Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
-# spark.sparkgmm.driverBytes sets it.
-DRIVER_BYTES = 64 * 2**20
 _ATTEMPTS = 3
 
 
@@ -62,9 +65,14 @@ class Read(NamedTuple):
 
 
 class Blocks:
-    """The blocks of a DataFrame, kept near the executors; a context that lets go of them."""
+    """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    def __init__(self, df: DataFrame, features: Features, path: object = None) -> None:
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
+    """
+
+    def __init__(
+        self, df: DataFrame, features: Features, path: object = None, products: bool = True
+    ) -> None:
         self._spark = df.sparkSession
         self._path = path
         self._room = room_for_results(self._spark)
@@ -73,6 +81,7 @@ class Blocks:
             features.dtype,
             features.vector is not None,
             features.weight is not None,
+            products,
         )
         with translated_errors(
             self._path
@@ -84,12 +93,15 @@ class Blocks:
     def __enter__(self) -> Blocks:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: object, *_: object) -> None:
         # what the driver deletes by itself needs no job; but where an executor can be lost, a
         # partition may have been made again in a file that the driver does not know of
         gone = [forget(summary) for summary in self._summaries]
         known = is_local(self._spark) and all(gone)
-        self._partitions.release(resident=not known and any(s.path for s in self._summaries))
+        resident = not known and any(s.path for s in self._summaries)
+        # where Spark is gone, that is what failed, not that nothing can be released
+        with contextlib.suppress(Exception) if failed else contextlib.nullcontext():
+            self._partitions.release(resident)
 
     def _make(self) -> list[PartitionSummary]:
         """Read everything once: make the blocks, profile them, count the rows."""
@@ -192,6 +204,11 @@ class Blocks:
         return added
 
     @property
+    def products(self) -> bool:
+        """Whether the profile has products of features."""
+        return self._layout.products
+
+    @property
     def read(self) -> Read:
         """What reading found."""
         counts = self._findings.counts
@@ -225,21 +242,23 @@ class Blocks:
             )
         return profile
 
-    def rows(self, seed: int) -> LocalRows | ClusterRows:
-        """Choose where passes run, by the size of the blocks."""
-        limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
+    def rows(self, seed: int, n_pilot: int = PILOT_ROWS) -> LocalRows | ClusterRows:
+        """Choose where passes run, by the size of the blocks; `n_pilot` rows are the sample."""
+        wanted = self._spark.conf.get("spark.sparkgmm.driverBytes", None)
+        limit = byte_size(wanted) if wanted else DRIVER_BYTES
         if self.read.n_bytes > limit:
-            return ClusterRows(self, seed)
+            return ClusterRows(self, seed, n_pilot)
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
         partitions = self._fetched(partial(fetch, self._layout), sizes, label)
-        return LocalRows(partitions, self.profile, seed)
+        return LocalRows(partitions, self.profile, seed, n_pilot)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
         function = statistics(self._layout, tuple(kernels))
         # what decides the sums takes as much as they do, or twice as much
         n_bytes = sum(array.nbytes for kernel in kernels for array in kernel.arrays())
+        check_sums_fit(self._spark, n_bytes // 2, self._layout.d, label)
         sums: list[Sums] = self._add(function, add_partitions, n_bytes, label)
         return sums
 
@@ -279,10 +298,10 @@ def _rounds(n_bytes: Mapping[int, int], room: int) -> Iterator[set[int]]:
 class ClusterRows:
     """Blocks that stay on the executors; a pass is a Spark job."""
 
-    def __init__(self, blocks: Blocks, seed: int) -> None:
+    def __init__(self, blocks: Blocks, seed: int, n_pilot: int) -> None:
         self.profile = blocks.profile
-        self.complete = self.profile.n_rows <= PILOT_ROWS
-        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed)))
+        self.complete = self.profile.n_rows <= n_pilot
+        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot)))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

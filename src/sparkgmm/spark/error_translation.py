@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.file_systems import INPUT, OUTPUT, error_of, fault_in, first_line
+from sparkgmm.spark.lost import lost_spark
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.table_errors import table_error
 
@@ -48,6 +49,9 @@ def input_at(path: object) -> str:
 
 def translate(error: BaseException, path: object = None) -> SparkGmmError | None:
     """Return the error to show instead of Spark's, or None where it is not a known one."""
+    lost = lost_spark(error)
+    if lost:
+        return lost
     text = str(error)
     name = input_at(path)
     executor = _executor_error(text)

@@ -14,6 +14,7 @@ _OVER_LIMIT = re.compile(
     r"killed by YARN for exceeding (\w+) memory limits\. ((?:[^.\n]|\.\d)* used)"
     r"|beyond (?:the )?'?(\w+)'? memory limit[^:\n]*: ([^;\n]* used)"
 )
+_HEAP = "give executors more with spark.executor.memory, or fewer cores each"
 _MEMORY = "give executors more with spark.executor.memoryOverhead, or fewer cores each"
 
 
@@ -107,8 +108,30 @@ def _out_of_memory(text: str) -> str | None:
         return f"an executor was killed for its {kind} memory ({used}): {_MEMORY}"
     if "OOMKilled" in text or re.search(r"[Ee]xit (?:code|status)(?: is)?:? ?137", text):
         return f"an executor was killed (137), most often for its memory: {_MEMORY}"
-    if re.search(r"ExecutorLostFailure.*java\.lang\.OutOfMemoryError", text, flags=re.DOTALL):
-        return "an executor's heap is used up: give executors more with spark.executor.memory"
+    # 52 is Spark's own exit code where a thread found no memory
+    if re.search(
+        r"ExecutorLostFailure.*(java\.lang\.OutOfMemoryError|code 52\b)"
+        r"|executor \d+\): java\.lang\.OutOfMemoryError",
+        text,
+        re.DOTALL,
+    ):
+        return f"an executor's heap is used up: {_HEAP}"
+    if "SparkOutOfMemoryError" in text or "UNABLE_TO_ACQUIRE_MEMORY" in text:
+        return f"a task found no memory in its executor's heap: {_HEAP}"
+    return None
+
+
+def _too_much_for_the_driver(text: str) -> str | None:
+    """What the driver refuses to take, of all tasks together."""
+    found = re.search(
+        r"results of (\d+) tasks \(([^)]*)\) is bigger than \S*maxResultSize \(([^)]*)\)", text
+    )
+    if found:
+        n, size, limit = found.groups()
+        return (
+            f"the results of {n} tasks are {size}, more than spark.driver.maxResultSize allows "
+            f"({limit}): set it higher, and spark.driver.memory with it"
+        )
     return None
 
 
@@ -175,6 +198,7 @@ _CAUSES: Sequence[Callable[[str], str | None]] = (
     _no_interpreter,
     _out_of_memory,
     _no_memory_left,
+    _too_much_for_the_driver,
     _did_not_start,
     _lost,
     _python_died,

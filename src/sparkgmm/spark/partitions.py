@@ -182,4 +182,5 @@ class described:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         if self._context is not None:
-            self._context.setLocalProperty("spark.job.description", self._before)
+            with contextlib.suppress(Exception):  # its JVM may be gone: that is what failed
+                self._context.setLocalProperty("spark.job.description", self._before)

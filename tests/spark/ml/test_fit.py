@@ -217,9 +217,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     blocks, fit = fit_plans.Blocks, fit_plans.fit
 
-    def reading(*args: Any) -> Any:
+    def reading(*args: Any, **options: Any) -> Any:
         counts["readings"] += 1
-        return blocks(*args)
+        return blocks(*args, **options)
 
     def fitting_(*args: Any) -> Any:
         counts["searches"] += 1

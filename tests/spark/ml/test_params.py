@@ -57,7 +57,7 @@ def test_defaults() -> None:
         "aggregationDepth": 2,
         "covarianceType": "full",
         "nInit": 10,
-        "initMode": "k-means++",
+        "initMode": "auto",
         "regCovar": 1e-6,
         "logDensityCol": "",
     }

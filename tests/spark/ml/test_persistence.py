@@ -138,7 +138,7 @@ def rewrite(path: Path, change: dict[str, Any]) -> None:
 def test_what_a_later_version_saved_is_told(fitted: GaussianMixtureModel, tmp_path: Path) -> None:
     fitted.save(str(tmp_path / "a"))
     rewrite(tmp_path / "a", {"formatVersion": 99})
-    with pytest.raises(InputError, match="formatVersion 99, this sparkgmm reads 1: update"):
+    with pytest.raises(InputError, match="formatVersion 99, this sparkgmm reads 1 to 2: update"):
         GaussianMixtureModel.load(str(tmp_path / "a"))
     GaussianMixture().save(str(tmp_path / "b"))
     rewrite(tmp_path / "b", {"paramMap": {"novel": 1}})

@@ -11,6 +11,7 @@ from pyspark import keyword_only
 from pyspark.ml.base import Estimator
 from pyspark.sql import DataFrame
 
+from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
@@ -47,7 +48,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     weightCol : a column of row weights >= 0, or None
     covarianceType : "full", "tied", "diag", "spherical" or "VEV"
     nInit : starts; the best sound one wins
-    initMode : "k-means++" or "random_from_data"
+    initMode : "auto", "k-means++" or "random_from_data"
     regCovar : the least variance of a component of few rows, relative to each feature's
 
     Examples
@@ -86,7 +87,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         weightCol: str | None = None,
         covarianceType: str = "full",
         nInit: int = 10,
-        initMode: str = "k-means++",
+        initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
     ) -> None:
@@ -108,7 +109,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         weightCol: str | None = None,
         covarianceType: str = "full",
         nInit: int = 10,
-        initMode: str = "k-means++",
+        initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
     ) -> GaussianMixture:
@@ -148,7 +149,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         return self._set(nInit=value)
 
     def setInitMode(self, value: str) -> GaussianMixture:
-        """Set `initMode`: k-means++ or random_from_data."""
+        """Set `initMode`: auto, k-means++ or random_from_data."""
         return self._set(initMode=value)
 
     def setRegCovar(self, value: float) -> GaussianMixture:
@@ -192,12 +193,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
                 f"distinguish {self.getK()} clusters; give more, or lower k",
                 stacklevel=4,
             )
-        if outcome.n_dropped:
-            warnings.warn(
-                f"{outcome.n_dropped} of {self.getK()} components found no rows of their own and "
-                "were dropped: lower k or give more rows",
-                stacklevel=4,
-            )
+        warn(cautions(outcome, (outcome,), self.getMaxIter(), SPARK), stacklevel=4)
         model = self._copyValues(GaussianMixtureModel(outcome.mixture)._resetUid(self.uid))
         model._summary = GaussianMixtureSummary(
             model.transform(dataset) if self._added() else dataset,

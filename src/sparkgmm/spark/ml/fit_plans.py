@@ -10,12 +10,14 @@ from typing import TypeVar
 from pyspark.sql import DataFrame
 
 from sparkgmm.core.fit import check_rows, fit
-from sparkgmm.core.rows import Rows
+from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.cluster_rows import Blocks
+from sparkgmm.spark.driver_memory import check_models_fit
+from sparkgmm.spark.lost import lost_spark
 from sparkgmm.spark.ml.columns import check_dataframe, find_features_column
 
 # With fewer rows than this, for each component and each row that it needs, one is on its own.
@@ -43,6 +45,11 @@ class Plan:
         """What must be equal for two plans to share the rows."""
         return self.features, self.weight
 
+    @property
+    def products(self) -> bool:
+        """Whether its covariance type asks for products of features."""
+        return not FAMILIES[self.covariance_type].diagonal
+
 
 def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
     """Carry out all plans; one that fails leaves the others their results.
@@ -55,12 +62,18 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
         group = {i: plans[i] for i in mine}
         try:
             features = find_features_column(df, name, weight)
-            with Blocks(df, features) as blocks:
+            products = any(plan.products for plan in group.values())
+            check_models_fit(len(features.names), *_asked(group))
+            with Blocks(df, features, products=products) as blocks:
                 check_dataframe(blocks, features)
                 outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
-            outcomes |= dict.fromkeys(mine, error)
+            outcomes |= dict.fromkeys(mine, lost_spark(error) or error)
     return [outcomes[i] for i in range(len(plans))]
+
+
+def _asked(plans: Mapping[int, Plan]) -> tuple[set[int], set[str]]:
+    return {plan.k for plan in plans.values()}, {plan.covariance_type for plan in plans.values()}
 
 
 def _fit_blocks(
@@ -70,7 +83,8 @@ def _fit_blocks(
     outcomes: dict[int, Outcome] = {}
     for search, alike in _grouped(plans, lambda i: plans[i].search):
         for joint in _joint([plans[i] for i in alike], search):
-            found = _fit_joint(rows_of(search.seed), joint, names)
+            rows = rows_of(search.seed, pilot_rows(max(joint.k)))
+            found = _fit_joint(rows, joint, names)
             for i in alike:
                 key = plans[i].k, plans[i].covariance_type
                 if key in found:

@@ -1,0 +1,192 @@
+"""What `init: auto` adds: starts and moves tried by short runs, of which the best get a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkgmm.core.em import Trajectory
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model
+from sparkgmm.core.moves import remove_and_split, shaken, split_and_merge, split_one
+from sparkgmm.core.profile import Frame
+from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
+from sparkgmm.core.repair import without
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.search import Search
+from sparkgmm.core.short_runs import Sample, climb
+from sparkgmm.core.starts import KINDS
+from sparkgmm.core.starts.ground import Ground
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
+from sparkgmm.products import Array
+
+# Short runs look at this many rows at most.
+_ROWS = 4096
+# Short runs get so many passes; then this share of them goes on, the best.
+_STAGES = ((20, 0.3), (30, 0.1), (40, 0.0))
+_PASSES = 20 + 0.3 * 30 + 0.1 * 40
+# So many starts, or moves, get a run to their end: one where a pass is dear.
+_STARTS, _MOVES = 4, 3
+# Short runs whose mean log-likelihoods differ by less lead to one optimum.
+_SAME = 1e-4
+# Moves are proposed so many at a time, so often, while they gain so much a row.
+_PROPOSALS = 60
+_ROUNDS = 10
+# Beside each of them so many perturbations of the optimum itself.
+_SHAKEN = 1 / 3
+# From so many components on pairs are too many to be tried blindly: as many are chosen by merit.
+_GUIDED = 5
+# Where fewer moves than these may be tried, or the sample has more values, nothing is scouted.
+_LEAST_MOVES = 8
+_MOST_VALUES = 2**24
+_WORTH_IT = 1e-6
+# Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
+_STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
+# An exponential costs as much as so many products and sums.
+_EXPONENTIAL = 40
+# A component with fewer rows than so many times the least is there by chance where it is a spike.
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Scout:
+    """A part of the sample, and what is to be looked for on it."""
+
+    search: Search
+    ground: Ground
+    sample: Sample
+
+    @classmethod
+    def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout | None:
+        """Take as many rows of the sample as short runs need; None where those would be dear."""
+        d = len(frame.scale)
+        families = [FAMILIES[name] for name in search.covariance_type]
+        width = max(family.statistics.n_features(d) for family in families)
+        ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
+        few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
+        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES:
+            return None
+        return cls(search, ground, Sample.of(ground.seeds, width))
+
+    def starts(self, race: Race) -> list[Trajectory]:
+        """Return the best starts of all kinds, for each k and covariance type."""
+        found = []
+        for k in sorted(set(self.search.k) - {1}):
+            families = [FAMILIES[name] for name in self.search.covariance_type]
+            numbers = {
+                family.name: _affordable(k, family, self.ground, _STARTS_FLOPS)
+                for family in families
+            }
+            drawn = self._draw(k, max(numbers.values()))
+            for family in families:
+                models = self._models(drawn[: numbers[family.name]], family)
+                found += self._best(models, race, k, _STARTS)
+        return found
+
+    def _draw(self, k: int, most: int) -> list[Array]:
+        """Return responsibilities (k, n) of `n_init` starts of each kind, the kinds in turn."""
+        drawn: list[Array] = []
+        for i in range(self.search.n_init):
+            for number, kind in enumerate(KINDS.values()):
+                if len(drawn) == most:
+                    return drawn
+                rng = np.random.default_rng([self.search.seed, i, number, k])
+                R = kind(self.ground, k, rng)
+                labelled = R.ndim == 1
+                drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
+        return drawn
+
+    def _models(self, drawn: Sequence[Array], family: Family) -> list[Model]:
+        models = []
+        for R in drawn:
+            with suppress(np.linalg.LinAlgError):
+                models.append(self.ground.model(R, family))
+        return models
+
+    def _best(
+        self, models: Sequence[Model], race: Race, target_k: int, most: int
+    ) -> list[Trajectory]:
+        """Return the best of some models of one k, after short runs of which most end early."""
+        settings = self.search.settings
+        states: list[Trajectory] = []
+        for passes, share in _STAGES:
+            runs = climb(models, self.sample, settings.prior, min(passes, settings.max_iter))
+            states = [Trajectory(model, seen, target_k=target_k) for model, seen in runs]
+            states.sort(key=race.rank)
+            models = [s.model for s in states[: max(most, int(share * len(states)))]]
+        distinct: list[Trajectory] = []
+        for state in states:
+            if race.rank(state)[0] == 0 and all(
+                abs(state.log_likelihood - other.log_likelihood) > _SAME for other in distinct
+            ):
+                distinct.append(state)
+        return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
+
+    def explore(self, race: Race, n_rows: int, complete: bool) -> list[Winner]:
+        """Try to leave each candidate's best optimum by moves, while that helps.
+
+        Where components were dropped it is tried to split one instead. Passes over all the rows
+        are the user's to limit: where the sample is `complete`, a run that used them up gets no
+        more.
+        """
+        best = race.best()
+        open_keys = {key for key, s in best.items() if s.converged or s.collapsed or not complete}
+        rng = np.random.default_rng([self.search.seed, self.search.n_init])
+        for _ in range(_ROUNDS):
+            entrants = []
+            for key in sorted(open_keys):
+                dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
+                entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES)
+            if not entrants:
+                break
+            final = race.again(entrants, race.settings)
+            final.run(n_rows)
+            better = {
+                key: state
+                for key, state in final.best().items()
+                if self._is_better(state, best[key], race)
+            }
+            best |= better
+            open_keys = set(better)
+        return [race.winner(state) for state in best.values()]
+
+    def _moved(
+        self, state: Trajectory, race: Race, rng: np.random.Generator, most: int
+    ) -> list[Trajectory]:
+        """Return the best ways on from a state, after short runs."""
+        model, ground, sample = state.model, self.ground, self.sample
+        number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
+        move = split_one if state.n_dropped else remove_and_split
+        models = move(model, ground, sample, rng, number)
+        if not state.n_dropped:
+            models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
+        if model.k >= _GUIDED:
+            models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
+        found = self._best(models, race, state.target_k, most)
+        if not found and race.rank(state)[0] > 0 and not self.search.lenient:
+            models = [without(model, j) for j in self._by_chance(state, race)]
+            found = self._best(models, race, state.target_k, most)
+        return found
+
+    def _by_chance(self, state: Trajectory, race: Race) -> list[int]:
+        """Return the components with too few rows for a spike to be anything but chance."""
+        if state.measured is None or state.model.k == 1:
+            return []
+        counts = state.measured.moments.counts * race.evidence.profile.rows_per_weight
+        few = counts < _FEW * state.model.family.least_rows(state.model.d)
+        return np.flatnonzero(few).tolist()
+
+    @staticmethod
+    def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:
+        ours, theirs = race.rank(state), race.rank(other)
+        return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - _WORTH_IT)
+
+
+def _affordable(k: int, family: Family, ground: Ground, flops: float) -> int:
+    """Return how many short runs may be made for so many operations."""
+    a_row = k * (4 * family.statistics.n_features(ground.d) + _EXPONENTIAL)
+    return int(flops / (a_row * ground.n * _PASSES))

@@ -1,0 +1,215 @@
+"""Short runs of plain EM, many at once: what a start is worth, before it is worth its own run.
+
+Biernacki, Celeux and Govaert (2003), "Choosing starting values for the EM algorithm for getting the
+highest likelihood in multivariate Gaussian mixture models": em-EM. The runs share a family and k;
+their components stand in one stack, so a step costs a few calls however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sparkgmm.core.evidence import Measured
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model, check_volume
+from sparkgmm.core.prior import Prior, m_step
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.covariances.stacks import Stack
+from sparkgmm.density import CANCELLATION_LIMIT, natural_parameters
+from sparkgmm.products import Array, fill_monomials, second_moment, squares
+
+# A chunk of log joint densities holds so many values.
+_CHUNK_VALUES = 2**19
+# A component of fewer effective rows than this share of the least ends its run.
+_LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows in memory: their weights (n,) and monomials T (F, n), and the constants of the data.
+
+    `scale` (d,) and `total` (d, d) are those of `Seeds`.
+    """
+
+    w: Array
+    T: Array
+    scale: Array
+    total: Array
+
+    @classmethod
+    def of(cls, seeds: Seeds, n_features: int) -> Sample:
+        """Fill so many monomials of the seeds: those that the families to be fitted need."""
+        Z, w, scale, total = seeds
+        n, d = Z.shape
+        T = np.empty((n_features, n))
+        T[1 : 1 + d] = Z.T
+        fill_monomials(T[1 : 1 + d], T)
+        second = second_moment(Z.T, w) if total.ndim == 2 else squares(Z.T, w)
+        return cls(w, T, scale, second / w.sum())
+
+    @property
+    def d(self) -> int:
+        """The number of features."""
+        return len(self.scale)
+
+    def sums(self, eta: Array, k: int) -> tuple[Array, Array]:
+        """Return each run's mean log-likelihood (B,), and the moments (B k, F)."""
+        B, F = len(eta) // k, eta.shape[1]
+        T = self.T[:F]
+        n = T.shape[1]
+        step = max(64, _CHUNK_VALUES // len(eta))
+        S, total = np.zeros((B * k, F)), np.zeros(B)
+        for start in range(0, n, step):
+            here = slice(start, start + step)
+            T_here, w = T[:, here], self.w[here]
+            L = (eta @ T_here).reshape(B, k, -1)
+            top = L.max(axis=1)
+            L -= top[:, None]
+            np.exp(L, out=L)
+            norm = L.sum(axis=1)
+            total += (np.log(norm) + top) @ w
+            L *= (w / norm)[:, None]
+            S += L.reshape(B * k, -1) @ T_here.T
+        return total / self.w.sum(), S
+
+    def log_joint(self, model: Model) -> Array:
+        """Return the log joint densities (k, n) at a model, but for a term that all share."""
+        eta = natural_parameters(model)
+        return np.asarray(eta @ self.T[: eta.shape[1]])
+
+    def moments(self, packed: Array) -> Moments:
+        """Read the sums (k, F)."""
+        origin = np.zeros((len(packed), self.d))
+        return Moments.unpack(packed, origin, self.scale, self.total)
+
+    @property
+    def rows_per_weight(self) -> float:
+        """What makes rows of effective counts."""
+        return max(1.0, len(self.w) / float(self.w.sum()))
+
+
+def climb(
+    models: Sequence[Model], sample: Sample, prior: Prior, passes: int
+) -> list[tuple[Model, Measured]]:
+    """Run plain EM from each model, so many passes, and return each with what was measured at it.
+
+    All are of one family and k. Those that lost a component are left out. The last pass measures:
+    nothing is estimated from it.
+    """
+    if not models:
+        return []
+    k = models[0].k
+    every = _joined(models)
+    for number in range(passes):
+        log_likelihoods, packed = sample.sums(natural_parameters(every), k)
+        if number + 1 < passes:
+            after = _step(every, k, packed, sample, prior)
+            if after is None:
+                return []
+            every = after
+    parts = _parts(every, k)
+    if every.family.shared:  # what all components share eta leaves out
+        log_likelihoods -= [0.5 * model.stack.quadratic_of(sample.total) for model in parts]
+    sums = packed.reshape(-1, k, packed.shape[1])
+    return [
+        (model, Measured(sample.moments(mine), log_likelihood))
+        for model, mine, log_likelihood in zip(parts, sums, log_likelihoods.tolist(), strict=True)
+    ]
+
+
+def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> Model | None:
+    """Return the models one step of EM on, without those that have no next step."""
+    counts = packed[:, 0].reshape(-1, k)
+    least = _LEAST_SHARE * every.family.least_rows(sample.d)
+    enough = counts.min(axis=1) * sample.rows_per_weight >= least
+    if not enough.any():
+        return None
+    every, packed = _some(every, enough, k), packed[np.repeat(enough, k)]
+    after: Model | None
+    try:
+        after = _step_at_once(every, k, packed, sample, prior)
+    except np.linalg.LinAlgError:
+        after = None
+    if after is None:
+        stepped = []
+        sums = packed.reshape(-1, k, packed.shape[1])
+        for model, mine in zip(_parts(every, k), sums, strict=True):
+            with suppress(np.linalg.LinAlgError):
+                moments = sample.moments(mine)
+                stepped.append(m_step(every.family, moments, prior, model.stack))
+        if not stepped:
+            return None
+        after = _joined(stepped)
+    weights = after.weights.reshape(-1, k)
+    after = replace(after, weights=(weights / weights.sum(axis=1, keepdims=True)).ravel())
+    # too narrow to be measured by products: a spike, or for a run of its own
+    wide = after.stack.cancellation(after.means).reshape(-1, k).max(axis=1) <= CANCELLATION_LIMIT
+    return _some(after, wide, k) if wide.any() else None
+
+
+def _step_at_once(
+    every: Model, k: int, packed: Array, sample: Sample, prior: Prior
+) -> Model | None:
+    """Return what one M-step for all makes of them, None where each has to make its own.
+
+    Where each component's matrix is estimated from its own rows there is no difference between
+    the components of one model and of many.
+    """
+    family = every.family
+    moments = sample.moments(packed)
+    if not family.closed:
+        return None
+    if not family.shared:
+        return m_step(family, moments, prior, every.stack)
+    stack = family.estimate_each(moments, k)
+    if stack is None:
+        return None
+    model = Model(family, moments.shares, moments.origin + moments.offset, stack)
+    model = prior.within(model, moments.counts)
+    check_volume(model)
+    return _spread(model, k)
+
+
+def _spread(model: Model, k: int) -> Model:
+    """Return a model with a matrix a component from one with a matrix for k components."""
+    which = np.repeat(np.arange(len(model.stack.values)), k)
+    return Model(model.family, model.weights, model.means, _at(model.stack, which))
+
+
+def _joined(models: Sequence[Model]) -> Model:
+    """Return one model with the components of all, a matrix a component."""
+    stack = models[0].stack
+    values = [
+        m.stack.values if len(m.stack.values) == m.k else np.repeat(m.stack.values, m.k, axis=0)
+        for m in models
+    ]
+    weights = np.concatenate([model.weights for model in models])
+    means = np.concatenate([model.means for model in models])
+    return Model(models[0].family, weights, means, stack.like(np.concatenate(values)))
+
+
+def _at(stack: Stack, which: Array) -> Stack:
+    return stack.like(stack.values[which])
+
+
+def _some(every: Model, which: Array, k: int) -> Model:
+    """Return some of the models, by a mask (models,)."""
+    if which.all():
+        return every
+    rows = np.flatnonzero(np.repeat(which, k))
+    return Model(every.family, every.weights[rows], every.means[rows], _at(every.stack, rows))
+
+
+def _parts(every: Model, k: int) -> list[Model]:
+    """Return the single models, of k components each."""
+    family = every.family
+    models = []
+    for first in range(0, every.k, k):
+        mine = slice(first, first + k)
+        stack = every.stack.like(every.stack.values[first : first + (1 if family.shared else k)])
+        models.append(Model(family, every.weights[mine], every.means[mine], stack))
+    return models

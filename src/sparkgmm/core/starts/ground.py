@@ -1,0 +1,143 @@
+"""What starts are drawn on: rows in coordinates that a handful of wild rows cannot stretch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model
+from sparkgmm.core.prior import Regularised, m_step
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.products import Array, second_moment
+
+# A feature's spread is the range between these quantiles; rows farther than so many of it from
+# the nearer of them are wild.
+_QUANTILES = (0.05, 0.95)
+_WILD = 3.0
+# The same of a feature most of whose rows are equal.
+_OUTER = (0.005, 0.995)
+# A start's variances are at least this share of the spread's square.
+_LEAST = 1e-4
+# With more features correlations are not taken out.
+_MOST_WHITENED = 64
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Seeds, and what is made of them once for all starts.
+
+    `core` (n,) tells the rows that are not wild. `bounded` are rows (n, d) scaled by their spread,
+    the wild ones at its bounds; `whitened` the same without correlation, of features that are not
+    too many.
+    """
+
+    seeds: Seeds
+
+    @property
+    def w(self) -> Array:
+        """The weights, (n,)."""
+        return self.seeds.w
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.seeds.w)
+
+    @property
+    def d(self) -> int:
+        """The number of features."""
+        return int(self.seeds.Z.shape[1])
+
+    @cached_property
+    def _range(self) -> tuple[Array, Array, Array]:
+        """The quantiles of each feature, and its spread; its sd where most rows are equal."""
+        Z = self.seeds.Z
+        order = np.argsort(Z, axis=0, kind="stable")
+        passed = np.cumsum(self.w[order], axis=0)
+        low, high, lower, higher = (
+            Z[order[(passed < share * passed[-1]).sum(axis=0), columns], columns]
+            for columns in (np.arange(self.d),)
+            for share in (*_QUANTILES, *_OUTER)
+        )
+        spread = high - low
+        spread = np.where(spread > 0, spread, np.where(higher > lower, higher - lower, 0.0))
+        return low, high, np.where(spread > 0, spread, np.maximum(np.ptp(Z, axis=0), 1e-300))
+
+    @cached_property
+    def core(self) -> Array:
+        """Whether each row is not wild, (n,)."""
+        low, high, spread = self._range
+        Z = self.seeds.Z
+        excess = np.maximum(low - Z, Z - high) / spread
+        return np.asarray((excess <= _WILD).all(axis=1))
+
+    @cached_property
+    def unit(self) -> Array:
+        """The variance of each feature over the rows that are not wild, (d,)."""
+        Z, w = self.seeds.Z[self.core], self.w[self.core]
+        mean = w @ Z / w.sum()
+        variance = w @ (Z - mean) ** 2 / w.sum()
+        return np.where(variance > 0, variance, 1.0)
+
+    @cached_property
+    def bounded(self) -> Array:
+        """Rows scaled by the sd of those that are not wild, and those at their bounds, (n, d)."""
+        low, high, spread = self._range
+        bound = np.clip(self.seeds.Z, low - _WILD * spread, high + _WILD * spread)
+        return np.ascontiguousarray(bound / np.sqrt(self.unit))
+
+    @cached_property
+    def whitened(self) -> Array:
+        """The bounded rows, without correlation, (n, d)."""
+        Y, w = self.bounded, self.w
+        if self.d > _MOST_WHITENED:
+            return Y
+        mean = w @ Y / w.sum()
+        covariance = second_moment((Y - mean).T, w) / w.sum()
+        values, vectors = np.linalg.eigh(covariance)
+        values = np.maximum(values, 1e-8 * values[-1])
+        return np.ascontiguousarray((Y - mean) @ (vectors / np.sqrt(values)))
+
+    def model(self, R: Array, family: Family) -> Model:
+        """Turn labels (n,) or responsibilities (k, n) into a model, by an M-step that is no spike.
+
+        Wild rows do not count. Each covariance is drawn towards the pooled one by d + 1 rows'
+        worth, so that a component with few rows starts wide.
+        """
+        Z, w = self.seeds.Z, self.w * self.core
+        d = self.d
+        k = len(R)
+        W = R * w
+        counts = np.maximum(W.sum(axis=1), 1e-3 * w.sum() / len(w))
+        means = W @ Z / counts[:, None]
+        if family.diagonal:
+            scatter = W @ Z**2 - counts[:, None] * means**2
+            variances = scatter
+        else:
+            scatter = np.stack([(row[:, None] * Z).T @ Z for row in W])
+            scatter -= counts[:, None, None] * means[:, :, None] * means[:, None, :]
+            variances = np.einsum("kii->ki", scatter)
+        pooled = scatter.sum(axis=0) / counts.sum()
+        prior = (d + 1) * w.sum() / len(w)
+        scatter += prior * pooled
+        scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
+        variances += _LEAST * counts[:, None] * self.unit
+        moments = Moments(
+            counts, np.zeros((k, d)), scatter, means, self.seeds.scale, self.seeds.total
+        )
+        return m_step(family, moments, Regularised(0.0))
+
+    def thinned(self, most: int) -> Ground:
+        """Return the ground of at most so many rows, evenly spaced."""
+        thin = slice(None, None, max(1, -(-self.n // most)))
+        seeds = self.seeds
+        return Ground(replace_rows(seeds, thin))
+
+
+def replace_rows(seeds: Seeds, rows: slice) -> Seeds:
+    """Return the seeds of some rows."""
+    return seeds._replace(Z=seeds.Z[rows], w=seeds.w[rows])
