@@ -172,7 +172,7 @@ def test_without_scikit_learn_the_way_to_it_says_what_to_install(
 
 
 def test_export_writes_every_form(mixture: Mixture, spark: SparkSession, tmp_path: Path) -> None:
-    for to in ("spark", "sparkgmm", "sklearn", "json"):
+    for to in ("spark", "sparkgmm", "sklearn", "json", "sql", "onnx"):
         export(mixture, to, str(tmp_path / to), spark)
         with pytest.raises(InputError, match="already exists"):
             export(mixture, to, str(tmp_path / to), spark)
@@ -186,7 +186,7 @@ def test_export_writes_every_form(mixture: Mixture, spark: SparkSession, tmp_pat
 
 
 def test_export_refuses_what_it_does_not_know(mixture: Mixture, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="to is 'onnx': use one of spark, sparkgmm, sklearn"):
-        export(mixture, "onnx", str(tmp_path / "m"))
+    with pytest.raises(InputError, match="to is 'pmml': use one of spark, sparkgmm, sklearn"):
+        export(mixture, "pmml", str(tmp_path / "m"))
     with pytest.raises(InputError, match="is written by Spark: give a session"):
         export(mixture, "spark", str(tmp_path / "m"))
