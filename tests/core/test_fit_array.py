@@ -16,7 +16,7 @@ X = faithful()
         ({"k": 0}, "k is 0: give an integer of 1 or more"),
         ({"k": 2.0}, "k is 2.0: give an integer of 1 or more"),
         ({"covariance_type": "round"}, "covariance_type is 'round': use one of full, tied, diag"),
-        ({"init": "kmeans"}, r"init is 'kmeans': use one of k-means\+\+, random_from_data"),
+        ({"init": "kmeans"}, r"init is 'kmeans': use one of .*k-means\+\+, random_from_data"),
         ({"n_init": 0}, "n_init is 0: give an integer of 1 or more"),
         ({"max_iter": 0}, "max_iter is 0: give an integer of 1 or more"),
         ({"tol": -1e-6}, "tol is -1e-06: give a number of 0 or more"),
@@ -166,12 +166,6 @@ def test_weights_count_in_the_pilot_sample_too():
 def test_too_few_rows_for_any_mixture_are_refused_in_words(n):
     with pytest.raises(SparkGmmError):
         fit_array(X[:n], 1)
-
-
-def test_components_that_had_to_be_dropped_are_told():
-    with pytest.warns(UserWarning, match="of 3 components found no rows"):
-        found = fit_array(np.r_[np.linspace(0, 1, 10), np.linspace(5, 6, 10), 40.0][:, None], 3)
-    assert found.mixture.k < 3
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
