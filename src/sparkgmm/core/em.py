@@ -150,8 +150,7 @@ class Guide:
     def take_back(self) -> Model | None:
         """Return where to go instead after a step that fell; None if that is the plain EM step."""
         if self._newton is not None and self._by_newton:
-            shorter = self._newton.again()
-            return None if shorter is None else self._prior.within(shorter, self._counts)
+            return self._within(self._newton.again())
         self._anderson.take_back()
         return None
 
@@ -165,11 +164,15 @@ class Guide:
             self._by_newton = self._by_newton or gain < _NEAR
             if self._by_newton:
                 proposal, left = self._newton.step(here, plain, moments, objective)
-                return self._prior.within(proposal, moments.counts), left
+                self._counts = moments.counts
+                return self._within(proposal) or plain, left
         proposal = _with_volume(self._anderson.extrapolate(here, plain), plain)
         if proposal is not plain:
             proposal = self._prior.within(proposal, moments.counts)
         return proposal, distance(here, plain, proposal, moments, enough, self._anderson.ahead)
+
+    def _within(self, proposal: Model | None) -> Model | None:
+        return None if proposal is None else self._prior.within(proposal, self._counts)
 
 
 def _steps(

@@ -26,11 +26,12 @@ _MOST_CURVED = 3.0
 # After so many steps taken back in a row a plain step of EM is due.
 _PATIENCE = 6
 # A full step confirms the estimate if along it all the rows have this share of the curvature that
-# the sample has. So many make it certain; before, the distance may be so many times as far.
-_CONFIRMING, _ENOUGH = 0.5, 2
+# the sample has. So many make it certain if the last left no more than this share; before, the
+# distance may be so many times as far.
+_CONFIRMING, _ENOUGH, _QUICK = 0.5, 2, 0.15
 _DOUBT = 5.0
 # Where they have less, the information along the step is lowered to theirs, to this share at least.
-_FLATTEST = 0.1
+_FLATTEST = 0.02
 # Directions of which the sample knows nothing are left alone.
 _RIDGE = 1e-10
 
@@ -61,12 +62,13 @@ class Newton:
 
     def step(
         self, here: Model, plain: Model, moments: Moments, objective: float
-    ) -> tuple[Model, float]:
+    ) -> tuple[Model | None, float]:
         """Return where to go on from a model that was measured, and what the limit is above it.
 
-        `plain` is the EM step from there, `objective` what is climbed. The limit is above by half
-        the slope along the undamped step, in nats a row, and by some times as much as long as
-        steps have not confirmed that the sample knows the curvature: near a saddle it does not.
+        `plain` is the EM step from there, and meant where None is returned; `objective` is what is
+        climbed. The limit is above by half the slope along the undamped step, in nats a row, and by
+        some times as much as long as steps have not confirmed that the sample knows the curvature:
+        near a saddle it does not.
         """
         point = pack(here)
         # where a prior holds the plain step back the difference is what is left to climb
@@ -77,9 +79,9 @@ class Newton:
         self._A, self._D = self._information(here), metric(here) ** 2
         self._B = self._flattened()
         self._n_failed = 0
-        self._left = 0.5 * float(slope @ self._solve(1.0, 0.0))
-        sure = self._n_confirmed >= _ENOUGH
-        return self._proposal() or plain, self._left * (1.0 if sure else _DOUBT)
+        before, self._left = self._left, 0.5 * float(slope @ self._solve(1.0, 0.0))
+        sure = self._n_confirmed >= _ENOUGH and self._left < _QUICK * before
+        return self._proposal(), self._left * (1.0 if sure else _DOUBT)
 
     def again(self) -> Model | None:
         """Return a shorter step from the same model, after one that fell; None where none is."""
@@ -94,7 +96,7 @@ class Newton:
             self._n_confirmed = 0
             return
         ratio = gain / self._expected
-        if ratio > _GOOD:
+        if ratio > _GOOD and not self._n_failed:
             self._damping *= _LESS if self._damping > _NONE else 0.0
         elif ratio < _POOR:
             self._damping = max(_MORE * self._damping, _FIRST / 10)
