@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from bench.model import NAMES, terms
+from sparkgmm.core.tree import groups
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.spark.driver_memory import DRIVER_BYTES, RESULT_BYTES, DriverMemory
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 MIB = 2**20
-DRIVER_BYTES = 64 * MIB  # up to here the driver scans by itself (sparkgmm.spark.cluster_rows)
 PASSES = 20  # of the 5 to 30 that fits take
 READ_SECONDS = 120e-9  # a value and core: 61 s for 1e9 values on two cores (docs/benchmarks.md)
 TASKS = 2000  # more in a pass and handing them out costs more than they do
@@ -71,9 +73,14 @@ class Sizing:
         return CORES * (WORKER_BYTES + math.ceil(self.n_bytes / self.tasks))
 
     @property
+    def sums(self) -> int:
+        """What one task makes in a pass, all candidates together."""
+        return (sum(self.k) * n_features(self.features) + 1) * 8
+
+    @property
     def collected(self) -> int:
-        """What the driver gets in a pass: the sums of every task, all candidates together."""
-        return self.tasks * (sum(self.k) * n_features(self.features) + 1) * 8
+        """What the driver gets in a pass: no more than the executors leave to it."""
+        return max(self.sums, min(self.tasks * self.sums, RESULT_BYTES))
 
     @property
     def driver(self) -> int:
@@ -145,6 +152,66 @@ def advice(s: Sizing) -> str:
     return "\n".join(lines)
 
 
+MEMORY = [
+    (1_000_000, 8, 8, 10, "full"),
+    (1_000_000_000, 1_193, 8, 10, "full"),
+    (1_000_000_000, 10_000, 8, 10, "full"),
+    (100_000_000, 1_193, 10, 100, "full"),
+    (100_000_000, 10_000, 10, 100, "full"),
+    (1_000_000_000, 10_000, 10, 100, "tied"),
+    (100_000_000, 1_193, 10, 200, "full"),
+    (7_000, 140, 2, 1_000, "diag"),
+    (1_000_000_000, 10_000, 10, 1_000, "diag"),
+    (4_000, 40, 2, 2_000, "spherical"),
+    (10_000_000, 1_000, 10, 1_000, "full"),
+]
+
+
+def memory_table() -> str:
+    """Return the table of docs/deploy.md of what a driver holds."""
+    lines = [
+        "| rows | partitions | k | d | type | Python | JVM's heap |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for rows, partitions, k, d, name in MEMORY:
+        need = DriverMemory.of(rows, partitions, k, d, name)
+        cells = [f"{rows:,}", f"{partitions:,}", str(k), f"{d:,}", name]
+        lines.append("| " + " | ".join([*cells, _size(need.python), _size(need.heap)]) + " |")
+    return "\n".join(lines)
+
+
+# Rows, features, components, type, split and cores of the arithmetic on paper.
+PAPER = [
+    (10_000_000_000, 10, 8, "full", "512m", 256),
+    (1_000_000_000, 200, 10, "full", "1024m", 1024),
+    (1_000_000_000, 1_000, 10, "diag", "4096m", 1024),
+]
+
+
+def paper_table(costs: np.ndarray) -> str:
+    """Return the table of docs/deploy.md of tables that no machine here holds."""
+    lines = [
+        "| rows | d | k | type | features | split | partitions | a partition's sums | of all | "
+        "to the driver a pass | cores | a pass |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for n, d, k, name, split, cores in PAPER:
+        F = FAMILIES[name].statistics.n_features(d)
+        tasks = -(-n * d * 8 // (int(split.rstrip("m")) * MIB))
+        rows = n / cores
+        parts = np.array([1.0, tasks / cores, rows, rows * F, rows * k, rows * k * F])
+        sums = (k * F + 1) * 8
+        brought, levels, left = tasks * sums, 0, tasks
+        while left > 1 and left * sums > RESULT_BYTES:
+            left, levels = groups(left), levels + 1
+            brought = left * sums
+        shuffles = "" if not levels else f" ({levels} level{'s' if levels > 1 else ''})"
+        cells = [f"{n:,}", f"{d:,}", str(k), name, _size(n * d * 8), split, f"{tasks:,}"]
+        cells += [_size(sums), _size(tasks * sums), _size(brought) + shuffles, f"{cores:,}"]
+        lines.append("| " + " | ".join([*cells, f"{float(parts @ costs):.1f} s"]) + " |")
+    return "\n".join(lines)
+
+
 TABLE = [
     (1_000_000, 10, (5,)),
     (100_000_000, 10, (8,)),
@@ -178,7 +245,7 @@ def _size(n_bytes: int) -> str:
     for unit, scale in (("TiB", 2**40), ("GiB", 2**30)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.1f} {unit}"
-    return f"{n_bytes / MIB:.0f} MiB"
+    return f"{n_bytes / MIB:.0f} MiB" if n_bytes >= MIB else f"{n_bytes / 1024:.0f} KiB"
 
 
 def _up(n_bytes: int) -> int:
@@ -202,11 +269,11 @@ def main() -> None:
     parser.add_argument("--k", type=_counts, default=(8,), help="one number, or several: 2,3,4")
     parser.add_argument("--minutes", type=float, default=10, help="for reading and 20 passes")
     parser.add_argument("--width", type=int, choices=[4, 8], default=8, help="bytes of a value")
-    parser.add_argument("--table", action="store_true", help="print the table of docs/deploy.md")
+    parser.add_argument("--table", action="store_true", help="print the tables of docs/deploy.md")
     options = parser.parse_args()
     costs = coefficients(BENCHMARKS.read_text(encoding="utf-8"))
     if options.table:
-        print(table(costs))
+        print(table(costs), memory_table(), paper_table(costs), sep="\n\n")
         return
     given = (options.rows, options.features, options.k, options.minutes, options.width)
     print(advice(sized(*given, costs)))

@@ -125,9 +125,9 @@ ROWS = clusters()
             "3 distinct rows for k = 4 components: lower k to 3 or less or give more data",
         ),
         (
-            {"X": np.repeat(ROWS[:4], 20, axis=0), "k": 4, "reg_covar": 0},
-            "lower k, try covariance_type tied or diag, look for outliers and repeated rows, or "
-            "raise reg_covar above 0",
+            {"X": np.repeat(ROWS[:4], 4, axis=0), "k": 4, "reg_covar": 0},
+            "lower k, try covariance_type tied or diag, or look for outliers and repeats "
+            "among these rows",
         ),
         (
             {"X": ROWS, "sample_weight": np.full(100, 1e307)},

@@ -268,6 +268,31 @@ def transforming_table(results: list[Any]) -> list[str]:
     return table(["k", "ours, s", "MLlib, s", "ratio", "of ours, reading"], rows)
 
 
+def many_table(results: list[Any]) -> list[str]:
+    """Processor seconds, peak memory, components and likelihood, a line a problem and solver."""
+    rows = []
+    for r in results:
+        n, d, k, covariance_type, n_init, _ = r["problem"]
+        what = f"{n:,} x {d:,}, k = {k:,} {covariance_type}, {n_init} start{'s' * (n_init > 1)}"
+        first = r["solver"] == "ours"
+        if "refused" in r:
+            rows.append([what, "ours", *["–"] * 4, "refused"])
+            continue
+        rows.append(
+            [
+                what if first else "",
+                "ours" if first else "scikit-learn",
+                f"{r['cpu']:.1f}",
+                f"{r['mib']:,.0f}",
+                f"{r['k']:,}",
+                str(r["passes"]),
+                f"{r['mean']:.4f}",
+            ]
+        )
+    head = ["problem", "solver", "processor s", "MiB at most", "components", "passes", "nats a row"]
+    return table(head, rows)
+
+
 def main() -> None:
     """Measure and write."""
     (WORK / "data").mkdir(parents=True, exist_ok=True)
@@ -286,6 +311,7 @@ def main() -> None:
     optimum = part("optimum", "optimum.py", 2, data, os.environ.get("FLIGHTS", ""))
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
+    many = part("many", "many.py", 1)
     missed = starts_missed()
     large = hundred_million()
     transforming = part("transforming", "transforming.py", 2, data)
@@ -322,6 +348,7 @@ def main() -> None:
                 for c in choosing
             ],
         ),
+        "many": many_table(many),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [
             " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r) or "?"

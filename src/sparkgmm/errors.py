@@ -79,6 +79,14 @@ class FitError(SparkGmmError):
     exit_code = 4
 
 
+class FitWarning(UserWarning):
+    """There is a mixture, but something about it that a user should know."""
+
+
+class ConvergenceWarning(FitWarning):
+    """The fit used up its passes before it was within `tol` of its limit."""
+
+
 class DriftError(SparkGmmError):
     """The run is there to be looked at, but it drifted too far: LATEST does not name it."""
 

@@ -21,6 +21,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.widths import Widths
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense, Diagonal, Round
+from sparkgmm.errors import FitError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
 
 # --- the bound
@@ -93,7 +94,7 @@ def test_reg_covar_widens_no_component_that_has_rows_enough(kind: str) -> None:
 
 
 def test_reg_covar_holds_components_of_few_rows_open() -> None:
-    widths = Widths(0.01, np.full(2, 1e-17), np.zeros(2, dtype=bool))
+    widths = Widths(0.01, np.full(2, 1e-17), np.zeros(2), np.zeros(2))
     full = FAMILIES["full"]  # needs 3 rows: 15 are few, 30 are not
     least = widths.least(full, np.array([10.0, 15.0, 22.5, 30.0, 1e6]))
     np.testing.assert_allclose(least[:, 0], [0.01, 0.01, 0.005, 1e-17, 1e-17])
@@ -183,6 +184,25 @@ def test_a_component_on_many_rows_of_one_value_is_sound_wherever_it_lies(
     assert worth[0] == pytest.approx(worth[1], rel=1e-12)  # whatever reg_covar is
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("place", ATOMS)
+def test_a_default_fit_treats_an_atom_alike_wherever_it_lies(place: str, share: float) -> None:
+    for seed in range(3):
+        x, _ = with_atom(place, share, seed=seed)
+        found = fit_array(x[:, None], 2).mixture
+        narrow = int(np.argmin(found.covariances[:, 0, 0]))
+        assert found.weights[narrow] == pytest.approx(share, abs=0.02)
+        assert found.means[narrow, 0] == pytest.approx(x[0], abs=1e-3)
+
+
+def test_an_atom_in_one_of_several_columns_gets_its_component() -> None:
+    x, atom = with_atom("zeros", 0.3)
+    X = np.c_[x, np.random.default_rng(1).standard_normal((len(x), 2))]
+    for kind in ("full", "diag"):
+        labels = fit_array(X, 2, covariance_type=kind).mixture.predict(X)
+        np.testing.assert_array_equal(labels == labels[0], atom)
+
+
 @pytest.mark.parametrize("kind", TEXTBOOK)
 @pytest.mark.parametrize("k", [2, 3])
 def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: int) -> None:
@@ -196,6 +216,32 @@ def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: in
         found = fit(rows_of(X), Search(k=(1, k), covariance_type=(kind,)))
         assert found.chosen.k > 1
         assert found.chosen.degenerate is None
+
+
+def test_images_whose_edges_are_zero_in_a_class_fit_with_full_covariance() -> None:
+    """Pixels of 17 levels: many are 0 in all rows of a class that has few for 30 columns."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 120)
+    level = rng.uniform(0, 12, (4, 30)) * (rng.random((4, 30)) < 0.6)
+    X = np.clip(np.round(level[labels] + rng.normal(0, 2, (480, 30)) * (level > 0)[labels]), 0, 16)
+    X = X[:, X.std(axis=0) > 0]
+    found = fit(rows_of(X), Search(k=(1, 4), n_init=2)).chosen
+    assert found.k == 4
+    assert len(np.unique(found.mixture.predict(X) * 4 + labels)) == 4
+
+
+@pytest.mark.parametrize("rounded", [2, 3])
+def test_few_rows_near_a_plane_are_chance_on_a_fine_grid_too(rounded: int) -> None:
+    X = np.round(np.random.default_rng(1).standard_normal((500, 3)), rounded)
+    plane = np.arange(12)
+    X[plane, 2] = X[plane, 0] + X[plane, 1]
+    start = {
+        "means_init": [X[plane].mean(axis=0), np.zeros(3)],
+        "precisions_init": [np.linalg.inv(np.cov(X[plane].T) + 1e-6 * np.eye(3)), np.eye(3)],
+        "weights_init": [0.03, 0.97],
+    }
+    with pytest.raises(FitError, match=r"is a spike: 1\d.* rows .* column 0 = .*column 1 = "):
+        fit_array(X, 2, **start)
 
 
 def test_no_log_likelihood_falls_where_a_bound_binds() -> None:

@@ -54,7 +54,9 @@ def sizing() -> ModuleType:
 
 
 def test_the_table_is_that_of_the_script(sizing: ModuleType) -> None:
-    assert sizing.table(sizing.coefficients(BENCHMARKS)) in PAGE
+    costs = sizing.coefficients(BENCHMARKS)
+    for table in (sizing.table(costs), sizing.memory_table(), sizing.paper_table(costs)):
+        assert table in PAGE
 
 
 def test_a_pass_costs_what_the_benchmark_says_of_the_model(sizing: ModuleType) -> None:
@@ -77,7 +79,8 @@ def test_sizes_are_those_of_the_formulas(sizing: ModuleType) -> None:
     assert s.split == "256m"
     assert s.tasks == 1491  # the first split for which there are at most 2,000
     F = 1 + 50 + 50 * 51 // 2
-    assert s.collected == 1491 * (15 * F + 1) * 8
+    assert s.sums == (15 * F + 1) * 8
+    assert s.collected == min(1491 * s.sums, 32 * 2**20)  # the executors add what is more
     job, task, row, per_F, per_k, per_kF = costs
     n = 1e9 / s.cores
     a_pass = job + task * 1491 / s.cores + n * (row + per_F * F + per_k * 15 + per_kF * 15 * F)
@@ -108,7 +111,7 @@ COSTS = np.array([0.137, 2.25e-3, 23.7e-9, 0.961e-9, 14.1e-9, 0.108e-9])
         (100_000, 10, (8,), "local[*]"),
         (1_000_000_000, 10, (2, 3, 4, 5, 6), "--num-executors 8 --executor-cores 4"),
         (10_000_000_000, 10, (8,), "spark.sql.files.maxPartitionBytes=512m"),
-        (1_000_000_000, 300, (40,), "spark.driver.maxResultSize="),
+        (1_000_000_000, 300, (40,), "--driver-memory 1536m"),
     ],
 )
 def test_the_advice_says_what_to_give_spark_submit(

@@ -18,6 +18,7 @@ from helpers.builders import rows_of
 from helpers.data_sets import faithful
 from helpers.report_runs import run_from, spread_out
 from sparkgmm.core.fit import Fit, fit
+from sparkgmm.core.judging import Fault
 from sparkgmm.core.local import fit_array
 from sparkgmm.core.search import Search
 from sparkgmm.errors import ConfigurationError, FitError, InputError
@@ -232,7 +233,8 @@ def test_when_a_fit_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_counts_as_degenerate(monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name, _ = answer("what counts as degenerate")
-    monkeypatch.setattr(owner, name, lambda *_: "too beautiful to be true")
+    fault = Fault("is too beautiful to be true", 0, 9.0, np.zeros(2))
+    monkeypatch.setattr(owner, name, lambda *_: fault)
     with pytest.raises(FitError, match="too beautiful to be true"):
         candidates((2,))
 

@@ -67,7 +67,8 @@ def run_of(
     none = np.zeros(X.shape[1], dtype=np.int64)
     counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
     watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
-    metrics = metrics_of(result, Read(counts, len(X), X.nbytes, 1), list(dropped), watch)
+    read = Read(counts, len(X), X.nbytes, 1)
+    metrics = metrics_of(result, read, list(dropped), watch, config.model.max_iter)
     manifest = {
         "format_version": 1,
         "run_id": "20261123T000000.000Z-0123abcd",

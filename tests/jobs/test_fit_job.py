@@ -142,7 +142,10 @@ FAILURES = {
     "a corrupt Parquet file": Failure(3, ["data.parquet", "cannot be read"], data=corrupt_parquet),
     # the fit
     "as many components as points": Failure(
-        4, ["every candidate is degenerate"], "model.k=3", data=("a,b", *["1,1", "5,2", "3,9"] * 30)
+        4,
+        ["every candidate is degenerate", "component 0 is a spike: 4 rows", "a = "],
+        "model.k=3",
+        data=("a,b", *["3.6,79", "1.8,54", "3.333,74"] * 4),
     ),
 }
 SCENARIOS.update(FAILURES)

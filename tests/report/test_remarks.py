@@ -11,6 +11,7 @@ import pytest
 from helpers.data_sets import faithful
 from helpers.report_runs import run_of
 from sparkgmm.core.sample import Membership, Sample
+from sparkgmm.core.selection import Held
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.remarks import remarks
 from sparkgmm.report.run import Run
@@ -71,10 +72,26 @@ def test_components_that_were_dropped_are_told(sound: Run) -> None:
     assert "the mixture has k = 2" in said_of(sound, n_dropped=2)
 
 
-def test_a_regularisation_that_binds_is_told(sound: Run) -> None:
-    said = said_of(run_of(faithful(), reg_covar=0.2))
-    assert "The regularisation binds: model.reg_covar (0.2)" in said
-    assert "regularisation" not in said_of(sound)
+def test_what_holds_a_component_open_is_told_with_column_value_and_rows(sound: Run) -> None:
+    X = faithful().copy()
+    X[:40, 0] = 9.5
+    said = said_of(run_of(X, features=["eruptions", "waiting"], k=3))
+    assert "is 40 rows of one value, eruptions = 9.5: as wide there as values can be told" in said
+    few = said_of(sound, held=(Held(1, "waiting", 54.0, 12.0, few=True),))
+    assert "Component 1 has few rows (12 rows) and is as narrow as model.reg_covar lets it" in few
+    assert "few rows" not in said_of(sound)
+
+
+def test_if_every_k_above_one_was_refused_that_is_the_first_thing_said(sound: Run) -> None:
+    one = replace(sound.chosen, k=1)
+    two = replace(sound.chosen, n_dropped=1, degenerate="component 0 is a spike: 6 rows")
+    said = remarks(
+        one, [one, two], sound.membership, sound.metrics, sound.manifest["configuration"]
+    )
+    assert said[0].startswith("EVERY k ABOVE 1 WAS REFUSED")
+    assert "k = 3 full: component 0 is a spike: 6 rows" in said[0]
+    assert "model.covariance_type tied or diag" in said[0]
+    assert "EVERY" not in said_of(sound)
 
 
 def collinear(r: float) -> Array:

@@ -13,29 +13,36 @@ import numpy as np
 
 from sparkgmm.core.acceleration import DEPTH, Anderson, pack, unpack
 from sparkgmm.core.evidence import Evidence, Measured
+from sparkgmm.core.information import Information, informed
 from sparkgmm.core.model import Model, check_volume, expected_log_likelihood
+from sparkgmm.core.newton import Newton
 from sparkgmm.core.prior import Bounded, Prior, m_step
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.options import MAX_ITER, TOL
+from sparkgmm.products import Array
 
 # A fall of the objective below this is rounding, in nats a row.
 _ROUNDING = 1e-11
 # An effective count below this is no component any more.
 _STARVED = 1e-8
+# Where a step of EM gains less, in nats a row, a parabola describes the likelihood.
+_NEAR = 1e-3
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a run of EM needs to know.
 
-    `tol` is in nats per row, `max_iter` in passes.
+    `tol` is in nats per row, `max_iter` in passes. With `information` the last of the way is gone
+    by Newton's steps, and the distance is known by it; without, by what EM's own steps show.
     """
 
     tol: float = TOL.default
     max_iter: int = MAX_ITER.default
     prior: Prior = field(default_factory=Bounded)
     accelerate: bool = True
+    information: Information | None = None
 
     def over(self, rows: Rows, evidence: Evidence) -> Settings:
         """Return the settings for these rows, whose values the prior looks at."""
@@ -96,12 +103,12 @@ def em(state: Trajectory, settings: Settings) -> Em:
     """Climb from `state.model` to a maximum of the likelihood, keeping `state` up to date.
 
     Every pass measures the very model that was yielded, so the log-likelihood returned is that of
-    the model returned. A step that falls is taken back, and the plain EM step, which cannot fall
-    (Dempster, Laird and Rubin 1977, theorem 1), is taken in its place.
+    the model returned. A step that falls is taken back, and in its place a shorter one or the plain
+    EM step is taken, which cannot fall (Dempster, Laird and Rubin 1977, theorem 1).
     """
     prior = settings.prior
     state.model = prior.within(state.model)
-    anderson = Anderson(DEPTH if settings.accelerate and state.model.family.closed else 0)
+    guide = Guide(state.model, settings)
     model, plain, best = state.model, state.model, -math.inf
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         measured = yield model  # E-step: one pass over the data
@@ -109,15 +116,14 @@ def em(state: Trajectory, settings: Settings) -> Em:
         fell = objective < best - _ROUNDING
         if fell and model is not plain:
             state.n_rejected += 1
-            anderson.take_back()
-            model = plain
+            model = guide.take_back() or plain
         elif fell and prior.exact:  # rounding, not the likelihood, stops the climb
             state.distance = best - objective
             state.converged = True
         else:  # a prior may lead the plain step a little downhill: its fixed point is what counts
             best = objective
             state.model, state.measured = model, measured
-            steps = _steps(state, measured.moments, anderson, settings)
+            steps = _steps(state, measured.moments, best, guide, settings)
             if steps is None:
                 state.collapsed = True
             else:
@@ -128,8 +134,49 @@ def em(state: Trajectory, settings: Settings) -> Em:
         state.converged |= state.distance <= settings.tol
 
 
+class Guide:
+    """Says where to go on from a model: by Anderson's method, and by Newton's where it is near."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        closed = model.family.closed
+        self._prior = settings.prior
+        self._counts: Array | None = None
+        self._anderson = Anderson(DEPTH if settings.accelerate and closed else 0)
+        self._newton = None
+        if settings.information is not None and informed(model):
+            self._newton = Newton(settings.information)
+        self._by_newton = False
+
+    def take_back(self) -> Model | None:
+        """Return where to go instead after a step that fell; None if that is the plain EM step."""
+        if self._newton is not None and self._by_newton:
+            return self._within(self._newton.again())
+        self._anderson.take_back()
+        return None
+
+    def proposal(
+        self, here: Model, plain: Model, moments: Moments, objective: float, enough: float
+    ) -> tuple[Model, float]:
+        """Return where to go on, and what the limit is above; `enough` is as in `distance`."""
+        self._counts = moments.counts
+        if self._newton is not None:
+            gain = expected_log_likelihood(plain, moments) - expected_log_likelihood(here, moments)
+            self._by_newton = self._by_newton or gain < _NEAR
+            if self._by_newton:
+                proposal, left = self._newton.step(here, plain, moments, objective)
+                self._counts = moments.counts
+                return self._within(proposal) or plain, left
+        proposal = _with_volume(self._anderson.extrapolate(here, plain), plain)
+        if proposal is not plain:
+            proposal = self._prior.within(proposal, moments.counts)
+        return proposal, distance(here, plain, proposal, moments, enough, self._anderson.ahead)
+
+    def _within(self, proposal: Model | None) -> Model | None:
+        return None if proposal is None else self._prior.within(proposal, self._counts)
+
+
 def _steps(
-    state: Trajectory, moments: Moments, anderson: Anderson, settings: Settings
+    state: Trajectory, moments: Moments, objective: float, guide: Guide, settings: Settings
 ) -> tuple[Model, Model] | None:
     """Return the plain EM step from the state's model and the one to try; None where none is.
 
@@ -142,10 +189,7 @@ def _steps(
     here = state.model
     try:
         plain = m_step(here.family, moments, settings.prior, here.stack, here.others)
-        proposal = _with_volume(anderson.extrapolate(here, plain), plain)
-        if proposal is not plain:
-            proposal = settings.prior.within(proposal, moments.counts)
-        state.distance = distance(here, plain, proposal, moments, enough, anderson.ahead)
+        proposal, state.distance = guide.proposal(here, plain, moments, objective, enough)
     except np.linalg.LinAlgError:
         return None
     return plain, proposal

@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 
 from sparkgmm.core.selection import Candidate
 
-# A share of regularisation in the narrowest variance above which people are warned.
-BINDING = 0.1
-
 
 class Exposed(NamedTuple):
     """A figure's name in metrics.prom, which ends in its unit, and what it means, a sentence."""

@@ -10,6 +10,7 @@ import numpy as np
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.history import History
+from sparkgmm.core.information import SampleInformation
 from sparkgmm.core.judging import judge
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.pilot import pilot, reseed_from
@@ -92,6 +93,8 @@ def _fit(
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
     settings = replace(settings, tol=settings.tol * share_of_tol(rows))
+    if not rows.complete:
+        settings = replace(settings, information=SampleInformation.of(rows.sample, frame))
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:

@@ -12,6 +12,8 @@ from sparkgmm.products import Array
 
 # Distances are looked at between so many values first, and between those that do not fit.
 _FIRST = 2048
+# Values that have no grid show it among so few of them, nearly always: most features have none.
+_FEW = 64
 # How far off a distance may be, in roundings of the largest value: what a computation in float64
 # leaves, and what reading numbers in float32 does.
 _COMPUTED = 64
@@ -65,6 +67,9 @@ def step(values: Array) -> float:
 def _step(values: Array, error: float) -> float:
     """Return the step of values whose distances may be off by so much."""
     distances = values - values.min()
+    few = np.unique(np.append(distances[:: max(1, len(distances) // _FEW)], 0.0))
+    if len(few) > 2 and not _common_divisor(few, error) > 0:
+        return 0.0
     known = np.unique(np.append(distances[:: max(1, len(distances) // _FIRST)], 0.0))
     found = math.inf
     for _ in range(_MOST_ROUNDS):

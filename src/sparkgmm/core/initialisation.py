@@ -117,8 +117,11 @@ def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) ->
     """
     squares = np.einsum("nd,nd->n", Z, Z)
     step = max(1, _AT_ONCE // len(Z))
+    labels = np.full(len(Z), -1)
     for _ in range(rounds):
-        labels = _nearest(Z, squares, centres)
+        before, labels = labels, _nearest(Z, squares, centres)
+        if np.array_equal(before, labels):  # the centres are where they stay
+            break
         moved = []
         for start in range(0, len(centres), step):
             some = centres[start : start + step]

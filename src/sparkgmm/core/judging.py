@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from sparkgmm.core.evidence import Evidence, Measured
-from sparkgmm.core.model import Model, expected_log_likelihood, to_mixture
+from sparkgmm.core.model import Model, expected_log_likelihood, order_of, to_mixture
 from sparkgmm.core.prior import Prior
-from sparkgmm.core.profile import Profile
-from sparkgmm.core.selection import Candidate
+from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.selection import Candidate, Held
 from sparkgmm.mixture import n_parameters
+from sparkgmm.products import Array
+
+# So many columns are named at most, and those that have at least this share in a fault.
+_NAMED = 3
+_PART = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ def judge(
     frame, profile = evidence.frame, evidence.profile
     weight = profile.weight
     log_likelihood = -math.inf if measured is None else measured.log_likelihood
+    found = why_degenerate(model, measured, profile, prior, course.collapsed)
     return Candidate(
         k=model.k,
         covariance_type=model.family.name,
@@ -62,7 +72,8 @@ def judge(
         n_agreeing=course.n_agreeing,
         held_out=held_out,
         regularised=regularised(model, measured, prior),
-        degenerate=why_degenerate(model, measured, profile, prior, course.collapsed),
+        degenerate=None if found is None else found.text(model, frame, features),
+        held=held(model, measured, prior, evidence, features),
     )
 
 
@@ -75,34 +86,92 @@ def entropy(model: Model, measured: Measured, weight: float) -> float:
     return weight * (measured.log_likelihood - expected)
 
 
+class Fault(NamedTuple):
+    """Why a solution is degenerate: what happened to component `j`, of so many effective rows.
+
+    `parts` (d,) is by how much each feature has part in it; all are 0 where none has.
+    """
+
+    what: str
+    j: int
+    rows: float
+    parts: Array
+
+    def text(self, model: Model, frame: Frame, features: Sequence[str] | None) -> str:
+        """Name the component, its rows, the columns and their value."""
+        order = np.argsort(-self.parts, kind="stable")
+        involved = [int(i) for i in order[:_NAMED] if self.parts[i] > _PART * self.parts.max()]
+        text = f"component {order_of(model).index(self.j)} {self.what.format(rows=self.rows)}"
+        if not involved:
+            return text
+        names = names_of(features, model.d)
+        mean = frame.shift + model.means[self.j] * frame.scale
+        where = ", ".join(f"{names[i]} = {mean[i]:.9g}" for i in involved)
+        more = int((self.parts > _PART * self.parts.max()).sum()) - len(involved)
+        return f"{text} at {where}" + (f" and {more} more" if more else "")
+
+
 def why_degenerate(
     model: Model,
     measured: Measured | None,
     profile: Profile,
     prior: Prior,
     collapsed: bool = False,
-) -> str | None:
+) -> Fault | None:
     """Say why a solution is degenerate, or return None.
 
     The likelihood of a mixture is unbounded: a component on equal rows, or on no more than d of
     them, can be made as narrow and as likely as one wants. Such a spike is no cluster.
     """
-    if collapsed:
-        return "a component lost its rows or its volume"
+    nowhere = np.zeros(model.d)
     if measured is None:
-        return None
+        return Fault("lost its rows or its volume", 0, math.nan, nowhere) if collapsed else None
     needed = model.family.least_rows(model.d)
     counts = measured.moments.counts * profile.rows_per_weight
-    if (counts < needed).any():
-        return f"a component has {counts.min():.3g} effective rows, {needed} are needed"
+    least = int(np.argmin(counts))
+    if counts[least] < needed:
+        what = f"has {{rows:.3g}} effective rows, {needed} are needed,"
+        return Fault(what, least, float(counts[least]), np.ones(model.d))
+    if collapsed:
+        variances = np.broadcast_to(model.stack.variances, (model.k, model.d))
+        thin, i = (int(at) for at in np.unravel_index(int(variances.argmin()), variances.shape))
+        parts = (np.arange(model.d) == i).astype(float)
+        return Fault("lost its volume: {rows:.3g} rows", thin, float(counts[thin]), parts)
     owners = [counts.sum()] if model.family.shared else counts
     for j, count in enumerate(owners):
-        if prior.widths and prior.widths.by_chance(model, j, count, measured.moments.total):
-            return (
-                f"component {j} is a spike: {count:.3g} rows without width in some direction in "
-                "which the data are wide"
-            )
+        if prior.widths is not None:
+            parts = prior.widths.by_chance(model, j, count, measured.moments.total)
+            if parts.any():
+                what = "is a spike: {rows:.3g} rows without width where the data are wide,"
+                return Fault(what, j, float(count), parts)
     return None
+
+
+def held(
+    model: Model,
+    measured: Measured | None,
+    prior: Prior,
+    evidence: Evidence,
+    features: Sequence[str] | None,
+) -> tuple[Held, ...]:
+    """Return which components are held open by a bound, in which features, and on what rows."""
+    if measured is None or prior.widths is None:
+        return ()
+    frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
+    narrow, few = widths.held(model, counts), widths.few(model, counts)
+    names = names_of(features, model.d)
+    values = widths.recorded(frame.shift + model.means * frame.scale, frame.scale)
+    rows = counts * evidence.profile.rows_per_weight
+    return tuple(
+        Held(at, names[i], float(values[j, i]), float(rows[j]), bool(few[j]))
+        for at, j in enumerate(order_of(model))
+        for i in map(int, np.flatnonzero(narrow[j]))
+    )
+
+
+def names_of(features: Sequence[str] | None, d: int) -> Sequence[str]:
+    """Return what the features are called in messages."""
+    return features or [f"column {i}" for i in range(d)]
 
 
 def regularised(model: Model, measured: Measured | None, prior: Prior) -> float:

@@ -76,11 +76,15 @@ def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = No
 
     Of a model with other parts it is the marginal mixture of the numeric columns.
     """
-    w = model.weights
+    w, order = model.weights, order_of(model)
     means = frame.shift + model.means * frame.scale
-    order = np.lexsort((*means.T[::-1], -w))
-    covariances = model.family.written(model.stack.take(order), frame.scale)
+    covariances = model.family.written(model.stack.take(np.array(order)), frame.scale)
     return Mixture(w[order], means[order], covariances, model.family.name, features)
+
+
+def order_of(model: Model) -> list[int]:
+    """Return the components as they are numbered for people: the heaviest first, ties by mean."""
+    return [int(j) for j in np.lexsort((*model.means.T[::-1], -model.weights))]
 
 
 def from_mixture(mixture: Mixture, frame: Frame) -> Model:

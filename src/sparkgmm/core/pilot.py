@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sparkgmm.core.atoms import find_atoms, onto_atoms
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Evidence, OverBlocks, OverRows
 from sparkgmm.core.initialisation import AUTO, INIT, SETTLING_ROUNDS, Seeds, model_around, settle
@@ -62,7 +63,15 @@ def reseed_from(rows: Rows, search: Search, frame: Frame) -> Reseed | None:
     """Return how a race reseeds: from the rows of the sample, if at all."""
     if search.lenient:
         return None
-    return reseeder(Seeds.of(rows, frame), np.random.default_rng([search.seed, 1]))
+    rng = np.random.default_rng([search.seed, 1])
+    made: list[Reseed] = []
+
+    def reseed(model: Model, j: int) -> Model:
+        if not made:  # few fits ever ask
+            made.append(reseeder(Seeds.of(rows, frame), rng))
+        return made[0](model, j)
+
+    return reseed
 
 
 def pilot(
@@ -154,6 +163,8 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     """Try to leave each candidate's best optimum by splitting and merging, while that helps."""
     seeds = Seeds.of(rows, race.evidence.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
+    prior = race.settings.prior
+    atoms = [] if prior.widths is None else find_atoms(seeds, prior.widths)
     best = race.best()
     # passes over all the rows are the user's to limit: a run that used them up gets no more
     open_keys = {key for key, s in best.items() if s.converged or not rows.complete}
@@ -164,6 +175,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
             cost = flops_a_row([best[key]]) * n_rows * _TRIAL_PASSES
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
             moved = split_and_merge(best[key].model, seeds, rng, most)
+            moved += onto_atoms(best[key].model, seeds, prior, atoms)
             proposals += [Trajectory(model, target_k=best[key].target_k) for model in moved]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):

@@ -42,6 +42,9 @@ _SHAKEN = 1 / 3
 _GUIDED = 5
 # Where fewer moves than these may be tried, or the sample has more values, nothing is scouted.
 _LEAST_MOVES = 8
+# Nor where there are fewer rows a feature: any cut of them is a cluster then, and 2,000 rows by
+# 1,000 columns took five times as long as all else to end in optima that are chance.
+_ROWS_A_FEATURE = 5
 _MOST_VALUES = 2**24
 _WORTH_IT = 1e-6
 # Where all rows are here the fit ends at this share of tol (`core.fit.share_of_tol`).
@@ -70,7 +73,7 @@ class Scout:
         width = max(family.statistics.n_features(d) for family in families)
         ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
         few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
-        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES:
+        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES or ground.n < _ROWS_A_FEATURE * d:
             return None
         return cls(search, ground, Sample.of(ground.seeds, width))
 
@@ -194,8 +197,8 @@ class Scout:
         models = move(model, ground, sample, rng, number)
         if not state.n_dropped:
             models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
-        if model.k >= _GUIDED:
-            models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
+            if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
+                models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
         if race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]

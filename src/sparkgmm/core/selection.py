@@ -5,10 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sparkgmm.errors import FitError, Remedy
 from sparkgmm.mixture import Mixture, n_parameters
-from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, REG_COVAR, K
+from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, K
+
+
+class Held(NamedTuple):
+    """A component that has no more width in a feature than there may be, on so many rows.
+
+    `value` is what the rows have there, in the data's units. It is `few` rows, which `reg_covar`
+    holds open, or many of one value, an atom, which is as wide as values are told apart.
+    """
+
+    component: int
+    feature: str
+    value: float
+    rows: float
+    few: bool
 
 
 @dataclass(frozen=True)
@@ -19,9 +34,9 @@ class Candidate:
     `log_likelihoods` has one value a pass, the best so far. `distance` is in nats a row.
     `n_dropped` components could not be kept, so that `k` is that many below what was asked for.
     `n_agreeing` of `n_starts` starts ended in this optimum. `held_out` is the mean log-likelihood
-    of rows that a refit did not see, or None. `regularised` is the share of the narrowest variance
-    that is reg_covar. `degenerate` says why the candidate must not win, or
-    is None.
+    of rows that a refit did not see, or None. `regularised` is the largest share that the least
+    variance there may be has in any, 1 where it binds; `held` says where. `degenerate` says why the
+    candidate must not win, or is None.
     """
 
     k: int
@@ -41,6 +56,12 @@ class Candidate:
     held_out: float | None
     regularised: float
     degenerate: str | None
+    held: tuple[Held, ...] = ()
+
+    @property
+    def asked_k(self) -> int:
+        """The k that was asked for."""
+        return self.k + self.n_dropped
 
     @property
     def n_iter(self) -> int:
@@ -85,7 +106,7 @@ def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = Fals
 
 def none_sound(candidates: Sequence[Candidate]) -> FitError:
     """Return the error that every candidate is degenerate, with remedies that were not tried."""
-    asked = [c.k + c.n_dropped for c in candidates]
+    asked = [c.asked_k for c in candidates]
     reasons = "; ".join(
         f"k={k} {c.covariance_type}: {c.degenerate}" for k, c in zip(asked, candidates, strict=True)
     )
@@ -99,7 +120,5 @@ def none_sound(candidates: Sequence[Candidate]) -> FitError:
     simpler = [name for name, size in sizes.items() if size < tried]
     if simpler:
         remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
-    remedies.append("look for outliers and repeated rows")
-    if all(c.regularised == 0 for c in candidates):
-        remedies.append(("raise", REG_COVAR, "above 0"))
+    remedies.append("look for outliers and repeats among these rows")
     return FitError(f"every candidate is degenerate ({reasons})", *remedies)

@@ -66,11 +66,6 @@ class Stack(Protocol):
         ...
 
     @property
-    def widths(self) -> Array:
-        """The variances along the principal axes, (m, d)."""
-        ...
-
-    @property
     def narrowest(self) -> float:
         """The least variance of any matrix in any direction."""
         ...
@@ -116,14 +111,6 @@ class Stack(Protocol):
         """Return rows Z (n, d) of variance 1 in all directions as rows of component j about 0."""
         ...
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        """Return the largest variance of `second` (d, d) in the span of some principal axes of j.
-
-        `axes` (d,) marks them, in the order of `widths`. Of diagonal matrices it is the largest of
-        single features, for which the diagonal of `second` will do.
-        """
-        ...
-
     def raised(self, least: Array) -> Self:
         """Return the most likely matrices of which none is below diag(least_j), (m, d).
 
@@ -135,11 +122,17 @@ class Stack(Protocol):
         """Return the largest share, 0 to 1, of least_j (m, d) in any matrix, in any direction."""
         ...
 
-    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
-        """Return whether j is below diag(least), (d,), where `total` (d, d) is so much wider.
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        """Return by how much each feature has part in a direction in which j is too thin, (d,).
 
-        In some direction in the space of the features that `among` (d,) marks.
+        There it is below diag(least), (d,), and `total`, (d, d) or its diagonal, is so many times
+        wider. Only features that `among` (d,) marks have part. All are 0 where there is none;
+        otherwise their sum is 1.
         """
+        ...
+
+    def held_in(self, j: int, least: Array) -> Array:
+        """Return in which features (d,) j has no more variance than `least` (d,)."""
         ...
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
@@ -168,6 +161,20 @@ class Stack(Protocol):
 
     def unpacked(self, vector: Array) -> Self:
         """Undo `pack`, to a stack of this shape."""
+        ...
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        """Return derivatives of the log density of component j at residuals X (d, n) from its mean.
+
+        The first (d, n) are by the mean, the second (q, n) by the coordinates of its matrix.
+        """
+        ...
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        """Return the sums of those derivatives over the rows that the moments are of.
+
+        The first (k, d) are by the means, the second (m, q) by the coordinates of the matrices.
+        """
         ...
 
     def metric(self, root: Array) -> tuple[Array, Array]:
@@ -220,15 +227,6 @@ class Dense:
     def pivots(self) -> Array:
         return np.asarray(np.diagonal(self.factors, axis1=-2, axis2=-1) ** 2)
 
-    @cached_property
-    def _principal(self) -> tuple[Array, Array]:
-        values, vectors = np.linalg.eigh(self.values)
-        return values, vectors
-
-    @property
-    def widths(self) -> Array:
-        return self._principal[0]
-
     @property
     def narrowest(self) -> float:
         return float(np.linalg.eigvalsh(self.values).min())
@@ -274,10 +272,6 @@ class Dense:
     def coloured(self, j: int, Z: Array) -> Array:
         return np.asarray(Z @ self.factors[_at(j, self.values)].T)
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        V = self._principal[1][j][:, axes]
-        return float(np.linalg.eigvalsh(V.T @ second @ V)[-1])
-
     def raised(self, least: Array) -> Dense:
         own = self.variances
         least = np.maximum(least, _OBLIQUE * own)
@@ -300,18 +294,23 @@ class Dense:
         scaled = self.values / (root[:, :, None] * root[:, None, :])
         return float(min(1.0, 1 / max(np.linalg.eigvalsh(scaled).min(), 1e-300)))
 
-    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
+        parts = np.zeros(len(least))
         if not among.any():
-            return False
+            return parts
         root = np.sqrt(least[among])
         here = np.ix_(among, among)
         unit = np.outer(root, root)
         shares, V = np.linalg.eigh(self.values[_at(j, self.values)][here] / unit)
         thin = V[:, shares <= 1]
-        if not thin.size:
-            return False
-        of_all = np.linalg.eigvalsh(thin.T @ (total[here] / unit) @ thin)[-1]
-        return bool(of_all > times * max(shares[shares <= 1].max(), 1e-300))
+        if thin.size:
+            of_all, W = np.linalg.eigh(thin.T @ (total[here] / unit) @ thin)
+            if of_all[-1] > times * max(shares[shares <= 1].max(), 1e-300):
+                parts[among] = (thin @ W[:, -1]) ** 2
+        return parts
+
+    def held_in(self, j: int, least: Array) -> Array:
+        return np.asarray(self.variances[_at(j, self.values)] <= least)
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = self.values[_at(i, self.values)], self.values[_at(j, self.values)]
@@ -343,6 +342,38 @@ class Dense:
         with np.errstate(over="ignore", invalid="ignore"):  # `pivots` show what overflowed
             diagonal[...] = np.exp(diagonal)
             return Dense(L @ np.swapaxes(L, -1, -2))
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        L = self.factors[_at(j, self.values)]
+        W = np.linalg.inv(L)
+        Y = W @ X
+        by_mean = W.T @ Y
+        rows, columns = _lower(len(L))
+        by_factor = by_mean[rows]
+        by_factor *= Y[columns]
+        diagonal = rows == columns
+        by_factor[diagonal] = by_factor[diagonal] * np.diagonal(L)[:, None] - 1
+        return by_mean, by_factor
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        offset = means - moments.origin
+        first = moments.first - moments.counts[:, None] * offset
+        by_mean = np.matmul(self.precisions, first[:, :, None])[:, :, 0]
+        cross = 0.5 * moments.counts[:, None] * offset - moments.first
+        shift = offset[:, :, None] * cross[:, None, :]
+        shift += np.swapaxes(shift, 1, 2)
+        counts, second = moments.counts, moments.second
+        if len(self.values) < len(means) or second is None:
+            whole = counts.sum() * moments.total if second is None else second.sum(axis=0)
+            second, shift, counts = whole[None], shift.sum(axis=0)[None], counts.sum()[None]
+        W = np.linalg.inv(self.factors)
+        by_factor = self.precisions @ (second + shift) @ np.swapaxes(W, 1, 2)
+        rows, columns = _lower(W.shape[-1])
+        by_factor = by_factor[:, rows, columns]
+        diagonal = rows == columns
+        sizes = np.einsum("mii->mi", self.factors)
+        by_factor[:, diagonal] = by_factor[:, diagonal] * sizes - counts[:, None]
+        return by_mean, by_factor
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         rows, columns = _lower(self.values.shape[-1])
@@ -382,12 +413,8 @@ class Diagonal:
         return self.variances
 
     @property
-    def widths(self) -> Array:
-        return self.variances
-
-    @property
     def narrowest(self) -> float:
-        return float(self.widths.min())
+        return float(self.pivots.min())
 
     def dense(self, k: int) -> Array:
         d = self.variances.shape[1]
@@ -421,9 +448,6 @@ class Diagonal:
     def coloured(self, j: int, Z: Array) -> Array:
         return np.asarray(Z * np.sqrt(self.variances[_at(j, self.values)]))
 
-    def width_of(self, second: Array, j: int, axes: Array) -> float:
-        return float(diagonal(second)[axes].max())
-
     def raised(self, least: Array) -> Self:
         if (self.variances >= least).all():
             return self
@@ -432,10 +456,13 @@ class Diagonal:
     def share_of(self, least: Array) -> float:
         return float(min(1.0, (least / self.variances).max()))
 
-    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
         own = self.variances[_at(j, self.values)]
-        wide = diagonal(total) > times * own
-        return bool(((own <= least) & wide & among).any())
+        thin = (own <= least) & (diagonal(total) > times * own) & among
+        return np.asarray(thin / max(1, thin.sum()))
+
+    def held_in(self, j: int, least: Array) -> Array:
+        return np.asarray(self.variances[_at(j, self.values)] <= least)
 
     def alike(self, i: int, j: int, tolerance: float) -> bool:
         one, other = (self.variances[_at(at, self.values)] for at in (i, j))
@@ -459,6 +486,23 @@ class Diagonal:
     def unpacked(self, vector: Array) -> Self:
         with np.errstate(over="ignore"):  # `pivots` show what overflowed
             return self._of(np.exp(2 * vector).reshape(self.values.shape))
+
+    def scores(self, j: int, X: Array) -> tuple[Array, Array]:
+        by_mean = X / self.variances[_at(j, self.values)][:, None]
+        return by_mean, self._of_coordinates(X * by_mean - 1)
+
+    def slopes(self, moments: Moments, means: Array) -> tuple[Array, Array]:
+        offset = means - moments.origin
+        first = moments.first - moments.counts[:, None] * offset
+        cross = moments.counts[:, None] * offset - 2 * moments.first
+        second = (moments.squares() + offset * cross) / self.variances - moments.counts[:, None]
+        if len(self.values) < len(means):
+            second = second.sum(axis=0)[None]
+        return first / self.variances, self._of_coordinates(second.T).T
+
+    def _of_coordinates(self, by_log_sd: Array) -> Array:
+        """Return derivatives by the coordinates from those by the features' log sds, (d, n)."""
+        return by_log_sd
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         shape = np.sqrt(2.0) * np.ones_like(self.values)
@@ -488,10 +532,6 @@ class Round(Diagonal):
     def pivots(self) -> Array:
         return np.asarray(self.values / self.unit.mean())
 
-    @property
-    def widths(self) -> Array:
-        return np.broadcast_to(self.pivots[:, None], self.variances.shape)
-
     def among(self, features: Array) -> Self:
         return type(self)(self.values, self.unit[features])
 
@@ -502,10 +542,15 @@ class Round(Diagonal):
     def share_of(self, least: Array) -> float:
         return float(min(1.0, (self._volume(least) / self.values).max()))
 
-    def is_thin(self, j: int, least: Array, total: Array, times: float, among: Array) -> bool:
+    def thin_in(self, j: int, least: Array, total: Array, times: float, among: Array) -> Array:
         own = self.values[_at(j, self.values)]
         wide = float((diagonal(total) * self.unit).mean()) > times * own
-        return bool(own <= self._volume(least) and wide and among.any())
+        thin = own <= self._volume(least) and wide and among.any()
+        return np.full(len(least), 1 / len(least) if thin else 0.0)
+
+    def held_in(self, j: int, least: Array) -> Array:
+        held = self.values[_at(j, self.values)] <= self._volume(least)
+        return np.full(len(self.unit), held)
 
     def _volume(self, least: Array) -> Array:
         """Return the variance, in the data's units, of a ball with the volume of diag(least).
@@ -514,6 +559,9 @@ class Round(Diagonal):
         not widen clusters that the others show.
         """
         return np.asarray(np.exp(np.log(least * self.unit).mean(axis=-1)))
+
+    def _of_coordinates(self, by_log_sd: Array) -> Array:
+        return np.asarray(by_log_sd.sum(axis=0)[None])
 
     def metric(self, root: Array) -> tuple[Array, Array]:
         d = len(self.unit)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.figures import BINDING
+from sparkgmm.core.cautions import refused, widths_held
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import KEYS
 from sparkgmm.report.past_runs import PastRuns
 from sparkgmm.report.views import correlation, names_of, uncorrelated
 
@@ -33,9 +34,10 @@ def remarks(
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
     return [
+        *(caution.text for caution in refused(candidates, KEYS)),
         *_about_drift(past),
         *_about_the_end(chosen, int(model["max_iter"])),
-        *_about_components(chosen, float(model["reg_covar"])),
+        *_about_components(chosen),
         *_about_fit(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
@@ -73,13 +75,9 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
         )
 
 
-def _about_components(chosen: Candidate, reg_covar: float) -> Iterator[str]:
-    if chosen.regularised > BINDING:
-        yield (
-            f"The regularisation binds: model.reg_covar ({reg_covar:g}) makes up "
-            f"{chosen.regularised:.0%} of the narrowest variance. Lower it if components may be "
-            "that narrow."
-        )
+def _about_components(chosen: Candidate) -> Iterator[str]:
+    for text in widths_held(chosen.held, KEYS):
+        yield f"{text[0].upper()}{text[1:]}."
     names = names_of(chosen.mixture)
     for j, involved in enumerate(_nearly_singular(chosen.mixture)):
         if involved is not None:
@@ -129,7 +127,9 @@ def _about_choice(
         )
     ghosts = [c for c in candidates if c.degenerate is not None]
     if ghosts:
-        which = ", ".join(f"k = {c.k} {c.covariance_type} ({c.degenerate})" for c in ghosts[:5])
+        which = ", ".join(
+            f"k = {c.asked_k} {c.covariance_type} ({c.degenerate})" for c in ghosts[:5]
+        )
         more = f" and {len(ghosts) - 5} more" if len(ghosts) > 5 else ""
         yield f"Degenerate candidates were left out of the choice: {which}{more}."
 

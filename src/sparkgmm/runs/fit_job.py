@@ -51,6 +51,7 @@ from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
 from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks, Read
+from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
@@ -156,7 +157,12 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     published = _publish(spark, config, run, fitted, made, overwrite)
     if published:
         text = summary(
-            fitted.fit, config.model.criterion, run.path, "report.html" in made.files, fitted.judged
+            fitted.fit,
+            config.model.criterion,
+            run.path,
+            "report.html" in made.files,
+            config.model.max_iter,
+            fitted.judged,
         )
         terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
@@ -195,6 +201,8 @@ def _read_and_fit(
             opened, features = open_input(spark, config, begun_with)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
+    if config.model.engine == "em":
+        check_models_fit(len(features.names), config.model.k, config.model.covariance_type)
     with ExitStack() as held:
         with terminal.reading(tasks_done(spark)), reading_files_of(snapshot):
             products = asks_for_products(config.model)
@@ -286,7 +294,14 @@ def _documents(
     manifest |= {**in_manifest(judged), "updated_from": earlier_runs.updated_from}
 
     def metrics() -> dict[str, Any]:
-        return metrics_of(result, fitted.read, fitted.dropped, watch, earlier_runs.base)
+        return metrics_of(
+            result,
+            fitted.read,
+            fitted.dropped,
+            watch,
+            config.model.max_iter,
+            earlier_runs.base,
+        )
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from pyspark.sql import SparkSession
 
-from sparkgmm.core.figures import BINDING, figures_of
+from sparkgmm.core.cautions import Caution, cautions, refused_above_one
+from sparkgmm.core.figures import figures_of
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.core.update import Update
+from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import Judged, lines_of
 from sparkgmm.runs.provenance import source
@@ -71,6 +73,7 @@ def metrics_of(
     found: Read,
     dropped: Sequence[str],
     watch: Stopwatch,
+    max_iter: int,
     base: BaseRun | None = None,
 ) -> dict[str, Any]:
     """Return metrics.json: the chosen candidate's figures, the rows', and all candidates'."""
@@ -87,6 +90,8 @@ def metrics_of(
         "constant_features_dropped": list(dropped),
         "updated_from": None if base is None else base.run_id,
         **_of_history(result),
+        "every_k_above_1_refused": refused_above_one(result.candidates),
+        "warnings": [caution.text for caution in result_cautions(result, max_iter)],
         "candidates": [figures_of(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),
         "seconds_by_step": dict(watch.seconds),
@@ -149,7 +154,12 @@ def versions(spark: SparkSession) -> Mapping[str, str]:
 
 
 def summary(
-    result: Fit, criterion: str, path: str, reported: bool, judged: Judged | None = None
+    result: Fit,
+    criterion: str,
+    path: str,
+    reported: bool,
+    max_iter: int,
+    judged: Judged | None = None,
 ) -> str:
     """Return what the person at the terminal reads at the end."""
     chosen = result.chosen
@@ -166,12 +176,18 @@ def summary(
         f"run {path}",
         *([f"report {path}/report.html"] if reported else []),
     ]
-    if chosen.regularised > BINDING:
-        lines.insert(
-            0,
-            f"model.reg_covar is {chosen.regularised:.0%} of the narrowest variance: lower it if "
-            "components may be that narrow\n",
-        )
-    if chosen.n_dropped:
-        lines.insert(0, f"{chosen.n_dropped} component(s) found no rows of their own: dropped\n")
-    return "\n".join(lines)
+    said = [_shown(caution) for caution in result_cautions(result, max_iter)]
+    return "\n".join([*said, *([""] if said else []), *lines])
+
+
+def result_cautions(result: Fit, max_iter: int) -> list[Caution]:
+    """Return what to know of a result, in the words of the configuration."""
+    return cautions(result.chosen, result.candidates, max_iter, KEYS)
+
+
+def _shown(caution: Caution) -> str:
+    """Return a line, or for what is grave a frame around it that no one overlooks."""
+    if not caution.grave:
+        return f"warning: {caution.text}"
+    rule = "!" * 78
+    return f"{rule}\n{caution.text}\n{rule}"

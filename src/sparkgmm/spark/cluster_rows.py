@@ -38,7 +38,12 @@ from sparkgmm.spark.blocks import (
     statistics,
     summarise,
 )
-from sparkgmm.spark.driver_memory import room_for_results
+from sparkgmm.spark.driver_memory import (
+    DRIVER_BYTES,
+    byte_size,
+    check_sums_fit,
+    room_for_results,
+)
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
@@ -47,9 +52,6 @@ from sparkgmm.spark.source import NO_ROWS, Features
 
 T = TypeVar("T")
 
-# Blocks of no more than this are scanned on the driver: an empty Spark job costs more.
-# spark.sparkgmm.driverBytes sets it.
-DRIVER_BYTES = 64 * 2**20
 _ATTEMPTS = 3
 
 
@@ -242,7 +244,8 @@ class Blocks:
 
     def rows(self, seed: int, n_pilot: int = PILOT_ROWS) -> LocalRows | ClusterRows:
         """Choose where passes run, by the size of the blocks; `n_pilot` rows are the sample."""
-        limit = int(self._spark.conf.get("spark.sparkgmm.driverBytes", None) or DRIVER_BYTES)
+        wanted = self._spark.conf.get("spark.sparkgmm.driverBytes", None)
+        limit = byte_size(wanted) if wanted else DRIVER_BYTES
         if self.read.n_bytes > limit:
             return ClusterRows(self, seed, n_pilot)
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
@@ -255,6 +258,7 @@ class Blocks:
         function = statistics(self._layout, tuple(kernels))
         # what decides the sums takes as much as they do, or twice as much
         n_bytes = sum(array.nbytes for kernel in kernels for array in kernel.arrays())
+        check_sums_fit(self._spark, n_bytes // 2, self._layout.d, label)
         sums: list[Sums] = self._add(function, add_partitions, n_bytes, label)
         return sums
 

@@ -11,6 +11,7 @@ from pyspark import keyword_only
 from pyspark.ml.base import Estimator
 from pyspark.sql import DataFrame
 
+from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
@@ -192,12 +193,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
                 f"distinguish {self.getK()} clusters; give more, or lower k",
                 stacklevel=4,
             )
-        if outcome.n_dropped:
-            warnings.warn(
-                f"{outcome.n_dropped} of {self.getK()} components found no rows of their own and "
-                "were dropped: lower k or give more rows",
-                stacklevel=4,
-            )
+        warn(cautions(outcome, (outcome,), self.getMaxIter(), SPARK), stacklevel=4)
         model = self._copyValues(GaussianMixtureModel(outcome.mixture)._resetUid(self.uid))
         model._summary = GaussianMixtureSummary(
             model.transform(dataset) if self._added() else dataset,

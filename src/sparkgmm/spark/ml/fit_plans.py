@@ -16,6 +16,7 @@ from sparkgmm.core.selection import Candidate, none_sound
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError
 from sparkgmm.spark.cluster_rows import Blocks
+from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.lost import lost_spark
 from sparkgmm.spark.ml.columns import check_dataframe, find_features_column
 
@@ -62,12 +63,17 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
         try:
             features = find_features_column(df, name, weight)
             products = any(plan.products for plan in group.values())
+            check_models_fit(len(features.names), *_asked(group))
             with Blocks(df, features, products=products) as blocks:
                 check_dataframe(blocks, features)
                 outcomes |= _fit_blocks(blocks, features.names, group)
         except Exception as error:
             outcomes |= dict.fromkeys(mine, lost_spark(error) or error)
     return [outcomes[i] for i in range(len(plans))]
+
+
+def _asked(plans: Mapping[int, Plan]) -> tuple[set[int], set[str]]:
+    return {plan.k for plan in plans.values()}, {plan.covariance_type for plan in plans.values()}
 
 
 def _fit_blocks(

@@ -1,0 +1,105 @@
+"""Values that many rows have in a feature, and moves that put a component on them.
+
+Zeros, -9999, what a clipped sensor reads: such rows are likeliest by far under a component of their
+own, but one that starts wide amid other values does not find them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.model import Model
+from sparkgmm.core.prior import Prior, m_step
+from sparkgmm.core.widths import ATOM_ROWS, Widths
+from sparkgmm.covariances.family import Family
+from sparkgmm.covariances.moments import Moments
+from sparkgmm.density import Density
+from sparkgmm.products import Array, second_moment
+
+# A value stands out if it is so many times as frequent as its feature's values mostly are.
+_STANDS_OUT = 5.0
+# So many atoms are tried at most, each in place of so many components.
+_ATOMS = 3
+_PLACES = 2
+
+
+class Atom(NamedTuple):
+    """A feature, a value in standardised coordinates, and which of the seeds' rows (n,) have it."""
+
+    feature: int
+    value: float
+    mine: Array
+
+
+def find_atoms(seeds: Seeds, widths: Widths) -> list[Atom]:
+    """Return the values that most rows have, beyond what their neighbours have."""
+    found = []
+    for feature, column in enumerate(seeds.Z.T):
+        values, which = np.unique(column, return_inverse=True)
+        if len(values) < 2:
+            continue
+        n_rows = np.bincount(which, seeds.w) * widths.rows_per_weight
+        at, usual = int(np.argmax(n_rows)), float(np.median(n_rows))
+        if n_rows[at] >= max(ATOM_ROWS, _STANDS_OUT * usual):
+            gain = n_rows[at] * np.log(n_rows[at] / usual)
+            found.append((float(gain), Atom(feature, float(values[at]), which == at)))
+    found.sort(key=lambda pair: (-pair[0], pair[1].feature))
+    return [atom for _, atom in found[:_ATOMS]]
+
+
+def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) -> list[Model]:
+    """Return models in which a component is put on the rows of an atom that none is on yet."""
+    if model.k < 2 or model.family.shared or model.others or prior.widths is None:
+        return []
+    atoms = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
+    if not atoms:
+        return []
+    density = Density.of(model.weights, model.means, model.stack)
+    R = density.responsibilities(seeds.Z).T
+    proposals = []
+    for atom in atoms:
+        for freed in np.argsort(R @ seeds.w, kind="stable")[:_PLACES]:
+            moved = R.copy()
+            moved[freed] = 0
+            moved /= np.maximum(moved.sum(axis=0), 1e-300)
+            moved[:, atom.mine] = 0
+            moved[freed, atom.mine] = 1
+            if (moved @ seeds.w > 0).all():
+                proposals.append(_estimated(moved, seeds, model.family, prior))
+    return [proposal for proposal in proposals if proposal is not None]
+
+
+def _is_held(model: Model, atom: Atom, widths: Widths) -> bool:
+    least = widths.resolution[atom.feature]
+    own = np.broadcast_to(model.stack.variances, (model.k, model.d))[:, atom.feature]
+    near = np.abs(model.means[:, atom.feature] - atom.value) < 3 * np.sqrt(own)
+    return bool((near & (own < 4 * least)).any())
+
+
+def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | None:
+    """Return the M-step from responsibilities (k, n), as narrow as the rows are, or nothing."""
+    share = R * seeds.w
+    counts = share.sum(axis=1)
+    means = share @ seeds.Z / counts[:, None]
+    of_one = _squares if family.diagonal else _products
+    second = np.array(
+        [of_one(seeds.Z - mean, mine) for mean, mine in zip(means, share, strict=True)]
+    )
+    nothing = np.zeros_like(means)
+    moments = Moments(counts, nothing, second, means, seeds.scale, seeds.total)
+    try:
+        return m_step(family, moments, prior)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _squares(residuals: Array, share: Array) -> Array:
+    return np.asarray(share @ residuals**2)
+
+
+def _products(residuals: Array, share: Array) -> Array:
+    return second_moment(residuals.T, share)

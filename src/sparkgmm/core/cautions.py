@@ -1,0 +1,127 @@
+"""What a user should know of a fit that went well enough to give a mixture."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from sparkgmm.core.selection import Candidate, Held
+from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
+from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, MAX_ITER, REG_COVAR, K
+
+# So many components, and columns of each, are named at most.
+_COMPONENTS = 5
+_COLUMNS = 3
+_REASONS = 3
+
+
+class Caution(NamedTuple):
+    """A sentence, and as what Python warns of it. What is `grave` must not be overlooked."""
+
+    text: str
+    category: type[FitWarning] = FitWarning
+    grave: bool = False
+
+
+def cautions(
+    chosen: Candidate, candidates: Sequence[Candidate], max_iter: int, names: Mapping[str, str]
+) -> list[Caution]:
+    """Return what to know of the chosen candidate, the gravest first, in a front end's words.
+
+    `names` are what the front end calls options, `max_iter` the passes that it allowed.
+    """
+    return [
+        *refused(candidates, names),
+        *_not_converged(chosen, max_iter, names),
+        *_dropped(chosen, names),
+        *(Caution(text) for text in widths_held(chosen.held, names)),
+    ]
+
+
+def warn(found: Sequence[Caution], stacklevel: int) -> None:
+    """Warn of each, as Python does."""
+    for caution in found:
+        warnings.warn(caution.text, caution.category, stacklevel=stacklevel + 1)
+
+
+def refused_above_one(candidates: Sequence[Candidate]) -> bool:
+    """Return whether every candidate that was asked for more than one component is degenerate."""
+    more = [c for c in candidates if c.asked_k > 1]
+    return bool(more) and all(c.degenerate is not None for c in more)
+
+
+def refused(candidates: Sequence[Candidate], names: Mapping[str, str]) -> Iterator[Caution]:
+    """Say, where it is so, that every k above 1 was refused, with the columns and rows."""
+    if not refused_above_one(candidates) or all(c.asked_k > 1 for c in candidates):
+        return
+    more = sorted((c for c in candidates if c.asked_k > 1), key=lambda c: c.asked_k)
+    reasons = [f"k = {c.asked_k} {c.covariance_type}: {c.degenerate}" for c in more[:_REASONS]]
+    if len(more) > _REASONS:
+        reasons.append(f"and {len(more) - _REASONS} more")
+    tried = {c.covariance_type for c in candidates}
+    simpler = [name for name in COVARIANCE_TYPES if name not in tried]
+    remedies: list[Remedy] = ["look for outliers and repeats among these rows"]
+    if simpler:
+        remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
+    text = _said(
+        f"EVERY k ABOVE 1 WAS REFUSED, so the mixture has one component ({'; '.join(reasons)})",
+        remedies,
+        names,
+    )
+    yield Caution(text, grave=True)
+
+
+def _not_converged(chosen: Candidate, max_iter: int, names: Mapping[str, str]) -> Iterator[Caution]:
+    if chosen.converged or chosen.n_iter < max_iter:
+        return
+    left = (
+        f"about {chosen.distance:.1e} nats a row are left to the limit"
+        if math.isfinite(chosen.distance)
+        else "how far the limit is could not be computed"
+    )
+    problem = f"the fit did not converge: it used up its {max_iter} passes and {left}"
+    yield Caution(_said(problem, [("raise", MAX_ITER)], names), ConvergenceWarning)
+
+
+def _dropped(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+    if chosen.n_dropped:
+        problem = (
+            f"{chosen.n_dropped} of {chosen.asked_k} components found no rows of their own and "
+            "were dropped"
+        )
+        yield Caution(_said(problem, [("lower", K), "give more rows"], names))
+
+
+def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
+    """Say which components are as narrow as there may be, a sentence each, and on what rows."""
+    said = []
+    groups = [list(mine) for _, mine in groupby(held, key=lambda h: h.component)]
+    for mine in groups[:_COMPONENTS]:
+        where = ", ".join(f"{h.feature} = {h.value:.13g}" for h in mine[:_COLUMNS])
+        if len(mine) > _COLUMNS:
+            where += f" and {len(mine) - _COLUMNS} more columns"
+        first = mine[0]
+        rows = f"{first.rows:,.0f} rows"
+        if first.few:
+            reg_covar = names.get(REG_COVAR.name, REG_COVAR.name)
+            said.append(
+                f"component {first.component} has few rows ({rows}) and is as narrow as "
+                f"{reg_covar} lets it be, at {where}"
+            )
+        else:
+            said.append(
+                f"component {first.component} is {rows} of one value, {where}: as wide there as "
+                "values can be told apart"
+            )
+    if len(groups) > _COMPONENTS:
+        said.append(f"so it is with {len(groups) - _COMPONENTS} more components")
+    return said
+
+
+def _said(problem: str, remedies: Sequence[Remedy], names: Mapping[str, str]) -> str:
+    error = FitError(problem, *remedies)
+    error.names = names
+    return str(error)
