@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sparkgmm.core.atoms import find_atoms, onto_atoms
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
@@ -141,11 +142,16 @@ class Scout:
         best = race.best()
         open_keys = {key for key, s in best.items() if s.converged or s.collapsed or not complete}
         rng = np.random.default_rng([self.search.seed, self.search.n_init])
+        prior = race.settings.prior
+        atoms = [] if prior.widths is None else find_atoms(self.ground.seeds, prior.widths)
         for _ in range(_ROUNDS):
             entrants = []
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
                 entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES)
+                # too narrow for short runs
+                onto = onto_atoms(best[key].model, self.ground.seeds, prior, atoms)
+                entrants += [Trajectory(model, target_k=best[key].target_k) for model in onto]
             if not entrants:
                 break
             final = race.again(entrants, race.settings)
