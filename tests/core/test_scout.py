@@ -129,6 +129,14 @@ def test_more_components_never_end_as_fewer_than_a_smaller_k_gives() -> None:
     assert ended == sorted(ended)
 
 
+def test_a_spike_on_a_few_equal_rows_is_left_out_and_that_is_said() -> None:
+    X = np.r_[np.zeros((7, 2)), np.random.default_rng(0).standard_normal((200, 2)) + 4]
+    with pytest.warns(UserWarning, match="1 of 2 components"):
+        found = fit_array(X, 2)
+    assert found.mixture.k == 1
+    assert found.log_likelihood == pytest.approx(fit_array(X, 1).log_likelihood, abs=1e-6)
+
+
 def test_wild_rows_do_not_stretch_the_coordinates_of_starts() -> None:
     X, _ = clusters(np.random.default_rng(1), 3, 2, 600, 8.0)
     wild = np.r_[X, [[1e6, 0.0], [0.0, -1e7]]]

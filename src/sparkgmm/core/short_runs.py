@@ -103,7 +103,9 @@ def climb(
     if not models:
         return []
     k = models[0].k
-    every = _joined(models)
+    every = _measurable(_joined(models), k)
+    if every is None:
+        return []
     for number in range(passes):
         log_likelihoods, packed = sample.sums(natural_parameters(every), k)
         if number + 1 < passes:
@@ -146,9 +148,13 @@ def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> 
         after = _joined(stepped)
     weights = after.weights.reshape(-1, k)
     after = replace(after, weights=(weights / weights.sum(axis=1, keepdims=True)).ravel())
-    # too narrow to be measured by products: a spike, or for a run of its own
-    wide = after.stack.cancellation(after.means).reshape(-1, k).max(axis=1) <= CANCELLATION_LIMIT
-    return _some(after, wide, k) if wide.any() else None
+    return _measurable(after, k)
+
+
+def _measurable(every: Model, k: int) -> Model | None:
+    """Leave out the models that products cannot measure: a spike, or one for a run of its own."""
+    wide = every.stack.cancellation(every.means).reshape(-1, k).max(axis=1) <= CANCELLATION_LIMIT
+    return _some(every, wide, k) if wide.any() else None
 
 
 def _step_at_once(
