@@ -114,6 +114,12 @@ test-hadoop: java $(DIST) build/jars/hadoop/ready  ## all tests of HDFS and YARN
 test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
 
+# From the folder of the tests and without this project's settings, of which "a warning is an error" is one.
+.PHONY: test-sklearn
+test-sklearn: $(READY)  ## scikit-learn's own tests of its mixture, run against sparkgmm.sklearn
+	@cd tests && SCIPY_ARRAY_API=1 SKLEARN_RUN_FLOAT32_TESTS=1 ../$(BIN)/python -m pytest -c /dev/null --rootdir . -q -r fExX \
+		-p no:cacheprovider -p helpers.scikit_learns_tests --pyargs sklearn.mixture.tests.test_gaussian_mixture
+
 .PHONY: bench-partitions
 bench-partitions: java $(READY)  ## the driver's peak memory at 100 and at 10,000 partitions (some ten minutes)
 	@$(BIN)/python scripts/bench/partitions.py 100 10000

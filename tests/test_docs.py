@@ -30,3 +30,10 @@ def test_the_example_of_the_readme_prints_what_it_says(
     exec(compile(code, "README.md", "exec"), {})
     promised = re.findall(r"print\(.*\)  # (.*)", code)
     assert capsys.readouterr().out.splitlines() == promised
+
+
+def test_the_package_shows_its_public_names_and_no_others() -> None:
+    import sparkgmm
+
+    assert dir(sparkgmm) == sorted(sparkgmm.__all__)
+    assert all(hasattr(sparkgmm, name) for name in dir(sparkgmm))

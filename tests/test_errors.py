@@ -126,8 +126,8 @@ ROWS = clusters()
         ),
         (
             {"X": np.repeat(ROWS[:4], 4, axis=0), "k": 4, "reg_covar": 0},
-            "lower k, try covariance_type tied or diag, or look at these rows: outliers, or "
-            "repeated ones that may be left out",
+            "lower k, try covariance_type tied or diag, or look for outliers and repeats "
+            "among these rows",
         ),
         (
             {"X": ROWS, "sample_weight": np.full(100, 1e307)},

@@ -156,7 +156,9 @@ def test_fit_array_has_every_option_under_its_name_with_its_default() -> None:
         default = parameters[str(option.python)].default
         if option is not options.K:  # who calls fit_array says how many
             assert (default, type(default)) == (option.default, type(option.default))
-        assert parameters[str(option.python)].annotation == type(option.default).__name__
+        one = type(option.default).__name__
+        several = f"{one} | Sequence[{one}]" if option.several else one
+        assert parameters[str(option.python)].annotation == several
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     class Reached(Exception):  # noqa: N818
         pass
 
-    def fit(rows: object, search: Search, starts: object) -> NoReturn:
+    def fit(rows: object, search: Search, features: object, starts: object) -> NoReturn:
         raise Reached(search)
 
     monkeypatch.setattr(local, "fit", fit)

@@ -275,6 +275,9 @@ def many_table(results: list[Any]) -> list[str]:
         n, d, k, covariance_type, n_init, _ = r["problem"]
         what = f"{n:,} x {d:,}, k = {k:,} {covariance_type}, {n_init} start{'s' * (n_init > 1)}"
         first = r["solver"] == "ours"
+        if "refused" in r:
+            rows.append([what, "ours", *["–"] * 4, "refused"])
+            continue
         rows.append(
             [
                 what if first else "",

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.errors import FitError
+
 # rows, columns, components, covariance type, starts, how far apart the clusters are in sds, sd
 PROBLEMS = (
     (200, 1536, 3, "spherical", 10, 0.0),
@@ -94,7 +96,10 @@ def one(arguments: str) -> None:
     n, d, k, covariance_type, n_init, apart = given["problem"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some did not converge is in the passes
-        found = fitted(given["solver"], rows_of(n, d, k, apart), k, covariance_type, n_init)
+        try:
+            found = fitted(given["solver"], rows_of(n, d, k, apart), k, covariance_type, n_init)
+        except FitError as error:  # a result too
+            found = {"refused": str(error)}
     print(json.dumps(given | found))
 
 

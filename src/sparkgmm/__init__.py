@@ -50,5 +50,9 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 if "pdoc" in sys.modules:  # it documents what a module holds, and asks for nothing
     globals().update({name: __getattr__(name) for name in _HOMES})

@@ -5,10 +5,12 @@ Every one raises `InputError` with the name, the value met and what to give inst
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
@@ -39,9 +41,74 @@ def feature_names(features: Sequence[str] | None, d: int) -> tuple[str, ...] | N
     return tuple(map(str, features))
 
 
+def feature_positions(
+    features: str | int | Iterable[str | int], names: Sequence[str] | None, d: int
+) -> NDArray[np.intp]:
+    """Return where features are among d, by their names or by their positions from 0, each once."""
+    if isinstance(features, str | int | np.integer):
+        features = [features]
+    try:
+        found = [_feature_position(feature, names, d) for feature in features]
+    except TypeError:
+        raise InputError(f"features is {features!r}: give a list of names or positions") from None
+    if len(set(found)) < len(found):
+        raise InputError(f"features is {list(features)}: a feature appears twice, give each once")
+    return np.array(found, dtype=np.intp)
+
+
+def _feature_position(feature: Any, names: Sequence[str] | None, d: int) -> int:
+    if isinstance(feature, int | np.integer) and not isinstance(feature, bool):
+        if not 0 <= feature < d:
+            raise InputError(f"there is no feature {feature}: give a position from 0 to {d - 1}")
+        return int(feature)
+    if names is None:
+        raise InputError(
+            f"there is no feature {feature!r}, as this mixture's have no names: give positions "
+            f"from 0 to {d - 1}"
+        )
+    if feature not in names:
+        near = get_close_matches(str(feature), names, 1)
+        known = f"did you mean {near[0]!r}?" if near else f"give some of {', '.join(names)}"
+        raise InputError(f"there is no feature {feature!r}: {known}")
+    return names.index(feature)
+
+
+def feature_values(
+    given: Mapping[str | int, float], names: Sequence[str] | None, d: int
+) -> tuple[NDArray[np.intp], Array]:
+    """Return where the features of a mapping are, and their values, finite numbers."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"the values are {given!r}: give a mapping, {{feature: value, ...}}")
+    which = feature_positions(list(given), names, d)
+    for feature, value in given.items():
+        if isinstance(value, str) or not np.ndim(value) == 0 or not _is_finite(value):
+            raise InputError(f"the value of {feature!r} is {value!r}: give a finite number")
+    return which, np.array([float(value) for value in given.values()])
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
 def row_weights(sample_weight: ArrayLike) -> Array:
     """Return the weights of rows (n,) as numbers."""
     return np.asarray(sample_weight, dtype=np.float64)
+
+
+def merging(threshold: Any, k: Any, n_components: int) -> tuple[int, float]:
+    """Return until how many groups, and down to which entropy, components are merged."""
+    if (threshold is None) == (k is None):
+        raise InputError("give either a threshold, in nats a row, or k, the number of groups")
+    if k is not None:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n_components:
+            raise InputError(f"k is {k!r}: give 1 to {n_components} groups")
+        return int(k), -np.inf
+    if isinstance(threshold, str | bool) or not _is_finite(threshold) or threshold < 0:
+        raise InputError(f"threshold is {threshold!r}: give 0 or more nats a row")
+    return 1, float(threshold)
 
 
 def parameters(

@@ -5,22 +5,26 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sparkgmm import checks
+from sparkgmm import checks, conditionals
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import Density
 from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
+from sparkgmm.merging import Groups, merged
 from sparkgmm.products import Array as Array
+from sparkgmm.tabular import as_table, read_like
 
 Labels = NDArray[np.int64]
 
+# So many rows, drawn from the mixture, stand for the data where components are merged without any.
+_MERGE_ROWS = 20_000
 # Of models as JSON: 2 has the covariances in the shape of their type, 1 had them dense.
 FORMAT_VERSION = 2
 FORMATS_READ = (1, 2)
@@ -43,6 +47,9 @@ class Scores(NamedTuple):
 
 class Mixture:
     """A Gaussian mixture in the data's own units.
+
+    Rows X that methods take are arrays (n, d), or tables of pandas, polars or pyarrow: a table
+    whose columns are named is taken by `features`, in any order, whatever other columns it has.
 
     Parameters
     ----------
@@ -233,9 +240,9 @@ class Mixture:
     def log_likelihood(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the sum over the rows of X (n, d) of weight times log density, in nats."""
         density = self.log_density(X)
-        return float(
-            density.sum() if sample_weight is None else density @ checks.row_weights(sample_weight)
-        )
+        if sample_weight is None:
+            return float(density.sum())
+        return float(density @ checks.row_weights(sample_weight))
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return Akaike's criterion, -2 log-likelihood + 2 n_parameters: lower is better."""
@@ -246,26 +253,25 @@ class Mixture:
 
         With weights, n is their sum.
         """
-        n = len(np.asarray(X)) if sample_weight is None else checks.row_weights(sample_weight).sum()
-        return -2 * self.log_likelihood(X, sample_weight) + self.n_parameters * math.log(n)
+        rows = self._rows(X)
+        n = len(rows) if sample_weight is None else checks.row_weights(sample_weight).sum()
+        return -2 * self.log_likelihood(rows, sample_weight) + self.n_parameters * math.log(n)
 
     def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return bic + 2 * entropy of the responsibilities: lower is better.
 
         Biernacki, Celeux and Govaert (2000), the integrated completed likelihood.
         """
-        R = self.responsibilities(X)
+        rows = self._rows(X)
+        R = self.responsibilities(rows)
         entropy = -(R * np.log(np.where(R > 0, R, 1.0))).sum(axis=1)
         total = (
             entropy.sum() if sample_weight is None else entropy @ checks.row_weights(sample_weight)
         )
-        return self.bic(X, sample_weight) + 2 * float(total)
+        return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
-        rows = np.asarray(X)
-        if rows.ndim != 2 or rows.shape[1] != self.d:
-            raise InputError(f"X has shape {rows.shape}: give (n, {self.d})")
-        return rows
+        return read_like(X, self.features, self.d)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
         """Draw n rows: X (n, d) and the component each came from (n,)."""
@@ -277,6 +283,208 @@ class Mixture:
         for j, mean in enumerate(self.means):
             X[labels == j] = self.stack.coloured(j, X[labels == j]) + mean
         return X, labels.astype(np.int64)
+
+    def marginal(self, features: str | int | Iterable[str | int]) -> Mixture:
+        """Return the mixture of some features, whatever the others are.
+
+        Parameters
+        ----------
+        features : names, or positions from 0, in the order that the result is to have
+
+        Raises
+        ------
+        InputError
+            If there is no such feature, or one is given twice.
+
+        """
+        which = checks.feature_positions(features, self.features, self.d)
+        if not len(which):
+            raise InputError("features is empty: name one or more")
+        return self._of_features(self._components.take(which), which)
+
+    def condition(self, values: Mapping[str | int, float]) -> Mixture:
+        """Return the mixture of the other features where some have these values.
+
+        log_density(x) = marginal(some).log_density(x_some) + condition(...).log_density(x_others).
+
+        Parameters
+        ----------
+        values : {feature: value, ...}, by names or by positions from 0
+
+        Returns
+        -------
+        Mixture
+            Of as many components, in their order; their weights are the responsibilities at the
+            values, which may be 0. A VEV mixture's is full, other covariance types stay.
+
+        Raises
+        ------
+        InputError
+            If there is no such feature, a value is not finite, or no other feature is left.
+
+        """
+        o, row = checks.feature_values(values, self.features, self.d)
+        u = np.setdiff1d(np.arange(self.d), o)
+        if not len(u):
+            raise InputError("every feature has a value: leave one or more without")
+        return self._of_features(conditionals.conditional(self._components, o, row, u), u)
+
+    def expect(
+        self, X: ArrayLike, features: str | int | Iterable[str | int]
+    ) -> tuple[Array, Array]:
+        """Return mean and standard deviation of features given the rest of each row.
+
+        Regression on whatever the row has: for one component it is the linear regression on all
+        other features, for several a mixture of such (Ghahramani and Jordan 1994).
+
+        Parameters
+        ----------
+        X : rows (n, d); what stands in the columns of `features` is not looked at, and what is NaN
+            in others counts as not known
+        features : m names, or positions from 0
+
+        Returns
+        -------
+        mean, sd : both (n, m), in the order of `features`
+
+        Raises
+        ------
+        InputError
+            If there is no such feature, or X is not as above.
+
+        """
+        which = checks.feature_positions(features, self.features, self.d)
+        rows = self._rows_with_gaps(X, which.tolist())
+        return conditionals.moments(self._components, rows, which)
+
+    def impute(self, X: ArrayLike) -> Any:
+        """Return X (n, d) with each NaN replaced by its mean given what its row has, as float64.
+
+        A row of nothing but NaN becomes the mean of the mixture; what is there stays as it is. Of a
+        table what is returned is one of its kind, its other columns unchanged.
+        """
+        filled = conditionals.imputed(self._components, self._rows_with_gaps(X))
+        table = as_table(X)
+        if table is None or table.names is None:
+            return filled
+        return table.with_columns(self.features or table.names, filled)
+
+    def surprise(self, X: ArrayLike) -> Array:
+        """Return -log p(a feature | the other features of its row), (n, d), in nats.
+
+        It tells which cell makes a row strange: the density of the row alone does not. Values of a
+        feature compare between rows; between features of different units they do up to the log of
+        the units. A NaN counts as not known: its own surprise is NaN.
+        """
+        return conditionals.surprises(self._components, self._rows_with_gaps(X))
+
+    def quantile(self, q: ArrayLike, feature: str | int) -> Any:
+        """Return the value of a feature that has the share q of the mixture's mass below it.
+
+        Parameters
+        ----------
+        q : shares from 0 to 1, a number or an array of any shape
+        feature : a name, or a position from 0
+
+        Returns
+        -------
+        float or ndarray
+            As q is, in the feature's units; -inf at 0 and inf at 1.
+
+        Raises
+        ------
+        InputError
+            If there is no such feature, or a share is not from 0 to 1.
+
+        """
+        which = checks.feature_positions(feature, self.features, self.d)
+        if len(which) != 1:
+            raise InputError(f"feature is {feature!r}: give one")
+        try:
+            shares = np.asarray(q, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"q is {q!r}: give shares from 0 to 1") from None
+        if not ((shares >= 0) & (shares <= 1)).all():
+            raise InputError(f"q is {q!r}: give shares from 0 to 1")
+        component = self._components.take(which)
+        values = [conditionals.quantile(component, float(share)) for share in shares.ravel()]
+        return np.array(values).reshape(shares.shape) if shares.ndim else values[0]
+
+    def merge(
+        self,
+        threshold: float | None = None,
+        k: int | None = None,
+        X: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Groups:
+        """Return groups of components that together are one cluster, by entropy.
+
+        Several Gaussians may be needed for one cluster that is not Gaussian itself. The two groups
+        whose merger lowers the entropy of the responsibilities most are merged, one after the other
+        (Baudry, Raftery, Celeux, Lo and Gottardo 2010).
+
+        Parameters
+        ----------
+        threshold : merge until the mean entropy of the groups' responsibilities is at most so many
+            nats a row. An integer above 0 in its place is taken as `k`.
+        k : merge until so many groups are left. Give one of the two.
+        X : the rows (n, d) over which the entropy is taken; without any, 20,000 that are drawn from
+            the mixture, always the same
+        sample_weight : (n,) weights of the rows of X, or None
+
+        Returns
+        -------
+        tuple of tuples of int
+            The components of each group; `responsibilities(X)[:, group].sum(axis=1)` is what a
+            group gets.
+
+        Raises
+        ------
+        InputError
+            If both or none of threshold and k are given, or one is out of its range.
+
+        """
+        if isinstance(threshold, int | np.integer) and threshold > 0 and k is None:
+            threshold, k = None, int(threshold)
+        n_groups, least = checks.merging(threshold, k, self.k)
+        rows = self.sample(_MERGE_ROWS, seed=0)[0] if X is None else X
+        R = self.responsibilities(rows)
+        weights = np.ones(len(R)) if sample_weight is None else checks.row_weights(sample_weight)
+        return merged(R, weights, n_groups, least)
+
+    @property
+    def _components(self) -> conditionals.Components:
+        diagonal = FAMILIES[self.covariance_type].diagonal
+        matrices = self.variances if diagonal else self.covariances
+        return conditionals.Components(self.weights, self.means, matrices)
+
+    def _of_features(
+        self, components: conditionals.Components, which: conditionals.Positions
+    ) -> Mixture:
+        family = FAMILIES[FAMILIES[self.covariance_type].known_as]
+        matrices = components.matrices
+        if family.shared:
+            matrices = matrices[0]
+        elif len(family.shape(1, 1)) == 1:
+            matrices = matrices[:, 0]
+        return Mixture(
+            components.weights / components.weights.sum(),
+            components.means,
+            matrices,
+            family.name,
+            None if self.features is None else [self.features[i] for i in which],
+        )
+
+    def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
+        """Return rows (n, d) as float64, NaN where nothing is known or is to be looked at."""
+        rows = read_like(X, self.features, self.d, unread, gaps=True).astype(np.float64)
+        if np.isinf(rows).any():
+            row = int(np.argmax(np.isinf(rows).any(axis=1)))
+            raise InputError(
+                f"X holds {rows[row].tolist()} in row {row}: give finite numbers, or NaN for what "
+                "is not known"
+            )
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as plain numbers, lists and strings."""

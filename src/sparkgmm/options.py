@@ -210,7 +210,7 @@ K = Option(
     key="model.k",
     python="k",
     spark="k",
-    several="or a list to choose from",
+    several="or a list or range (1-6) to choose from",
 )
 COVARIANCE_TYPE = Option(
     "covariance_type",
@@ -231,6 +231,7 @@ CRITERION = Option(
     "What chooses among the candidates, every k with every covariance type: the lowest wins.",
     example="icl",
     key="model.criterion",
+    python="criterion",
 )
 INIT = Option(
     "init",
@@ -248,7 +249,7 @@ N_INIT = Option(
     "n_init",
     10,
     Whole(1, 10_000),
-    "The number of starts of each candidate, of which the best sound one wins.",
+    "The number of starts of each kind, for each candidate; the best sound one wins.",
     example="20",
     key="model.n_init",
     python="n_init",
@@ -580,9 +581,11 @@ MODE = Option(
 COLUMNS = Option(
     "columns",
     ["component", "probability", "log_density"],
-    OneOf(("probability", "component", "log_density", "label")),
+    OneOf(("probability", "component", "log_density", "label", "surprise")),
     "The columns that are added: the most probable component, the probability of each, the natural "
-    "log of the density, and the component's label (of runs with a section drift).",
+    "log of the density, the component's label (of runs with a section drift), and surprise: a map "
+    "from each feature to -log p(it | the row's other features), which says what makes a row "
+    "strange.",
     example="[component, label]",
     key="output.columns",
     several="in a list",

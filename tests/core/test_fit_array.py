@@ -16,7 +16,7 @@ X = faithful()
         ({"k": 0}, "k is 0: give an integer of 1 or more"),
         ({"k": 2.0}, "k is 2.0: give an integer of 1 or more"),
         ({"covariance_type": "round"}, "covariance_type is 'round': use one of full, tied, diag"),
-        ({"init": "kmeans"}, r"init is 'kmeans': use one of k-means\+\+, random_from_data"),
+        ({"init": "kmeans"}, r"init is 'kmeans': use one of auto, k-means\+\+, random_from_data"),
         ({"n_init": 0}, "n_init is 0: give an integer of 1 or more"),
         ({"max_iter": 0}, "max_iter is 0: give an integer of 1 or more"),
         ({"tol": -1e-6}, "tol is -1e-06: give a number of 0 or more"),
@@ -172,6 +172,34 @@ def test_components_that_had_to_be_dropped_are_told():
     with pytest.warns(UserWarning, match="of 3 components found no rows"):
         found = fit_array(np.r_[np.linspace(0, 1, 10), np.linspace(5, 6, 10), 40.0][:, None], 3)
     assert found.mixture.k < 3
+
+
+def test_lists_of_k_and_types_are_candidates_of_which_the_criterion_chooses():
+    found = fit_array(X, [1, 2, 3], covariance_type=["full", "tied"])
+    asked = {(c.k, c.covariance_type): c for c in found.candidates}
+    assert set(asked) == {(k, name) for k in (1, 2, 3) for name in ("full", "tied")}
+    best = min(asked.values(), key=lambda c: c.bic)
+    assert (best.k, best.covariance_type) == (3, "tied")  # as mclust has it
+    assert found.mixture == best.mixture
+    assert found.log_likelihood == best.log_likelihood
+    by_icl = fit_array(X, range(1, 4), criterion="icl")
+    assert by_icl.mixture.k == min(by_icl.candidates, key=lambda c: c.icl).k
+
+
+def test_one_k_is_a_single_candidate():
+    found = fit_array(X, 2)
+    assert [c.mixture for c in found.candidates] == [found.mixture]
+
+
+def test_a_start_may_serve_several_types_but_not_several_k():
+    found = fit_array(X, 2, covariance_type=["full", "diag"], means_init=[[2, 55], [4.3, 80]])
+    assert len(found.candidates) == 2
+    with pytest.raises(InputError, match=r"means_init is for one k, and k is \[2, 3\]: give one"):
+        fit_array(X, [2, 3], means_init=[[2, 55], [4.3, 80]])
+    with pytest.raises(InputError, match=r"k is \[\]: give one or more"):
+        fit_array(X, [])
+    with pytest.raises(InputError, match="k is 0"):
+        fit_array(X, [0, 1])
 
 
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.data_sets import clusters
+from sparkgmm import fit_array
 from sparkgmm.core import initialisation
 from sparkgmm.core.initialisation import Seeds, model_around, settle
 from sparkgmm.core.profile import Block, Frame, Profile
@@ -40,3 +41,13 @@ def test_centres_settled_and_rows_assigned_some_at_a_time_are_those_of_all_at_on
     again = model_around(at_once, seeds, FAMILIES[kind])
     np.testing.assert_allclose(again.means, model.means, rtol=1e-12)
     np.testing.assert_allclose(again.stack.variances, model.stack.variances, rtol=1e-12)
+
+
+def test_where_components_were_dropped_moves_of_one_k_are_tried() -> None:
+    """Twenty components on 64 rows: some of them have to go, and others are split instead."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(-60, 60, (20, 2))
+    X = centres[rng.integers(0, 20, 64)] + rng.standard_normal((64, 2))
+    with pytest.warns(UserWarning, match="of 20 components found no rows"):
+        found = fit_array(X, 20, n_init=1, max_iter=50)
+    assert 5 <= found.mixture.k < 20

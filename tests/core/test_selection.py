@@ -89,11 +89,11 @@ def test_a_remedy_that_was_tried_already_is_not_given_again(case):
         return str(none_sound([spoilt])).partition("): ")[2]
 
     assert remedies(k=3, covariance_type="full", regularised=0.0) == (
-        "lower k, try covariance_type tied or diag, or look at these rows: outliers, or repeated "
-        "ones that may be left out"
+        "lower k, try covariance_type tied or diag, or look for outliers and repeats among "
+        "these rows"
     )
     assert remedies(k=1, covariance_type="spherical", regularised=1e-3) == (
-        "look at these rows: outliers, or repeated ones that may be left out"
+        "look for outliers and repeats among these rows"
     )
 
 

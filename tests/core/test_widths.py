@@ -21,6 +21,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.widths import Widths
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense, Diagonal, Round
+from sparkgmm.errors import FitError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
 
 # --- the bound
@@ -93,7 +94,7 @@ def test_reg_covar_widens_no_component_that_has_rows_enough(kind: str) -> None:
 
 
 def test_reg_covar_holds_components_of_few_rows_open() -> None:
-    widths = Widths(0.01, np.full(2, 1e-17), np.zeros(2, dtype=bool))
+    widths = Widths(0.01, np.full(2, 1e-17), np.zeros(2), np.zeros(2))
     full = FAMILIES["full"]  # needs 3 rows: 15 are few, 30 are not
     least = widths.least(full, np.array([10.0, 15.0, 22.5, 30.0, 1e6]))
     np.testing.assert_allclose(least[:, 0], [0.01, 0.01, 0.005, 1e-17, 1e-17])
@@ -215,6 +216,32 @@ def test_columns_of_few_values_fit_with_more_than_one_component(kind: str, k: in
         found = fit(rows_of(X), Search(k=(1, k), covariance_type=(kind,)))
         assert found.chosen.k > 1
         assert found.chosen.degenerate is None
+
+
+def test_images_whose_edges_are_zero_in_a_class_fit_with_full_covariance() -> None:
+    """Pixels of 17 levels: many are 0 in all rows of a class that has few for 30 columns."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 120)
+    level = rng.uniform(0, 12, (4, 30)) * (rng.random((4, 30)) < 0.6)
+    X = np.clip(np.round(level[labels] + rng.normal(0, 2, (480, 30)) * (level > 0)[labels]), 0, 16)
+    X = X[:, X.std(axis=0) > 0]
+    found = fit(rows_of(X), Search(k=(1, 4), n_init=2)).chosen
+    assert found.k == 4
+    assert len(np.unique(found.mixture.predict(X) * 4 + labels)) == 4
+
+
+@pytest.mark.parametrize("rounded", [2, 3])
+def test_few_rows_near_a_plane_are_chance_on_a_fine_grid_too(rounded: int) -> None:
+    X = np.round(np.random.default_rng(1).standard_normal((500, 3)), rounded)
+    plane = np.arange(12)
+    X[plane, 2] = X[plane, 0] + X[plane, 1]
+    start = {
+        "means_init": [X[plane].mean(axis=0), np.zeros(3)],
+        "precisions_init": [np.linalg.inv(np.cov(X[plane].T) + 1e-6 * np.eye(3)), np.eye(3)],
+        "weights_init": [0.03, 0.97],
+    }
+    with pytest.raises(FitError, match=r"is a spike: 1\d.* rows .* column 0 = .*column 1 = "):
+        fit_array(X, 2, **start)
 
 
 def test_no_log_likelihood_falls_where_a_bound_binds() -> None:

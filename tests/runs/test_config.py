@@ -532,3 +532,28 @@ def test_an_output_table_that_cannot_be_is_told_before_spark_starts(
 
 def test_runs_of_other_tables_have_other_digests(load: Load) -> None:
     assert load(TABLE).digest() != load(TABLE, "input.table=db.other").digest()
+
+
+@pytest.mark.parametrize("text", ["1-6", " 1 - 6 ", "[1, 2, 3, 4, 5, 6]"])
+def test_a_range_of_k_is_every_k_in_it(tmp_path, text):
+    path = tmp_path / "fit.yaml"
+    path.write_text("input: {path: a.csv}\noutput: {path: runs}\n")
+    assert load_config(str(path), [f"model.k={text}"]).model.k == [1, 2, 3, 4, 5, 6]
+    path.write_text(f"input: {{path: a.csv}}\nmodel: {{k: {text}}}\noutput: {{path: runs}}\n")
+    assert load_config(str(path)).model.k == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("6-1", "the range '6-1' goes from 6 to 1: give the smaller end first"),
+        ("1-100000", "at most 1000 values"),
+        ("0-2", "an integer of 1 or more"),
+        ("1-", "model.k"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(tmp_path, text, message):
+    path = tmp_path / "fit.yaml"
+    path.write_text("input: {path: a.csv}\noutput: {path: runs}\n")
+    with pytest.raises(ConfigurationError, match=message):
+        load_config(str(path), [f"model.k={text}"])

@@ -474,6 +474,36 @@ def test_on_a_pipe_the_terminal_gets_plain_lines_and_the_result_on_stdout(
     assert "4.290 ± 0.412" in said.out
 
 
+def test_nobody_overlooks_that_every_k_above_one_was_refused(
+    fit: Fit, write_csv: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv("x,y", *["3.6,79", "1.8,54", "3.333,74", "2.283,62"] * 4)
+    run = fit(input={"path": path}, model={"k": [1, 4]}, output={"report": True})
+    out = capfd.readouterr().out
+    assert out.startswith("!" * 78 + "\nEVERY k ABOVE 1 WAS REFUSED")
+    assert re.search(r"k = 4 full: component \d is a spike: 4 rows .* at [xy] = ", out)
+    assert run.metrics["k"] == 1
+    assert run.metrics["every_k_above_1_refused"] is True
+    assert run.metrics["warnings"][0] in out
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "EVERY k ABOVE 1 WAS REFUSED" in page
+
+
+def test_an_atom_is_named_in_terminal_metrics_and_report(
+    fit: Fit, write_csv: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    amounts = np.random.default_rng(0).lognormal(3, 1, 200)
+    path = write_csv("amount", *["0"] * 80, *map(repr, amounts.tolist()))
+    run = fit(input={"path": path}, model={"k": [1, 2]}, output={"report": True})
+    said = "component 1 is 80 rows of one value, amount = 0: as wide there as"
+    assert f"warning: {said}" in capfd.readouterr().out
+    assert run.metrics["k"] == 2
+    assert run.metrics["every_k_above_1_refused"] is False
+    assert run.metrics["warnings"][0].startswith(said)
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert said.replace("component 1", "Component 1") in page
+
+
 def test_a_limit_that_ran_out_is_not_called_convergence(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:

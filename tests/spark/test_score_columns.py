@@ -53,6 +53,7 @@ def expected(name: str) -> Any:
         "log_density": lambda: density,
         "label": lambda: np.array(LABELS)[R.argmax(axis=1)],
         "outlier": lambda: density < THRESHOLD,
+        "surprise": lambda: MIXTURE.surprise(X),
     }
     return values[name]()
 
@@ -70,7 +71,8 @@ def test_the_score_job_adds_each_column_of_its_type(
     out, rows = scored
     assert out.schema[column.name].dataType == SPARK_TYPES[column.type]
     assert out.schema[column.name].dataType.simpleString() == column.type.replace("integer", "int")
-    found = np.array([row[column.name] for row in rows])
+    values = [row[column.name] for row in rows]
+    found = np.array([[v["x0"], v["x1"]] if isinstance(v, dict) else v for v in values])
     np.testing.assert_allclose(found, expected(column.name), rtol=1e-12)
     assert len(set(np.ravel(found))) > 1
 

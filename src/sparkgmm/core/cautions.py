@@ -63,7 +63,7 @@ def refused(candidates: Sequence[Candidate], names: Mapping[str, str]) -> Iterat
         reasons.append(f"and {len(more) - _REASONS} more")
     tried = {c.covariance_type for c in candidates}
     simpler = [name for name in COVARIANCE_TYPES if name not in tried]
-    remedies: list[Remedy] = ["look at these rows: outliers, or repeated ones to leave out"]
+    remedies: list[Remedy] = ["look for outliers and repeats among these rows"]
     if simpler:
         remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
     text = _said(
@@ -100,7 +100,7 @@ def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
     said = []
     groups = [list(mine) for _, mine in groupby(held, key=lambda h: h.component)]
     for mine in groups[:_COMPONENTS]:
-        where = ", ".join(f"{h.feature} = {h.value:.6g}" for h in mine[:_COLUMNS])
+        where = ", ".join(f"{h.feature} = {h.value:.13g}" for h in mine[:_COLUMNS])
         if len(mine) > _COLUMNS:
             where += f" and {len(mine) - _COLUMNS} more columns"
         first = mine[0]

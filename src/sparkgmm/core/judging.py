@@ -106,7 +106,7 @@ class Fault(NamedTuple):
             return text
         names = names_of(features, model.d)
         mean = frame.shift + model.means[self.j] * frame.scale
-        where = ", ".join(f"{names[i]} = {mean[i]:.6g}" for i in involved)
+        where = ", ".join(f"{names[i]} = {mean[i]:.9g}" for i in involved)
         more = int((self.parts > _PART * self.parts.max()).sum()) - len(involved)
         return f"{text} at {where}" + (f" and {more} more" if more else "")
 
@@ -160,19 +160,13 @@ def held(
     frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
     narrow, few = widths.held(model, counts), widths.few(model, counts)
     names = names_of(features, model.d)
-    means = frame.shift + model.means * frame.scale
+    values = widths.recorded(frame.shift + model.means * frame.scale, frame.scale)
     rows = counts * evidence.profile.rows_per_weight
-    least = np.sqrt(widths.resolution) * frame.scale
     return tuple(
-        Held(at, names[i], _to_within(means[j, i], least[i]), float(rows[j]), bool(few[j]))
+        Held(at, names[i], float(values[j, i]), float(rows[j]), bool(few[j]))
         for at, j in enumerate(order_of(model))
         for i in map(int, np.flatnonzero(narrow[j]))
     )
-
-
-def _to_within(value: float, width: float) -> float:
-    """Return a mean without the digits that say nothing: those of rounding."""
-    return round(float(value), -math.floor(math.log10(width))) + 0.0
 
 
 def names_of(features: Sequence[str] | None, d: int) -> Sequence[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
-from sparkgmm.core.profile import Block, Profile, block_rows
+from sparkgmm.core.profile import Profile
 from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
+from sparkgmm.core.selection import Candidate
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
@@ -25,6 +25,7 @@ from sparkgmm.errors import InputError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
     COVARIANCE_TYPE,
+    CRITERION,
     INIT,
     MAX_ITER,
     N_INIT,
@@ -37,24 +38,32 @@ from sparkgmm.options import (
     taken,
 )
 from sparkgmm.products import Array
+from sparkgmm.tabular import read
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit_array` returns; log-likelihoods are sums over the rows, in nats."""
+    """What `fit_array` returns; log-likelihoods are sums over the rows, in nats.
+
+    `candidates` has every k with every covariance type that was asked for, the chosen one among
+    them: each has k, covariance_type, mixture, log_likelihood, bic, aic, icl, converged, n_iter,
+    and in `degenerate` the reason why it must not win, or None.
+    """
 
     mixture: Mixture
     converged: bool
     n_iter: int
     log_likelihood: float
     log_likelihoods: tuple[float, ...]
+    candidates: tuple[Candidate, ...] = ()
 
 
 def fit_array(
     X: ArrayLike,
-    k: int,
+    k: int | Sequence[int],
     *,
-    covariance_type: str = "full",
+    covariance_type: str | Sequence[str] = "full",
+    criterion: str = "bic",
     sample_weight: ArrayLike | None = None,
     init: str = "auto",
     n_init: int = 10,
@@ -70,12 +79,14 @@ def fit_array(
 
     Parameters
     ----------
-    X : array-like of shape (n, d), finite
-    k : the number of components
-    covariance_type : "full", "tied", "diag", "spherical" or "VEV"
+    X : array-like of shape (n, d), finite; or a table of pandas, polars or pyarrow
+        The names of a table's columns become `mixture.features`.
+    k : the number of components, or a list of them to choose from
+    covariance_type : "full", "tied", "diag", "spherical" or "VEV", or a list to choose from
+    criterion : "bic", "aic" or "icl": the lowest chooses among every k with every covariance type
     sample_weight : (n,) weights >= 0, or None
     init : "auto", "k-means++" or "random_from_data"
-    n_init : starts; the best sound one wins
+    n_init : starts of each kind; the best sound one wins
     tol : stop when the mean log-likelihood is estimated to be within tol nats of its limit
     max_iter : passes over the data at most
     reg_covar : the least variance of a component of few rows, relative to each feature's
@@ -106,8 +117,9 @@ def fit_array(
 
     """
     search = Search(
-        k=(_taken(K, k),),
-        covariance_type=(_taken(COVARIANCE_TYPE, covariance_type),),
+        k=_several(K, k),
+        covariance_type=_several(COVARIANCE_TYPE, covariance_type),
+        criterion=_taken(CRITERION, criterion),
         init=_taken(INIT, init),
         n_init=_taken(N_INIT, n_init),
         seed=_taken(SEED, seed),
@@ -117,22 +129,52 @@ def fit_array(
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    rows, unit = _array_rows(X, sample_weight, search)
-    start = _start(rows.profile, k, covariance_type, weights_init, means_init, precisions_init)
+    values, features = read(X)
+    rows, unit = _array_rows(values, features, sample_weight, search)
+    starts = _starts(rows.profile, search, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
-        chosen = fit(rows, search, starts=start).chosen
-    warn(cautions(chosen, (chosen,), search.settings.max_iter, PYTHON), stacklevel=2)
+        found = fit(rows, search, features, starts=starts)
+    chosen = found.chosen
+    warn(cautions(chosen, found.candidates, search.settings.max_iter, PYTHON), stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,
         chosen.n_iter,
         unit * chosen.log_likelihood,
         tuple(unit * value for value in chosen.log_likelihoods),
+        found.candidates,
     )
 
 
 def _taken(option: Option, value: Any) -> Any:
     return taken(option, value, PYTHON[option.name])
+
+
+def _several(option: Option, value: Any) -> tuple[Any, ...]:
+    """Return the values of an option that takes one or a list of them, each once."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return (_taken(option, value),)
+    values = tuple(dict.fromkeys(_taken(option, one) for one in value))
+    if not values:
+        raise InputError(f"{PYTHON[option.name]} is {value!r}: give one or more")
+    return values
+
+
+def _starts(
+    profile: Profile,
+    search: Search,
+    weights: ArrayLike | None,
+    means: ArrayLike | None,
+    precisions: ArrayLike | None,
+) -> list[Mixture] | None:
+    """Build the mixtures to start from, one a covariance type, where any are given."""
+    if means is not None and len(search.k) > 1:
+        raise InputError(f"means_init is for one k, and k is {list(search.k)}: give one")
+    starts = [
+        _start(profile, search.k[0], name, weights, means, precisions)
+        for name in search.covariance_type
+    ]
+    return None if starts[0] is None else [start for start in starts if start is not None]
 
 
 def _start(
@@ -142,7 +184,7 @@ def _start(
     weights: ArrayLike | None,
     means: ArrayLike | None,
     precisions: ArrayLike | None,
-) -> list[Mixture] | None:
+) -> Mixture | None:
     """Build the mixture to start from, where one is given."""
     if means is None:
         if weights is not None or precisions is not None:
@@ -164,7 +206,7 @@ def _start(
     )
     if (start.k, start.d) != (k, d):
         raise InputError(f"means_init has shape {start.means.shape}: give {(k, d)}")
-    return [start]
+    return start
 
 
 def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
@@ -188,20 +230,21 @@ def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
 
 
 def _array_rows(
-    X: ArrayLike, sample_weight: ArrayLike | None, search: Search
+    values: Array,
+    features: tuple[str, ...] | None,
+    sample_weight: ArrayLike | None,
+    search: Search,
 ) -> tuple[LocalRows, float]:
     """Return the rows, and what a unit of their weights is of one that was given.
 
     Shares of a count are fitted as the counts: to the same bits.
     """
-    values = np.asarray(X)
-    if values.dtype != np.float32:
-        values = values.astype(np.float64, copy=False)
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"X has shape {values.shape}: give (n, d) with n and d of 1 or more")
     if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values).all(axis=1)))
-        raise InputError(f"X holds {values[row].tolist()} in row {row}: give finite numbers")
+        row, at = map(int, np.argwhere(~np.isfinite(values))[0])
+        where = f"in row {row}" + ("" if features is None else f", column {features[at]!r}")
+        raise InputError(f"X holds {values[row].tolist()} {where}: give finite numbers")
     weights, unit = None, 1.0
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
@@ -219,13 +262,7 @@ def _array_rows(
         if observations:
             unit = total / observations
             weights = np.rint(weights / unit)
-    step = block_rows(values.shape[1])
-    blocks = [
-        Block(
-            np.ascontiguousarray(values[i : i + step].T),
-            None if weights is None else weights[i : i + step],
-        )
-        for i in range(0, len(values), step)
-    ]
-    profile = reduce(add, (Profile.of(block, search.products) for block in blocks))
-    return LocalRows([blocks], profile, search.seed, pilot_rows(max(search.k))), unit
+    rows = LocalRows.of_array(
+        values, weights, search.seed, search.products, pilot_rows(max(search.k))
+    )
+    return rows, unit

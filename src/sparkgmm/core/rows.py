@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import add
 from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sparkgmm.core.profile import Block, Profile, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
@@ -90,6 +92,30 @@ class LocalRows:
             if self.complete
             else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
         )
+
+    @classmethod
+    def of_array(
+        cls,
+        X: Array,
+        weights: Array | None,
+        seed: int,
+        products: bool = True,
+        n_pilot: int = PILOT_ROWS,
+    ) -> LocalRows:
+        """Cut rows (n, d) and their weights (n,), if they have any, into blocks.
+
+        `products` says whether the profile needs all products of two features.
+        """
+        step = block_rows(X.shape[1])
+        blocks = [
+            Block(
+                np.ascontiguousarray(X[i : i + step].T),
+                None if weights is None else weights[i : i + step],
+            )
+            for i in range(0, len(X), step)
+        ]
+        profile = reduce(add, (Profile.of(block, products) for block in blocks))
+        return cls([blocks], profile, seed, n_pilot)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""

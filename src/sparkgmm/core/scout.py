@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,8 +42,13 @@ _SHAKEN = 1 / 3
 _GUIDED = 5
 # Where fewer moves than these may be tried, or the sample has more values, nothing is scouted.
 _LEAST_MOVES = 8
+# Nor where there are fewer rows a feature: any cut of them is a cluster then, and 2,000 rows by
+# 1,000 columns took five times as long as all else to end in optima that are chance.
+_ROWS_A_FEATURE = 5
 _MOST_VALUES = 2**24
 _WORTH_IT = 1e-6
+# Where all rows are here the fit ends at this share of tol (`core.fit.share_of_tol`).
+_END = 1e-3
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # An exponential costs as much as so many products and sums.
@@ -68,7 +73,7 @@ class Scout:
         width = max(family.statistics.n_features(d) for family in families)
         ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
         few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
-        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES:
+        if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES or ground.n < _ROWS_A_FEATURE * d:
             return None
         return cls(search, ground, Sample.of(ground.seeds, width))
 
@@ -152,7 +157,35 @@ class Scout:
             }
             best |= better
             open_keys = set(better)
+        if complete:
+            best = self._settled(best, race, n_rows, rng)
         return [race.winner(state) for state in best.values()]
+
+    def _settled(
+        self,
+        best: dict[tuple[str, int], Trajectory],
+        race: Race,
+        n_rows: int,
+        rng: np.random.Generator,
+    ) -> dict[tuple[str, int], Trajectory]:
+        """Go on to where the fit will end: what was sound so far may become a spike on the way.
+
+        Then its component is put elsewhere, or left out.
+        """
+        settings = replace(race.settings, tol=_END * self.search.settings.tol)
+        going = [replace(state, converged=False) for state in best.values()]
+        for _ in range(_ROUNDS):
+            final = race.again(going, settings)
+            final.run(n_rows)
+            ended = final.best()
+            best = best | ended
+            going = []
+            for _, state in sorted(ended.items()):
+                if race.rank(state)[0] > 0:
+                    going += self._moved(state, race, rng, _MOVES)
+            if not going:
+                break
+        return best
 
     def _moved(
         self, state: Trajectory, race: Race, rng: np.random.Generator, most: int
@@ -164,12 +197,12 @@ class Scout:
         models = move(model, ground, sample, rng, number)
         if not state.n_dropped:
             models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
-        if model.k >= _GUIDED:
-            models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
+            if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
+                models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
-        if not found and race.rank(state)[0] > 0 and not self.search.lenient:
+        if race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
-            found = self._best(models, race, state.target_k, most)
+            found += self._best(models, race, state.target_k, most)
         return found
 
     def _by_chance(self, state: Trajectory, race: Race) -> list[int]:

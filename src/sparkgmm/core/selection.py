@@ -120,5 +120,5 @@ def none_sound(candidates: Sequence[Candidate]) -> FitError:
     simpler = [name for name, size in sizes.items() if size < tried]
     if simpler:
         remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler[:2])))
-    remedies.append("look at these rows: outliers, or repeated ones that may be left out")
+    remedies.append("look for outliers and repeats among these rows")
     return FitError(f"every candidate is degenerate ({reasons})", *remedies)

@@ -32,10 +32,15 @@ _CHANCE = 3.0
 _CHANCE_LEAST = 1e-10
 # ... in a direction in which the data as a whole are so many times wider.
 _WIDER = 100.0
+# ... or so many where values come from a grid, which bounds what may be gained there: pixels of 17
+# levels, of which many are 0 in a class, are 480 times as wide as their rounding.
+_WIDER_ON_A_GRID = 1000.0
 # So many rows of one value are no chance where values come from a grid.
 ATOM_ROWS = 10
 # A variance that exceeds the least one by less is held by it.
 _HELD = 1e-3
+# A feature has part in a direction from this share on.
+_PART = 0.01
 # Matrices that are alike by their eigenvalues have none below this share of their variances: the
 # smallest come out of a product with the largest.
 _LIKE = 1e-7
@@ -45,14 +50,16 @@ _LIKE = 1e-7
 class Widths:
     """The least variance of a component in each feature, (d,), in standardised coordinates.
 
-    `resolution` is what the recorded values can show; `gridded` (d,) says which features have a
-    grid. `reg_covar` is what components of few rows may not be narrower than. Counts times
+    `resolution` is what the recorded values can show; `steps` (d,) are those of the features'
+    grids in the data's units, 0 where there is none, and `origin` (d,) is a point of each.
+    `reg_covar` is what components of few rows may not be narrower than. Counts times
     `rows_per_weight` are rows.
     """
 
     reg_covar: float
     resolution: Array
-    gridded: Array
+    steps: Array
+    origin: Array
     rows_per_weight: float = 1.0
 
     @classmethod
@@ -67,9 +74,25 @@ class Widths:
         return cls(
             reg_covar,
             np.maximum(rounding, none),
-            rounding > none,
+            np.where(rounding > none, grid, 0.0),
+            rows.profile.low,
             evidence.profile.rows_per_weight,
         )
+
+    @property
+    def gridded(self) -> Array:
+        """Which features have a grid, (d,)."""
+        return np.asarray(self.steps > 0)
+
+    def recorded(self, means: Array, scale: Array) -> Array:
+        """Return the values that are meant by means (k, d) in the data's units.
+
+        The nearest of the grid; without one, what is left without the digits that say nothing.
+        `scale` (d,) are the features' standard deviations.
+        """
+        unit = np.where(self.gridded, self.steps, np.sqrt(self.resolution) * scale)
+        origin = np.where(self.gridded, self.origin, 0.0)
+        return np.asarray(origin + np.rint((means - origin) / unit) * unit)
 
     def least(self, family: Family, counts: Array) -> Array:
         """Return the least variances of components of these effective counts, (m, d).
@@ -120,9 +143,12 @@ class Widths:
             return np.zeros(model.d)
         free = np.ones(model.d, dtype=bool)
         if count >= ATOM_ROWS:  # equal rows in a feature with a grid are one value, not a plane
-            free = ~(self.gridded & model.stack.held_in(j, (1 + _HELD) * self.resolution))
+            free = ~(self.gridded & model.stack.held_in(j, _CHANCE * self.resolution))
         least = np.maximum(self.resolution, max(self.reg_covar, _CHANCE_LEAST))
-        return model.stack.thin_in(j, _CHANCE * least, total, _WIDER, free)
+        parts = model.stack.thin_in(j, _CHANCE * least, total, _WIDER, free)
+        if parts.any() and not parts[~self.gridded].max(initial=0.0) > _PART:
+            parts = model.stack.thin_in(j, _CHANCE * least, total, _WIDER_ON_A_GRID, free)
+        return parts
 
     def held(self, model: Model, counts: Array) -> Array:
         """Return in which features components have no more variance than is the least, (k, d)."""

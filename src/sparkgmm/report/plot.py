@@ -14,6 +14,7 @@ from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
 from sparkgmm.report.views import informative_features, marginal, names_of
+from sparkgmm.tabular import read_like
 
 # A notebook's picture needs no more rows.
 _MOST_ROWS = 50_000
@@ -41,9 +42,7 @@ def plot(
     """
     rows = None
     if X is not None:
-        array = np.asarray(X, dtype=np.float64)
-        if array.ndim != 2 or array.shape[1] != mixture.d:
-            raise InputError(f"X has shape {array.shape}: give (n, {mixture.d})")
+        array = read_like(X, mixture.features, mixture.d).astype(np.float64)
         rows = array[:: max(1, -(-len(array) // _MOST_ROWS))] if len(array) else None
     index = _resolve(mixture, rows, features)
     if ax is None:

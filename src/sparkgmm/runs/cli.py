@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -148,9 +148,21 @@ def _export_parser() -> _Parser:
     parser.add_argument(
         "--to",
         required=True,
-        choices=["spark", "sparkgmm", "sklearn", "json"],
+        choices=["spark", "sparkgmm", "sklearn", "json", "sql", "onnx"],
         help="spark: a folder for pyspark.ml's GaussianMixtureModel.load; sparkgmm: one for "
-        "sparkgmm's; sklearn: a joblib file of a fitted GaussianMixture; json: a model.json",
+        "sparkgmm's; sklearn: a joblib file of a fitted GaussianMixture; json: a model.json; "
+        "sql: a SELECT over a table named rows that adds component, probability_0.., log_density; "
+        "onnx: a graph with the same outputs",
+    )
+    parser.add_argument(
+        "--dialect",
+        choices=["spark", "duckdb", "postgres", "bigquery", "snowflake"],
+        help="of sql; default: spark",
+    )
+    parser.add_argument(
+        "--input-type",
+        choices=["float64", "float32"],
+        help="of the tensor that onnx takes; default: float64",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     parser.add_argument(
@@ -161,6 +173,27 @@ def _export_parser() -> _Parser:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from sparkgmm.exports.files import FORMS
+    from sparkgmm.runs.folder import load_mixture
+    from sparkgmm.runs.local_folder import LocalFolder
+    from sparkgmm.spark.ml.export import export
+
+    for flag, to in (("dialect", "sql"), ("input_type", "onnx")):
+        if getattr(options, flag) and options.to != to:
+            raise ConfigurationError(
+                f"--{flag.replace('_', '-')} is {getattr(options, flag)}, and --to {options.to}: "
+                f"it is for --to {to} alone, leave it out"
+            )
+    forms = {"dialect": options.dialect or "spark", "input_type": options.input_type or "float64"}
+    local = LocalFolder.at(options.run) if options.to in FORMS else None
+    if local is not None:
+        export(load_mixture(local), options.to, options.path, None, options.overwrite, **forms)
+    else:
+        _export_by_spark(options, forms)
+    print(f"wrote {options.path}")
+
+
+def _export_by_spark(options: argparse.Namespace, forms: Mapping[str, str]) -> None:
     from sparkgmm.runs.folder import load_mixture
     from sparkgmm.spark.file_systems import Use
     from sparkgmm.spark.ml.export import export
@@ -170,8 +203,7 @@ def _export(options: argparse.Namespace) -> None:
     spark = start_session("sparkgmm export", options.verbose)
     with stopping(spark):
         mixture = load_mixture(Folder(spark, options.run, Use("the run", ConfigurationError)))
-        export(mixture, options.to, options.path, spark, options.overwrite)
-        print(f"wrote {options.path}")
+        export(mixture, options.to, options.path, spark, options.overwrite, **forms)
 
 
 def _main(job: _Job, argv: Sequence[str] | None) -> int:

@@ -61,6 +61,11 @@ def _checked(option: opt.Option) -> BeforeValidator:
     return BeforeValidator(kind.take)
 
 
+# Such as 1-6, which YAML takes for text; and how many values one may stand for.
+_RANGE = re.compile(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*")
+_MOST_OF_A_RANGE = 1000
+
+
 def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("it is empty: give a path")
@@ -82,6 +87,20 @@ Table = Annotated[StrictStr, AfterValidator(_named_as_a_table)]
 
 def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
+
+
+def _ranged(value: object) -> object:
+    """Return the integers of a range such as 1-6, both ends among them; anything else as it is."""
+    ends = _RANGE.fullmatch(value) if isinstance(value, str) else None
+    if ends is None:
+        return _listed(value)
+    first, last = int(ends[1]), int(ends[2])
+    if not first <= last < first + _MOST_OF_A_RANGE:
+        raise ValueError(
+            f"the range {value!r} goes from {first} to {last}: give the smaller end first, and at "
+            f"most {_MOST_OF_A_RANGE} values"
+        )
+    return list(range(first, last + 1))
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -181,7 +200,7 @@ class ModelConfig(_Section):
 
     engine: Annotated[str, _checked(opt.ENGINE)] = opt.ENGINE.default
     k: Annotated[
-        list[Annotated[int, _checked(opt.K)]], BeforeValidator(_listed), Field(min_length=1)
+        list[Annotated[int, _checked(opt.K)]], BeforeValidator(_ranged), Field(min_length=1)
     ] = [opt.K.default]
     covariance_type: Annotated[
         list[Annotated[str, _checked(opt.COVARIANCE_TYPE)]],

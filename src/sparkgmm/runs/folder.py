@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs.claim import Claim, LostError, claimed, is_dead, let_go, mark, taken_over
 from sparkgmm.runs.config import RUN_ID
+from sparkgmm.runs.local_folder import LocalFolder
 from sparkgmm.runs.termination import sigterm_delayed
 from sparkgmm.spark.components import component_rows
 from sparkgmm.spark.file_systems import is_silent
@@ -443,9 +444,9 @@ class StoredModel:
     next_label: int
 
 
-def load_mixture(folder: Folder) -> Mixture:
-    """Read the mixture alone, like `load_model`."""
-    return load_model(folder).mixture
+def load_mixture(folder: Folder | LocalFolder) -> Mixture:
+    """Read the mixture alone, like `load_model`; of a local folder without Spark."""
+    return load_model(cast(Folder, folder)).mixture  # a local one has all that this asks for
 
 
 def load_model(folder: Folder) -> StoredModel:

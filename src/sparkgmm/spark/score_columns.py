@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from sparkgmm.mixture import Array, Labels
+from sparkgmm.mixture import Array, Labels, Mixture
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,13 +25,15 @@ class Scored:
 
     `log_density` (n,) is in nats, `responsibilities` are (n, k). `labels` has one for each
     component; `threshold` is the log density below which a row is an outlier. Both are None where
-    they are not known.
+    they are not known. `rows` (n, d) are what was scored, and `mixture` what by.
     """
 
     log_density: Array
     responsibilities: Array
     labels: tuple[int, ...] | None = None
     threshold: float | None = None
+    rows: Array | None = None
+    mixture: Mixture | None = None
 
     @cached_property
     def component(self) -> Labels:
@@ -48,12 +50,26 @@ class Scored:
         """Whether each row is an outlier, (n,): none is without a threshold."""
         return self.log_density < (-np.inf if self.threshold is None else self.threshold)
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features' names, x0 and so on where they have none."""
+        assert self.mixture is not None
+        return self.mixture.features or tuple(f"x{i}" for i in range(self.mixture.d))
+
+    @cached_property
+    def surprise(self) -> Array:
+        """-log p(a feature | the others of its row), (n, d), in nats."""
+        assert self.mixture is not None
+        assert self.rows is not None
+        return self.mixture.surprise(self.rows)
+
 
 class ScoreColumn(NamedTuple):
     """A column that scoring adds.
 
     `name` is what output.columns calls it, and the column of the score job; `type` is Spark's.
-    `values` takes it from the scored rows: (n,), or (n, k) for an array. Where it `needs` labels,
+    `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, d) for a map, whose
+    keys are the features. Where it `needs` labels,
     the model must have some; where it needs a threshold, it is added if and only if
     output.outlier_quantile is set.
 
@@ -63,7 +79,7 @@ class ScoreColumn(NamedTuple):
     """
 
     name: str
-    type: Literal["int", "double", "boolean", "array<double>"]
+    type: Literal["int", "double", "boolean", "array<double>", "map<string,double>"]
     values: Callable[[Scored], Array | Labels]
     needs: Literal["labels", "threshold"] | None = None
     param: str | None = None
@@ -104,6 +120,7 @@ SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
     ),
     ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
     ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
+    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise")),
 )
 
 
@@ -144,6 +161,8 @@ def arrow_of(
     values = column.values(scored)
     if column.type == "array<double>":
         return (arrays or as_lists)(values)
+    if column.type == "map<string,double>":
+        return as_maps(scored.features, values)
     kinds = {
         "int": (np.int32, pa.int32()),
         "double": (np.float64, pa.float64()),
@@ -151,6 +170,17 @@ def arrow_of(
     }
     dtype, kind = kinds[column.type]
     return pa.array(np.asarray(values, dtype=dtype), kind)
+
+
+def as_maps(keys: tuple[str, ...], values: Array) -> pa.Array:
+    """Return the rows of values (n, d) as maps from d keys to doubles."""
+    import pyarrow as pa
+
+    n, d = values.shape
+    offsets = pa.array(np.arange(0, (n + 1) * d, d, dtype=np.int32))
+    names = pa.array(keys, pa.string()).take(pa.array(np.tile(np.arange(d), n)))
+    kind = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
+    return pa.MapArray.from_arrays(offsets, names, pa.array(values.reshape(-1)), type=kind)
 
 
 def as_lists(R: Array) -> pa.Array:

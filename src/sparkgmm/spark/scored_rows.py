@@ -15,6 +15,7 @@ from pyspark.sql.types import (
     IntegerType,
     IntegralType,
     MapType,
+    StringType,
     StructField,
     StructType,
 )
@@ -31,6 +32,7 @@ SPARK_TYPES: dict[str, DataType] = {
     "double": DoubleType(),
     "boolean": BooleanType(),
     "array<double>": ArrayType(DoubleType(), containsNull=False),
+    "map<string,double>": MapType(StringType(), DoubleType(), valueContainsNull=False),
 }
 # Types that a batch holds as numbers that numpy takes as they are; others are cast by Spark.
 _PLAIN = (DoubleType, FloatType, IntegralType)

@@ -51,7 +51,7 @@ class Scorer:
 
     def score(self, X: Array) -> Scored:
         """Score rows X (n, d)."""
-        return Scored(*self.mixture.score(X), self.labels, self.threshold)
+        return Scored(*self.mixture.score(X), self.labels, self.threshold, X, self.mixture)
 
     def arrays(
         self, scored: Scored, arrays: Callable[[Array], pa.Array] = as_lists

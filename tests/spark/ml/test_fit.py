@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm import GaussianMixture, fit_array
-from sparkgmm.errors import FitError, InputError, SparkGmmError
+from sparkgmm.errors import ConvergenceWarning, FitError, InputError, SparkGmmError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.ml import fit_plans
 
@@ -293,6 +293,13 @@ def test_a_map_that_fails_leaves_the_others_their_models(
         next(found)
 
 
+def test_a_fit_that_used_up_its_passes_warns_in_the_words_of_the_estimator(
+    frame: Any, quick: Any, three: Array
+) -> None:
+    with pytest.warns(ConvergenceWarning, match="used up its 1 passes .*: raise maxIter"):
+        quick(k=3, maxIter=1).fit(frame(three))
+
+
 def test_components_that_could_not_be_kept_are_told(
     frame: Any, quick: Any, monkeypatch: pytest.MonkeyPatch, three: Array
 ) -> None:
@@ -301,7 +308,7 @@ def test_components_that_could_not_be_kept_are_told(
     gm = quick(k=3)
     [candidate] = fit_plans.fit_all(frame(three), [gm._plan()])
     assert not isinstance(candidate, Exception)
-    dropped = replace(candidate, n_dropped=1)
+    dropped = replace(candidate, k=2, n_dropped=1)
     monkeypatch.setattr("sparkgmm.spark.ml.estimator.fit_all", lambda *_: [dropped])
     with pytest.warns(UserWarning, match="1 of 3 components found no rows of their own"):
         gm.fit(frame(three))

@@ -108,7 +108,7 @@ def test_every_param_explains_itself() -> None:
         ("regCovar", float("inf"), "regCovar is inf: give a number of 0 or more"),
         ("aggregationDepth", 1, "aggregationDepth is 1: give an integer of 2 or more"),
         ("covarianceType", "round", "covarianceType is 'round': use one of full, tied, diag"),
-        ("initMode", "random", "initMode is 'random': use one of k-means"),
+        ("initMode", "random", "initMode is 'random': use one of auto, k-means"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_remedy(name: str, value: Any, message: str) -> None:

@@ -47,7 +47,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     seed : of the starts
     weightCol : a column of row weights >= 0, or None
     covarianceType : "full", "tied", "diag", "spherical" or "VEV"
-    nInit : starts; the best sound one wins
+    nInit : starts of each kind; the best sound one wins
     initMode : "auto", "k-means++" or "random_from_data"
     regCovar : the least variance of a component of few rows, relative to each feature's
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
+from sparkgmm.exports.files import FORMS, write_file
 from sparkgmm.mixture import Mixture
-from sparkgmm.scikit import mixture_to_sklearn
 from sparkgmm.spark.components import DENSE_UP_TO
 from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, error_of, file_system_errors
 from sparkgmm.spark.ml.persistence import SPARK_CLASS, load_metadata, save_metadata
@@ -149,7 +148,13 @@ def _of_model(model: Any) -> tuple[Mixture, dict[str, Any]]:
 
 
 def export(
-    mixture: Mixture, to: str, path: str, spark: SparkSession | None = None, overwrite: bool = False
+    mixture: Mixture,
+    to: str,
+    path: str,
+    spark: SparkSession | None = None,
+    overwrite: bool = False,
+    dialect: str = "spark",
+    input_type: str = "float64",
 ) -> None:
     """Write a mixture for another to read.
 
@@ -158,10 +163,13 @@ def export(
     mixture : what to write
     to : "spark", a folder for `pyspark.ml.clustering.GaussianMixtureModel.load`; "sparkgmm", a
         folder for `sparkgmm.GaussianMixtureModel.load`; "sklearn", a joblib file of a fitted
-        `sklearn.mixture.GaussianMixture`; "json", a model.json
-    path : a folder on any file system of Spark's, or for the last two a local file
+        `sklearn.mixture.GaussianMixture`; "json", a model.json; "sql", a SELECT over a table named
+        `rows`; "onnx", a graph
+    path : a folder on any file system of Spark's, or for the last four a local file
     spark : the session, which the folders need
     overwrite : whether to replace what is there
+    dialect : of sql: "spark", "duckdb", "postgres", "bigquery" or "snowflake"
+    input_type : of the tensor that onnx takes: "float64" or "float32"
 
     Raises
     ------
@@ -175,10 +183,14 @@ def export(
         if spark is None:
             raise InputError(f"a folder for {to} is written by Spark: give a session")
         _export_folder(mixture, to, path, spark, overwrite)
-    elif to in ("sklearn", "json"):
-        _export_file(mixture, to, Path(path), overwrite)
+    elif to in FORMS:
+        try:
+            write_file(mixture, to, path, overwrite, dialect, input_type)
+        except OSError as error:
+            known = error_of(error, PATH_WRITTEN, path, writing=True)
+            raise known or error from error
     else:
-        raise InputError(f"to is {to!r}: use one of spark, sparkgmm, sklearn, json")
+        raise InputError(f"to is {to!r}: use one of spark, sparkgmm, {', '.join(FORMS)}")
 
 
 def _export_folder(
@@ -191,18 +203,3 @@ def _export_folder(
 
     writer = GaussianMixtureModel(mixture).write().session(spark)
     (writer.overwrite() if overwrite else writer).save(path)
-
-
-def _export_file(mixture: Mixture, to: str, path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise InputError(f"{str(path)!r} already exists: give another path, or overwrite it")
-    try:
-        if to == "json":
-            path.write_text(mixture.to_json() + "\n", encoding="utf-8")
-            return
-        import joblib  # type: ignore[import-untyped]  # comes with scikit-learn
-
-        joblib.dump(mixture_to_sklearn(mixture), path)
-    except OSError as error:
-        known = error_of(error, PATH_WRITTEN, str(path), writing=True)
-        raise known or error from error

@@ -1,0 +1,1 @@
+"""A mixture written for other software, without Spark."""
