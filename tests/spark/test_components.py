@@ -12,6 +12,8 @@ from sparkgmm.mixture import COVARIANCE_TYPES, Mixture
 from sparkgmm.runs.folder import components_parquet
 from sparkgmm.spark.components import DENSE_UP_TO, ComponentRow, component_rows, mixture_of
 
+pytestmark = pytest.mark.spark
+
 
 def wide(covariance_type: str, d: int) -> Mixture:
     rng = np.random.default_rng(d)

@@ -83,7 +83,7 @@ def pilot(
 ) -> list[Winner]:
     """Run all starts on the sample, until they can be distinguished; return each candidate's best.
 
-    An earlier model is one more start. Where the sample is all the data its passes are passes over
+    They are in the order of the search. An earlier model is one more start. Where the sample is all the data its passes are passes over
     the data, and count as such.
     """
     evidence: Evidence = OverRows(rows, frame)
@@ -109,6 +109,8 @@ def pilot(
         winners = improve(race, rows, search, n_rows)
     else:
         winners = scout.explore(race, n_rows, rows.complete)
+    asked = [(name, k) for k in search.k for name in search.covariance_type]
+    winners.sort(key=lambda winner: asked.index(winner.state.candidate_key))
     if earlier is None:
         return winners
     return [_or_earlier(winner, earlier, race, rows) for winner in winners]
