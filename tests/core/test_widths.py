@@ -18,6 +18,7 @@ from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.search import Search
+from sparkgmm.core.update import update
 from sparkgmm.core.widths import Widths
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense, Diagonal, Round
@@ -267,6 +268,25 @@ def test_the_bounds_reach_the_fits_of_the_rows_held_out() -> None:
     ]
     assert values[0] is not None
     assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+def test_an_update_and_a_warm_start_know_the_bounds_as_a_fit_does() -> None:
+    def draw(seed: int) -> Array:
+        x, _ = with_atom("zeros of cents", 0.3, seed=seed)
+        return np.c_[x, np.random.default_rng(seed).standard_normal(len(x))]
+
+    worth = []
+    for reg_covar in (1e-3, 1e-8):
+        options = Settings(prior=Bounded(reg_covar))
+        search = Search(k=(2,), settings=options, n_init=2)
+        first = fit(rows_of(draw(0)), search)
+        assert first.history is not None
+        updated = update(rows_of(draw(1)), first.history, options).chosen
+        warm = fit(rows_of(draw(1)), search, earlier=first.chosen.mixture).chosen
+        for found in (updated, warm):
+            assert [(h.feature, h.value) for h in found.held] == [("column 0", 0.0)]
+        worth.append((updated.log_likelihood, warm.log_likelihood))
+    assert worth[0] == pytest.approx(worth[1], rel=1e-12)
 
 
 # --- weights
