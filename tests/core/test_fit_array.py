@@ -168,12 +168,6 @@ def test_too_few_rows_for_any_mixture_are_refused_in_words(n):
         fit_array(X[:n], 1)
 
 
-def test_components_that_had_to_be_dropped_are_told():
-    with pytest.warns(UserWarning, match="of 3 components found no rows"):
-        found = fit_array(np.r_[np.linspace(0, 1, 10), np.linspace(5, 6, 10), 40.0][:, None], 3)
-    assert found.mixture.k < 3
-
-
 def test_lists_of_k_and_types_are_candidates_of_which_the_criterion_chooses():
     found = fit_array(X, [1, 2, 3], covariance_type=["full", "tied"])
     asked = {(c.k, c.covariance_type): c for c in found.candidates}

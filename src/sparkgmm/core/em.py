@@ -28,6 +28,8 @@ _ROUNDING = 1e-11
 _STARVED = 1e-8
 # Where a step of EM gains less, in nats a row, a parabola describes the likelihood.
 _NEAR = 1e-3
+# Where the limit seems to be farther than this, the model is near a saddle instead.
+_FAR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -159,17 +161,21 @@ class Guide:
     ) -> tuple[Model, float]:
         """Return where to go on, and what the limit is above; `enough` is as in `distance`."""
         self._counts = moments.counts
+        left, self._by_newton = 0.0, False
         if self._newton is not None:
             gain = expected_log_likelihood(plain, moments) - expected_log_likelihood(here, moments)
-            self._by_newton = self._by_newton or gain < _NEAR
-            if self._by_newton:
-                proposal, left = self._newton.step(here, plain, moments, objective)
+            if gain < _NEAR:
+                shot, left = self._newton.step(here, plain, moments, objective)
                 self._counts = moments.counts
-                return self._within(proposal) or plain, left
+                self._by_newton = left < _FAR
+                if self._by_newton:
+                    return self._within(shot) or plain, left
+                self._newton.leave()
         proposal = _with_volume(self._anderson.extrapolate(here, plain), plain)
         if proposal is not plain:
             proposal = self._prior.within(proposal, moments.counts)
-        return proposal, distance(here, plain, proposal, moments, enough, self._anderson.ahead)
+        seen = distance(here, plain, proposal, moments, enough, self._anderson.ahead)
+        return proposal, max(seen, left)
 
     def _within(self, proposal: Model | None) -> Model | None:
         return None if proposal is None else self._prior.within(proposal, self._counts)

@@ -55,11 +55,6 @@ class Newton:
         self._n_failed = 0
         self._n_confirmed = 0
 
-    @property
-    def begun(self) -> bool:
-        """Whether a step was taken."""
-        return self._here is not None
-
     def step(
         self, here: Model, plain: Model, moments: Moments, objective: float
     ) -> tuple[Model | None, float]:
@@ -89,6 +84,10 @@ class Newton:
         self._damp()
         self._expected = 0.0
         return self._proposal() if self._n_failed < _PATIENCE else None
+
+    def leave(self) -> None:
+        """Forget the step that was proposed: another is taken."""
+        self._expected = 0.0
 
     def _learn(self, moved: Array, change: Array, gain: float) -> None:
         """Compare what the last step found with what was expected of it."""

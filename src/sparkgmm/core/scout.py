@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from sparkgmm.core.atoms import find_atoms, onto_atoms
+from sparkgmm.core.atoms import Atom, find_atoms, onto_atoms
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
@@ -142,16 +143,12 @@ class Scout:
         best = race.best()
         open_keys = {key for key, s in best.items() if s.converged or s.collapsed or not complete}
         rng = np.random.default_rng([self.search.seed, self.search.n_init])
-        prior = race.settings.prior
-        atoms = [] if prior.widths is None else find_atoms(self.ground.seeds, prior.widths)
         for _ in range(_ROUNDS):
             entrants = []
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
                 entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES)
-                # too narrow for short runs
-                onto = onto_atoms(best[key].model, self.ground.seeds, prior, atoms)
-                entrants += [Trajectory(model, target_k=best[key].target_k) for model in onto]
+                entrants += self._onto_atoms(best[key])[: 2 if dear else None]
             if not entrants:
                 break
             final = race.again(entrants, race.settings)
@@ -210,6 +207,17 @@ class Scout:
             models = [without(model, j) for j in self._by_chance(state, race)]
             found += self._best(models, race, state.target_k, most)
         return found
+
+    def _onto_atoms(self, state: Trajectory) -> list[Trajectory]:
+        """Return moves onto values of many rows, which are too narrow for short runs."""
+        prior = self.search.settings.prior
+        models = onto_atoms(state.model, self.ground.seeds, prior, self._atoms)
+        return [Trajectory(model, target_k=state.target_k) for model in models]
+
+    @cached_property
+    def _atoms(self) -> list[Atom]:
+        widths = self.search.settings.prior.widths
+        return [] if widths is None else find_atoms(self.ground.seeds, widths)
 
     def _by_chance(self, state: Trajectory, race: Race) -> list[int]:
         """Return the components with too few rows for a spike to be anything but chance."""
