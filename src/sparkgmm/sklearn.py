@@ -69,7 +69,8 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
     - Of several starts (`n_init`) the most likely sound one wins. A spike, whose likelihood is
       without bound, wins only where there is nothing else.
     - `init_params="auto"` draws `n_init` starts by this package's own means, and moves components
-      out of poor optima; components are then ordered by falling weight. `random_state` seeds it.
+      out of poor optima; components are then ordered by falling weight, and none is narrower than
+      the values were recorded. `random_state` seeds it.
     - Sums are taken in float64 about the data's own mean and scale, so that timestamps cost no
       digits; `covariances_` and the other attributes are of the type of X, float32 or float64.
     - `mixture_` is the fit as a `sparkgmm.Mixture`, with all that that can do.
@@ -231,7 +232,9 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
             n_init=self.n_init,
             seed=int(random_state.randint(2**31 - 1)),
             settings=Settings(
-                tol=self.tol, max_iter=self.max_iter, prior=_Ridge.of(self.reg_covar, frame)
+                tol=self.tol,
+                max_iter=self.max_iter,
+                prior=replace(_Ridge.of(self.reg_covar, frame), holds=True),
             ),
         )
         try:
@@ -251,7 +254,7 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
     def _parameters(self) -> tuple[Any, ...]:
         """Return the current parameters; `precisions_init` sets no covariances there."""
         chol = np.asarray(self.precisions_cholesky_, dtype=np.float64)
-        if chol.ndim >= 2 and self.covariance_type in ("full", "tied"):
+        if not FAMILIES[self.covariance_type].diagonal:
             root = np.linalg.inv(chol)
             covariances = np.swapaxes(root, -1, -2) @ root
         else:
@@ -283,10 +286,11 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
         """Return log N(x_i; component j), (n, k), by residuals, in which nothing cancels."""
         rows, means = np.asarray(X, dtype=np.float64), np.asarray(self.means_, dtype=np.float64)
         factors = np.asarray(self.precisions_cholesky_, dtype=np.float64)
+        shared = FAMILIES[self.covariance_type].shared
         k, d = means.shape
         logs = np.empty((len(rows), k))
         for j in range(k):
-            factor = factors if self.covariance_type == "tied" else factors[j]
+            factor = factors if shared else factors[j]
             residuals = rows - means[j]
             if factor.ndim == 2:
                 whitened, log_det = residuals @ factor, np.log(np.diagonal(factor)).sum()
@@ -301,11 +305,12 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
 class _Ridge:
     """`reg_covar` added to the variances in the data's own units: `ridge` (d,) standardised.
 
-    As scikit-learn has it. The widths judge a solution, and hold no component open.
+    As scikit-learn has it. The widths judge a solution, and hold no component open unless `holds`.
     """
 
     ridge: Array
     widths: Widths | None = None
+    holds: bool = False
 
     @classmethod
     def of(cls, reg_covar: float, frame: Frame) -> _Ridge:
@@ -313,13 +318,13 @@ class _Ridge:
 
     @property
     def exact(self) -> bool:
-        return not self.ridge.any()
+        return not self.holds and not self.ridge.any()
 
     def over(self, rows: Rows, evidence: Evidence) -> _Ridge:
         return replace(self, widths=Widths.of(rows, evidence, float(self.ridge.min())))
 
     def join(self, moments: Moments, family: Family) -> Moments:
-        if self.exact:
+        if not self.ridge.any():
             return moments
         second = moments.second
         if second is not None:
@@ -330,11 +335,13 @@ class _Ridge:
         return moments._replace(second=second, total=total)
 
     def within(self, model: Model, counts: Array | None = None) -> Model:
-        return model
+        if self.widths is None or not self.holds:
+            return model
+        return self.widths.raised(model, counts)
 
     def log_density(self, model: Model, moments: Moments) -> float:
         """Return minus half the sum of ridge times the precisions' diagonals, a row."""
-        if self.exact:
+        if not self.ridge.any():
             return 0.0
         stack = model.stack
         if stack.values.ndim == 3:

@@ -83,8 +83,8 @@ def pilot(
 ) -> list[Winner]:
     """Run all starts on the sample, until they can be distinguished; return each candidate's best.
 
-    They are in the order of the search. An earlier model is one more start. Where the sample is all the data its passes are passes over
-    the data, and count as such.
+    They are in the order of the search. An earlier model is one more start. Where the sample is all
+    the data its passes are passes over the data, and count as such.
     """
     evidence: Evidence = OverRows(rows, frame)
     settings = search.settings
