@@ -171,10 +171,6 @@ def _by_a_line(Y: Array, share: Array, rng: np.random.Generator) -> Array:
     return _beyond(Y @ rng.standard_normal(Y.shape[1]), share, rng)
 
 
-def _by_a_feature(Y: Array, share: Array, rng: np.random.Generator) -> Array:
-    return _beyond(Y[:, rng.integers(Y.shape[1])], share, rng)
-
-
 def _by_a_shell(Y: Array, share: Array, rng: np.random.Generator) -> Array:
     """Cut the rows that are far from the mean from those that are near."""
     return _beyond(np.einsum("nd,nd->n", Y, Y), share, rng)
