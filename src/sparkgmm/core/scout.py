@@ -22,6 +22,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.short_runs import Sample, climb
 from sparkgmm.core.starts import KINDS
 from sparkgmm.core.starts.ground import Ground
+from sparkgmm.core.widths import FEW
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.products import Array
@@ -55,8 +56,6 @@ _END = 1e-3
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # An exponential costs as much as so many products and sums.
 _EXPONENTIAL = 40
-# A component with fewer rows than so many times the least is there by chance where it is a spike.
-_FEW = 5
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ class Scout:
         if state.measured is None or state.model.k == 1:
             return []
         counts = state.measured.moments.counts * race.evidence.profile.rows_per_weight
-        few = counts < _FEW * state.model.family.least_rows(state.model.d)
+        few = counts < FEW * state.model.family.least_rows(state.model.d)
         return np.flatnonzero(few).tolist()
 
     @staticmethod
