@@ -93,9 +93,27 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def row_weights(sample_weight: ArrayLike) -> Array:
-    """Return the weights of rows (n,) as numbers."""
-    return np.asarray(sample_weight, dtype=np.float64)
+def row_weights(sample_weight: ArrayLike | None, n: int) -> Array:
+    """Return the weights of n rows as numbers, (n,): ones where there are none.
+
+    Raises
+    ------
+    InputError
+        If they are no numbers of 0 or more, one a row, or there is nothing with a weight.
+
+    """
+    if sample_weight is None:
+        weights = np.ones(n)
+    else:
+        try:
+            weights = np.asarray(sample_weight, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InputError("sample_weight holds what is no number: give numbers") from None
+        if weights.shape != (n,):
+            raise InputError(f"sample_weight has shape {weights.shape}: give ({n},), one a row")
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise InputError("sample_weight holds a negative or infinite number, or NaN")
+    return weights
 
 
 def merging(threshold: Any, k: Any, n_components: int) -> tuple[int, float]:

@@ -242,7 +242,7 @@ class Mixture:
         density = self.log_density(X)
         if sample_weight is None:
             return float(density.sum())
-        return float(density @ checks.row_weights(sample_weight))
+        return float(density @ checks.row_weights(sample_weight, len(density)))
 
     def aic(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return Akaike's criterion, -2 log-likelihood + 2 n_parameters: lower is better."""
@@ -254,7 +254,9 @@ class Mixture:
         With weights, n is their sum.
         """
         rows = self._rows(X)
-        n = len(rows) if sample_weight is None else checks.row_weights(sample_weight).sum()
+        n = checks.row_weights(sample_weight, len(rows)).sum()
+        if n <= 0:
+            raise InputError("there is no row with a weight above 0: give one or more")
         return -2 * self.log_likelihood(rows, sample_weight) + self.n_parameters * math.log(n)
 
     def icl(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -265,9 +267,9 @@ class Mixture:
         rows = self._rows(X)
         R = self.responsibilities(rows)
         entropy = -(R * np.log(np.where(R > 0, R, 1.0))).sum(axis=1)
-        total = (
-            entropy.sum() if sample_weight is None else entropy @ checks.row_weights(sample_weight)
-        )
+        total = entropy.sum()
+        if sample_weight is not None:
+            total = entropy @ checks.row_weights(sample_weight, len(rows))
         return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
@@ -449,8 +451,7 @@ class Mixture:
         n_groups, least = checks.merging(threshold, k, self.k)
         rows = self.sample(_MERGE_ROWS, seed=0)[0] if X is None else X
         R = self.responsibilities(rows)
-        weights = np.ones(len(R)) if sample_weight is None else checks.row_weights(sample_weight)
-        return merged(R, weights, n_groups, least)
+        return merged(R, checks.row_weights(sample_weight, len(R)), n_groups, least)
 
     @property
     def _components(self) -> conditionals.Components:

@@ -26,8 +26,9 @@ from sparkgmm.core.widths import Widths
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
-from sparkgmm.errors import InputError, SparkGmmError
+from sparkgmm.errors import InputError, SparkGmmError, option_names
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import PYTHON
 from sparkgmm.products import Array
 from sparkgmm.scikit import mixture_from_sklearn, mixture_to_sklearn
 
@@ -238,7 +239,8 @@ class GaussianMixture(_GaussianMixture):  # type: ignore[misc]  # without types
             ),
         )
         try:
-            chosen = fit_search(rows, search).chosen
+            with option_names(PYTHON):
+                chosen = fit_search(rows, search).chosen
         except InputError:
             raise
         except SparkGmmError:

@@ -128,7 +128,9 @@ def overlapping(d: int, k: int, seed: int, n: int) -> tuple[Array, Mixture]:
     return X, Mixture(weights, means, covariances)
 
 
-@pytest.mark.parametrize(("d", "k", "seed"), [(3, 8, 1), (4, 6, 0)])
+@pytest.mark.parametrize(
+    ("d", "k", "seed"), [(3, 8, 1), pytest.param(4, 6, 0, marks=pytest.mark.long)]
+)
 def test_a_large_table_of_overlapping_components_ends_within_tol_of_its_limit(d, k, seed):
     X, truth = overlapping(d, k, seed, 100_000)
     found = fit_array(X, k, n_init=2)

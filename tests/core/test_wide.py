@@ -65,6 +65,7 @@ def test_of_one_feature_a_profile_is_the_same_with_and_without_products() -> Non
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.long
 @DIAGONAL
 def test_a_fit_scores_samples_and_drift_of_many_features_make_no_matrix(kind: str) -> None:
     d = 3000  # a matrix of so many features takes 72 MB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -225,10 +226,10 @@ def test_the_default_of_an_option() -> None:
 
 
 def test_when_a_fit_has_converged(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert candidates((2,)).chosen.distance > 0
+    assert candidates((2,)).chosen.converged
     owner, name, _ = answer("when a fit has converged")
-    monkeypatch.setattr(owner, name, lambda *_: 0.0)
-    assert candidates((2,)).chosen.distance == 0
+    monkeypatch.setattr(owner, name, lambda *_: math.inf)
+    assert not candidates((2,)).chosen.converged
 
 
 def test_what_counts_as_degenerate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,10 @@ def test_driver_and_executors_give_the_same_bits(
     assert a.log_likelihoods == b.log_likelihoods
 
 
-@pytest.mark.parametrize("n", [300, MANY], ids=["in rows", "in files"])
+@pytest.mark.parametrize(
+    "n",
+    [pytest.param(300, id="in rows"), pytest.param(MANY, id="in files", marks=pytest.mark.long)],
+)
 def test_sums_added_on_the_executors_have_the_bits_of_those_added_on_the_driver(
     spark: SparkSession,
     driver_bytes: Callable[[int], None],
@@ -195,7 +198,7 @@ def test_the_configuration_of_spark_decides_where_passes_run(
 
 def one_pass(rows: LocalRows | ClusterRows) -> Any:
     """Return the chosen fit after one pass: what a scan measured, bits and all."""
-    return fit(rows, Search(n_init=1)).chosen.mixture
+    return fit(rows, Search(n_init=1, settings=Settings(max_iter=1))).chosen.mixture
 
 
 @pytest.mark.usefixtures("on_executors")

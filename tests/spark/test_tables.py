@@ -101,7 +101,7 @@ def test_a_folder_of_a_table_format_is_found_and_its_package_named(
         open_rows(spark, str(tmp_path / "t"))
     assert f"input.format '{format_name}' needs the package" in str(caught.value)
     assert f"--packages {word}" in str(caught.value)
-    with pytest.raises(ConfigurationError, match=f"set it to {format_name}"):
+    with pytest.raises(ConfigurationError, match=f"input.format to {format_name}"):
         open_rows(spark, str(tmp_path / "t"), "parquet")
     assert open_rows(spark, str(tmp_path / "t" / "*.parquet"), "parquet").df.count() == 3
 

@@ -111,6 +111,11 @@ def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
                 f"component {first.component} has few rows ({rows}) and is as narrow as "
                 f"{reg_covar} lets it be, at {where}"
             )
+        elif any(h.mixed for h in mine):
+            said.append(
+                f"component {first.component} ({rows}) varies less than one recorded value differs "
+                f"from the next, about {where}: it is as wide there as values can be told apart"
+            )
         else:
             said.append(
                 f"component {first.component} is {rows} of one value, {where}: as wide there as "

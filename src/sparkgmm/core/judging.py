@@ -20,6 +20,8 @@ from sparkgmm.products import Array
 # So many columns are named at most, and those that have at least this share in a fault.
 _NAMED = 3
 _PART = 0.1
+# A component is of one value where its mean is that value, to this share of the least width.
+_ONE_VALUE = 0.01
 
 
 @dataclass(frozen=True)
@@ -160,10 +162,19 @@ def held(
     frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
     narrow, few = widths.held(model, counts), widths.few(model, counts)
     names = names_of(features, model.d)
-    values = widths.recorded(frame.shift + model.means * frame.scale, frame.scale)
+    means = frame.shift + model.means * frame.scale
+    values = widths.recorded(means, frame.scale)
+    mixed = np.abs(means - values) > _ONE_VALUE * np.sqrt(widths.resolution) * frame.scale
     rows = counts * evidence.profile.rows_per_weight
     return tuple(
-        Held(at, names[i], float(values[j, i]), float(rows[j]), bool(few[j]))
+        Held(
+            at,
+            names[i],
+            float(means[j, i] if mixed[j, i] else values[j, i]),
+            float(rows[j]),
+            bool(few[j]),
+            bool(mixed[j, i]),
+        )
         for at, j in enumerate(order_of(model))
         for i in map(int, np.flatnonzero(narrow[j]))
     )

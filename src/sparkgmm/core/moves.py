@@ -104,9 +104,8 @@ def remove_and_split(
     L = sample.log_joint(model)
     pairs = [(i, j) for i in range(model.k) for j in range(model.k) if i != j]
     order = [pairs[p] for _ in range(-(-most // len(pairs))) for p in rng.permutation(len(pairs))]
-    return [
-        _split(_responsibilities(L, without=i), i, j, model, ground, rng) for i, j in order[:most]
-    ]
+    cut = (_cut(_responsibilities(L, without=i), i, j, model, ground, rng) for i, j in order[:most])
+    return ground.models(cut, model.family)
 
 
 def split_one(
@@ -118,7 +117,8 @@ def split_one(
     R = _responsibilities(sample.log_joint(model), without=None)
     R = np.concatenate([R, np.zeros((1, R.shape[1]))])
     order = [j for _ in range(-(-most // model.k)) for j in rng.permutation(model.k)]
-    return [_split(R.copy(), model.k, int(j), model, ground, rng) for j in order[:most]]
+    cut = (_cut(R.copy(), model.k, int(j), model, ground, rng) for j in order[:most])
+    return ground.models(cut, model.family)
 
 
 def shaken(
@@ -133,10 +133,8 @@ def shaken(
     if model.k < 2 or model.others:
         return []
     R = _responsibilities(sample.log_joint(model), without=None)
-    return [
-        ground.model(R * rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0), model.family)
-        for _ in range(most)
-    ]
+    weights = (rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0) for _ in range(most))
+    return ground.models((R * w for w in weights), model.family)
 
 
 def _responsibilities(L: Array, without: int | None) -> Array:
@@ -148,16 +146,14 @@ def _responsibilities(L: Array, without: int | None) -> Array:
     return np.asarray(R / R.sum(axis=0))
 
 
-def _split(
-    R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator
-) -> Model:
-    """Give component i a part of the rows of component j."""
+def _cut(R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator) -> Array:
+    """Give component i a part of the rows of component j, in the responsibilities (k, n)."""
     Y = model.stack.whitened(j, (ground.seeds.Z - model.means[j]).T).T
     share = R[j] * ground.w
     second = CUTS[rng.integers(len(CUTS))](Y, share, rng)
     R[i] = np.where(second, R[j], 0.0)
     R[j] = np.where(second, 0.0, R[j])
-    return ground.model(R, model.family)
+    return R
 
 
 def _by_two_means(Y: Array, share: Array, rng: np.random.Generator) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -89,7 +88,7 @@ class Scout:
             }
             drawn = self._draw(k, max(numbers.values()))
             for family in families:
-                models = self._models(drawn[: numbers[family.name]], family)
+                models = self.ground.models(drawn[: numbers[family.name]], family)
                 found += self._best(models, race, k, _STARTS)
         return found
 
@@ -105,13 +104,6 @@ class Scout:
                 labelled = R.ndim == 1
                 drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
         return drawn
-
-    def _models(self, drawn: Sequence[Array], family: Family) -> list[Model]:
-        models = []
-        for R in drawn:
-            with suppress(np.linalg.LinAlgError):
-                models.append(self.ground.model(R, family))
-        return models
 
     def _best(
         self, models: Sequence[Model], race: Race, target_k: int, most: int

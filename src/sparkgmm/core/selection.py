@@ -16,7 +16,8 @@ class Held(NamedTuple):
     """A component that has no more width in a feature than there may be, on so many rows.
 
     `value` is what the rows have there, in the data's units. It is `few` rows, which `reg_covar`
-    holds open, or many of one value, an atom, which is as wide as values are told apart.
+    holds open, or many, which is as wide as values are told apart: an atom, of one value, or rows
+    that are nearly all of one, as of a rare flag; then `value` is their mean, and they are `mixed`.
     """
 
     component: int
@@ -24,6 +25,7 @@ class Held(NamedTuple):
     value: float
     rows: float
     few: bool
+    mixed: bool = False
 
 
 @dataclass(frozen=True)

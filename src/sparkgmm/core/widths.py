@@ -90,7 +90,8 @@ class Widths:
         The nearest of the grid; without one, what is left without the digits that say nothing.
         `scale` (d,) are the features' standard deviations.
         """
-        unit = np.where(self.gridded, self.steps, np.sqrt(self.resolution) * scale)
+        digits = np.ceil(np.log10(np.sqrt(self.resolution) * scale))
+        unit = np.where(self.gridded, self.steps, 10.0**digits)
         origin = np.where(self.gridded, self.origin, 0.0)
         return np.asarray(origin + np.rint((means - origin) / unit) * unit)
 

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm import GaussianMixture, fit_array
-from sparkgmm.errors import ConvergenceWarning, FitError, InputError, SparkGmmError
+from sparkgmm.errors import ConvergenceWarning, FitWarning, InputError, SparkGmmError
 from sparkgmm.mixture import Array
 from sparkgmm.spark.ml import fit_plans
 
@@ -154,11 +154,11 @@ def test_more_components_than_distinct_rows_are_refused(frame: Any, quick: Any) 
         quick(k=4).fit(frame(X))
 
 
-def test_clusters_of_equal_rows_are_no_clusters(frame: Any, quick: Any) -> None:
+def test_clusters_of_equal_rows_are_fitted_and_named(frame: Any, quick: Any) -> None:
     X = np.array([[0.0, 1.0], [1.0, 0.5], [2.0, 7.0]] * 20)
-    remedy = r"\(k=3 full: .*\): lower k, try covarianceType tied or diag, or look for outliers"
-    with pytest.raises(FitError, match=remedy):
-        quick(k=3).fit(frame(X))
+    with pytest.warns(FitWarning, match="20 rows of one value"):
+        model = quick(k=3).fit(frame(X))
+    np.testing.assert_allclose(model.weights, [1 / 3] * 3, rtol=1e-6)
 
 
 def test_an_error_speaks_of_params_and_never_of_keys_of_the_configuration(

@@ -222,6 +222,6 @@ def test_what_cannot_be_read_is_said_in_one_line(jobs: Jobs) -> None:
     assert "as of that time" in refused(3, table=table, options={"timestampAsOf": "2020-01-01"})
     assert "did you mean 'trips'" in refused(3, table="ice.db.trip")
     assert "nothing was written" in refused(3, table="ice.db.unwritten")
-    assert "set it to iceberg" in refused(2, path=path_of(jobs, table), format="parquet")
+    assert "input.format to iceberg" in refused(2, path=path_of(jobs, table), format="parquet")
     refused(3, path=str(jobs.folder / "empty"), format="iceberg")
     assert f"table {table} (Iceberg), snapshot " in jobs.plan(table=table)

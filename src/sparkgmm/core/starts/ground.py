@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,8 +109,17 @@ class Ground:
 
         Wild rows do not count. Each covariance is drawn towards the pooled one by d + 1 rows'
         worth, so that a component with few rows starts wide.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If a covariance comes out without volume.
+
         """
-        Z, w = self.seeds.Z, self.w * self.core
+        w = self.w * self.core
+        # about their own centre: beside one wild row all others may be alike to twelve digits
+        centre = w @ self.seeds.Z / w.sum()
+        Z = self.seeds.Z - centre
         d = self.d
         k = len(R)
         W = R * w
@@ -127,9 +138,17 @@ class Ground:
         scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
         variances += _LEAST * counts[:, None] * self.unit
         moments = Moments(
-            counts, np.zeros((k, d)), scatter, means, self.seeds.scale, self.seeds.total
+            counts, np.zeros((k, d)), scatter, centre + means, self.seeds.scale, self.seeds.total
         )
         return m_step(family, moments, Regularised(0.0))
+
+    def models(self, many: Iterable[Array], family: Family) -> list[Model]:
+        """Return the models of those responsibilities that give every component volume."""
+        models = []
+        for R in many:
+            with suppress(np.linalg.LinAlgError):
+                models.append(self.model(R, family))
+        return models
 
     def thinned(self, most: int) -> Ground:
         """Return the ground of at most so many rows, evenly spaced."""
