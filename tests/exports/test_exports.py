@@ -75,6 +75,8 @@ def test_duckdb_scores_a_hundred_thousand_rows_as_the_mixture_does(
         assert_table(mixture, X, connection.sql(select(mixture, "duckdb")).df())
 
 
+@pytest.mark.spark
+@pytest.mark.long
 def test_spark_sql_scores_a_hundred_thousand_rows_as_the_mixture_does(
     spark: Any, tmp_path: Path
 ) -> None:
