@@ -164,5 +164,5 @@ def test_a_start_asked_for_by_name_is_the_one_that_was_drawn_before() -> None:
 @pytest.mark.parametrize("far", [1e10, 1e15])
 def test_a_row_that_hides_all_digits_of_the_others_ends_no_fit(kind: str, far: float) -> None:
     """Beside it the others are alike to ten digits; starts must have volume all the same."""
-    X = np.concatenate([clusters(), np.full((1, 2), far)])
+    X = np.concatenate([faithful(), np.full((1, 2), far)])
     assert np.isfinite(fit_array(X, 2, covariance_type=kind).log_likelihood)
