@@ -7,7 +7,7 @@ uv pip compile pyproject.toml --extra dev "${common[@]}" --output-file requireme
 # What the executors' environment holds: Spark brings itself (make dist).
 uv pip compile pyproject.toml --constraint requirements.lock --no-emit-package pyspark --no-emit-package py4j "${common[@]}" --output-file requirements-run.lock
 # The oldest Spark that is supported, with a numpy and a pyarrow of its time, for make test-min-spark.
-printf 'pyspark<3.6\nnumpy<2\npyarrow<18\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-min-spark.lock
+printf 'pyspark<3.6\nnumpy<2\npyarrow<18\nonnx<1.19\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-min-spark.lock
 # The newest Spark that Delta and Iceberg can be had for, for make test-spark-4.1 and the tests of tables.
 printf 'pyspark>=4.1,<4.2\n' | uv pip compile pyproject.toml --extra dev --constraint - "${common[@]}" --output-file requirements-spark-4.1.lock
 # What must be there before an sdist (pyspark) or the project itself can be built without fetching anything unpinned.
