@@ -101,9 +101,9 @@ def test_a_folder_of_a_table_format_is_found_and_its_package_named(
         open_rows(spark, str(tmp_path / "t"))
     assert f"input.format '{format_name}' needs the package" in str(caught.value)
     assert f"--packages {word}" in str(caught.value)
-    with pytest.raises(ConfigurationError, match=f"input.format to {format_name}"):
-        open_rows(spark, str(tmp_path / "t"), "parquet")
-    assert open_rows(spark, str(tmp_path / "t" / "*.parquet"), "parquet").df.count() == 3
+    for place in ("t", "t/*.parquet"):
+        with pytest.raises(ConfigurationError, match=f"input.format to {format_name}"):
+            open_rows(spark, str(tmp_path / place), "parquet")
 
 
 def test_a_folder_that_only_has_a_folder_called_metadata_is_read_by_its_files(
