@@ -133,10 +133,8 @@ def test_driver_and_executors_give_the_same_bits(
     assert a.log_likelihoods == b.log_likelihoods
 
 
-@pytest.mark.parametrize(
-    "n",
-    [pytest.param(300, id="in rows"), pytest.param(MANY, id="in files", marks=pytest.mark.long)],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("n", [300, MANY], ids=["in rows", "in files"])
 def test_sums_added_on_the_executors_have_the_bits_of_those_added_on_the_driver(
     spark: SparkSession,
     driver_bytes: Callable[[int], None],
