@@ -180,7 +180,7 @@ def booleans_beside_numbers(folder: Path, X: np.ndarray) -> dict[str, Any]:
     return parquet(folder, x=X[:, 0], y=X[:, 1], flag=X[:, 0] > 4)
 
 
-@case(0, "of one value, flag = ")
+@case(0)
 def a_boolean_as_feature(folder: Path, X: np.ndarray) -> dict[str, Any]:
     """It counts 0 and 1: in either group it is as wide as the step from one to the other allows."""
     values = booleans_beside_numbers(folder, X)
