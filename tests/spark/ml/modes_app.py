@@ -56,8 +56,8 @@ def passes_read_the_kept_blocks(spark: SparkSession, df: Any) -> bool:
 
 
 def sums_over_many_partitions(spark: SparkSession) -> list[str]:
-    """Scan 70 partitions; their profiles and sums are collected, then added on the executors."""
-    df = spark.range(0, 2000, 1, 70).selectExpr("sin(id) x", "cos(id * id) y")
+    """Scan 36 partitions; their profiles and sums are collected, then added on the executors."""
+    df = spark.range(0, 2000, 1, 36).selectExpr("sin(id) x", "cos(id * id) y")
     found = []
     for room in (2**20, 1):
         spark.conf.set("spark.sparkgmm.resultBytes", room)
