@@ -50,7 +50,8 @@ def test_what_a_fit_takes_is_what_the_table_says(
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, d)) + 2 * rng.normal(size=(k, d))[rng.integers(0, k, n)]
     tracemalloc.start()
-    fit_array(X, k, covariance_type=covariance_type, n_init=2, max_iter=3)
+    how = {"init": "k-means++", "n_init": 2, "max_iter": 3}
+    fit_array(X, k, covariance_type=covariance_type, **how)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     nothing = DriverMemory.of(1, 1, 1, 1, covariance_type).python
