@@ -99,7 +99,7 @@ def row_weights(sample_weight: ArrayLike | None, n: int) -> Array:
     Raises
     ------
     InputError
-        If they are no numbers of 0 or more, one a row, or there is nothing with a weight.
+        If they are no finite numbers of 0 or more, one a row.
 
     """
     if sample_weight is None:

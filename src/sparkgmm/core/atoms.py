@@ -18,7 +18,7 @@ from sparkgmm.core.widths import ATOM_ROWS, Widths
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.density import Density
-from sparkgmm.products import Array, second_moment
+from sparkgmm.products import Array, second_moment, squares
 
 # A value stands out if it is so many times as frequent as its feature's values mostly are.
 _STANDS_OUT = 5.0
@@ -35,9 +35,14 @@ class Atom(NamedTuple):
     mine: Array
 
 
-def find_atoms(seeds: Seeds, widths: Widths) -> list[Atom]:
-    """Return the values that most rows have, beyond what their neighbours have."""
-    found = []
+def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
+    """Return the values that most rows have, beyond what their neighbours have.
+
+    None where the prior does not bound widths.
+    """
+    widths, found = prior.widths, []
+    if widths is None:
+        return []
     for feature, column in enumerate(seeds.Z.T):
         values, which = np.unique(column, return_inverse=True)
         if len(values) < 2:
@@ -85,9 +90,9 @@ def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | 
     share = R * seeds.w
     counts = share.sum(axis=1)
     means = share @ seeds.Z / counts[:, None]
-    of_one = _squares if family.diagonal else _products
+    moment_of = squares if family.diagonal else second_moment
     second = np.array(
-        [of_one(seeds.Z - mean, mine) for mean, mine in zip(means, share, strict=True)]
+        [moment_of((seeds.Z - mean).T, mine) for mean, mine in zip(means, share, strict=True)]
     )
     nothing = np.zeros_like(means)
     moments = Moments(counts, nothing, second, means, seeds.scale, seeds.total)
@@ -95,11 +100,3 @@ def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | 
         return m_step(family, moments, prior)
     except np.linalg.LinAlgError:
         return None
-
-
-def _squares(residuals: Array, share: Array) -> Array:
-    return np.asarray(share @ residuals**2)
-
-
-def _products(residuals: Array, share: Array) -> Array:
-    return second_moment(residuals.T, share)

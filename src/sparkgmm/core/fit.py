@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.em import Trajectory
+from sparkgmm.core.em import Trajectory, share_of_tol
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.history import History
 from sparkgmm.core.information import SampleInformation
@@ -24,11 +24,6 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, WEIGHT, WHERE, K
-
-# Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
-_SMALL_DATA_TOL = 1e-3
-# Elsewhere to this one: on slow problems the estimated distance was up to 3.5 times too short.
-_LARGE_DATA_TOL = 0.25
 
 
 @dataclass(frozen=True)
@@ -124,11 +119,6 @@ def _fit(
     if not search.lenient and state.measured is not None:
         history = History.of(state.model, state.measured, evidence)
     return Fit(chosen, candidates, race.n_passes, history)
-
-
-def share_of_tol(rows: Rows) -> float:
-    """Return at which share of tol a climb over all rows stops."""
-    return _SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
 
 
 def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:

@@ -106,8 +106,7 @@ INIT: dict[str, Callable[[Array, Array, int, np.random.Generator], Array]] = {
 
 def nearest_centres(centres: Array, Z: Array) -> Array:
     """Return which of the centres (k, d) is nearest to each row of Z (n, d)."""
-    squares = np.einsum("nd,nd->n", Z, Z)
-    return np.argmin(_squared_distances(Z, squares, centres), axis=0)
+    return _nearest(Z, np.einsum("nd,nd->n", Z, Z), centres)
 
 
 def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) -> Array:
@@ -146,7 +145,7 @@ def _nearest(Z: Array, squares: Array, centres: Array) -> Array:
 def model_around(centres: Array, seeds: Seeds, family: Family) -> Model:
     """Turn centres (k, d) into a model: each takes the rows that are nearest to it."""
     Z = seeds.Z
-    labels = _nearest(Z, np.einsum("nd,nd->n", Z, Z), centres)
+    labels = nearest_centres(centres, Z)
     R = (labels == np.arange(len(centres))[:, None]).astype(np.float64)
     return model_of(R, centres, seeds, family)
 

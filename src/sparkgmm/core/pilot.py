@@ -108,7 +108,7 @@ def pilot(
     if scout is None:
         winners = improve(race, rows, search, n_rows)
     else:
-        winners = scout.explore(race, n_rows, rows.complete)
+        winners = scout.explore(race, rows, n_rows)
     asked = [(name, k) for k in search.k for name in search.covariance_type]
     winners.sort(key=lambda winner: asked.index(winner.state.candidate_key))
     if earlier is None:
@@ -166,7 +166,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     seeds = Seeds.of(rows, race.evidence.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     prior = race.settings.prior
-    atoms = [] if prior.widths is None else find_atoms(seeds, prior.widths)
+    atoms = find_atoms(seeds, prior)
     best = race.best()
     # passes over all the rows are the user's to limit: a run that used them up gets no more
     open_keys = {key for key, s in best.items() if s.converged or not rows.complete}

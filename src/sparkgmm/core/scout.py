@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from sparkgmm.core.atoms import Atom, find_atoms, onto_atoms
-from sparkgmm.core.em import Trajectory
+from sparkgmm.core.em import Trajectory, share_of_tol
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
 from sparkgmm.core.moves import remove_and_split, shaken, split_and_merge, split_one
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, count_rows
 from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
 from sparkgmm.core.rows import Rows
@@ -49,8 +49,6 @@ _LEAST_MOVES = 8
 _ROWS_A_FEATURE = 5
 _MOST_VALUES = 2**24
 _WORTH_IT = 1e-6
-# Where all rows are here the fit ends at this share of tol (`core.fit.share_of_tol`).
-_END = 1e-3
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # An exponential costs as much as so many products and sums.
@@ -124,15 +122,17 @@ class Scout:
                 distinct.append(state)
         return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
 
-    def explore(self, race: Race, n_rows: int, complete: bool) -> list[Winner]:
+    def explore(self, race: Race, rows: Rows, n_rows: int) -> list[Winner]:
         """Try to leave each candidate's best optimum by moves, while that helps.
 
         Where components were dropped it is tried to split one instead. Passes over all the rows
-        are the user's to limit: where the sample is `complete`, a run that used them up gets no
+        are the user's to limit: where the sample is all there are, a run that used them up gets no
         more.
         """
         best = race.best()
-        open_keys = {key for key, s in best.items() if s.converged or s.collapsed or not complete}
+        open_keys = {
+            key for key, s in best.items() if s.converged or s.collapsed or not rows.complete
+        }
         rng = np.random.default_rng([self.search.seed, self.search.n_init])
         for _ in range(_ROUNDS):
             entrants = []
@@ -151,26 +151,26 @@ class Scout:
             }
             best |= better
             open_keys = set(better)
-        if complete:
-            best = self._settled(best, race, n_rows, rng)
+        if rows.complete:
+            best = self._settled(best, race, rows, rng)
         return [race.winner(state) for state in best.values()]
 
     def _settled(
         self,
         best: dict[tuple[str, int], Trajectory],
         race: Race,
-        n_rows: int,
+        rows: Rows,
         rng: np.random.Generator,
     ) -> dict[tuple[str, int], Trajectory]:
         """Go on to where the fit will end: what was sound so far may become a spike on the way.
 
         Then its component is put elsewhere, or left out.
         """
-        settings = replace(race.settings, tol=_END * self.search.settings.tol)
+        settings = replace(race.settings, tol=share_of_tol(rows) * self.search.settings.tol)
         going = [replace(state, converged=False) for state in best.values()]
         for _ in range(_ROUNDS):
             final = race.again(going, settings)
-            final.run(n_rows)
+            final.run(count_rows(rows.sample))
             ended = final.best()
             best = best | ended
             going = []
@@ -207,8 +207,7 @@ class Scout:
 
     @cached_property
     def _atoms(self) -> list[Atom]:
-        widths = self.search.settings.prior.widths
-        return [] if widths is None else find_atoms(self.ground.seeds, widths)
+        return find_atoms(self.ground.seeds, self.search.settings.prior)
 
     def _by_chance(self, state: Trajectory, race: Race) -> list[int]:
         """Return the components with too few rows for a spike to be anything but chance."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.em import Settings, Trajectory
-from sparkgmm.core.fit import Fit, check_features, share_of_tol
+from sparkgmm.core.em import Settings, Trajectory, share_of_tol
+from sparkgmm.core.fit import Fit, check_features
 from sparkgmm.core.history import History, WithHistory
 from sparkgmm.core.judging import entropy, judge
 from sparkgmm.core.race import Progress, Race, Winner

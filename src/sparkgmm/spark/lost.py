@@ -8,6 +8,7 @@ from typing import Any
 
 from sparkgmm.errors import SparkGmmError
 from sparkgmm.spark.executors import executor_fault
+from sparkgmm.spark.file_systems import first_line
 
 # What Spark exits by where a thread found no memory: in local mode tasks run in the driver's JVM.
 _NO_MEMORY = 52
@@ -57,7 +58,7 @@ def lost_spark(error: BaseException) -> LostSparkError | None:
         text = str(error)
         if any(mark in text for mark in _NO_SERVER):
             return LostSparkError(
-                f"the connection to Spark's server was lost ({_first_line(text)}): look whether "
+                f"the connection to Spark's server was lost ({first_line(error)}): look whether "
                 "it runs, and for its memory in its log, then make a new session and fit again"
             )
     return None
@@ -92,7 +93,3 @@ def _exit_code_of_jvm() -> int | None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         return int(process.wait(timeout=5))
     return None
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:200]

@@ -143,10 +143,14 @@ def _format_of_any(names: Sequence[str]) -> str | None:
 def _names_below(spark: SparkSession, path: str) -> list[str]:
     """Return the names of the first files below a folder, or below what matches a glob."""
     folder = Folder(spark, path, INPUT)
-    if not re.search(r"[*?\[{]", path):
+    if not _is_glob(path):
         return [info.path for info in folder.files(most=_PEEK)]
     first = folder.matches(most=1)
     return [path for match in first for path in (match.name, *_below(match))]
+
+
+def _is_glob(path: str) -> bool:
+    return re.search(r"[*?\[{]", path) is not None
 
 
 def _below(folder: Folder) -> list[str]:
@@ -227,7 +231,7 @@ def _folders_around(spark: SparkSession, place: str) -> Iterator[Folder]:
     """
     here = Folder(spark, place, INPUT)
     try:
-        found = here.matches(most=_FEW) if re.search(r"[*?\[{]", place) else [here]
+        found = here.matches(most=_FEW) if _is_glob(place) else [here]
     except Py4JJavaError:  # a glob that is none: the reader will say what is wrong
         return
     for match in found:
