@@ -326,15 +326,7 @@ class _Ridge:
         return replace(self, widths=Widths.of(rows, evidence, float(self.ridge.min())))
 
     def join(self, moments: Moments, family: Family) -> Moments:
-        if not self.ridge.any():
-            return moments
-        second = moments.second
-        if second is not None:
-            second = second.copy()
-            squares = second if second.ndim == 2 else np.einsum("kii->ki", second)
-            squares += moments.counts[:, None] * self.ridge
-        total = moments.total + (self.ridge if moments.total.ndim == 1 else np.diag(self.ridge))
-        return moments._replace(second=second, total=total)
+        return moments._replace(ridge=self.ridge)
 
     def within(self, model: Model, counts: Array | None = None) -> Model:
         if self.widths is None or not self.holds:

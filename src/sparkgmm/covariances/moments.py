@@ -33,8 +33,8 @@ class Moments(NamedTuple):
     `second` is (k, d, d), or its diagonal (k, d), or None where the family needs none. `scale` (d,)
     is the standard deviation of each feature in the data's units, and `total` the second moment of
     all the rows, a row, in standardised coordinates: (d, d), or its diagonal (d,) where no family
-    asks for more. `ridge` is what a prior adds to the variances of every component. `others` are
-    the sums (k, width) of parts beside the Gaussian.
+    asks for more. `ridge`, a number or (d,), is what a prior adds to the variances of every
+    component. `others` are the sums (k, width) of parts beside the Gaussian.
     """
 
     counts: Array
@@ -43,7 +43,7 @@ class Moments(NamedTuple):
     origin: Array
     scale: Array
     total: Array
-    ridge: float = 0.0
+    ridge: float | Array = 0.0
     others: tuple[Array, ...] = ()
 
     @classmethod
