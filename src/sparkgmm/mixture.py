@@ -18,6 +18,7 @@ from sparkgmm.density import Density
 from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.merging import Groups, merged
+from sparkgmm.options import MISSING, taken
 from sparkgmm.products import Array as Array
 from sparkgmm.tabular import as_table, read_like
 
@@ -62,6 +63,10 @@ class Mixture:
         `covariances`.
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"; counts the free parameters
     features : d names, or None
+    missing : "invalid" or "model": what NaN in rows is
+        With "model", as `fit_array` and jobs set it where they were told so, it is a missing value,
+        which is integrated over: the density and responsibilities of a row are those of what it
+        has. Those of a row that has nothing are 1 and the weights. With "invalid" it is an error.
 
     Raises
     ------
@@ -88,6 +93,7 @@ class Mixture:
         "covariance_type",
         "features",
         "means",
+        "missing",
         "stack",
         "weights",
     )
@@ -96,6 +102,7 @@ class Mixture:
     means: Array
     covariance_type: str
     features: tuple[str, ...] | None
+    missing: str
     stack: Stack
     _density: Density
 
@@ -106,6 +113,7 @@ class Mixture:
         covariances: ArrayLike,
         covariance_type: str = "full",
         features: Sequence[str] | None = None,
+        missing: str = MISSING.default,
     ) -> None:
         family = FAMILIES[checks.family_name(covariance_type)]
         w, mu, stack = checks.parameters(weights, means, covariances, family)
@@ -117,6 +125,7 @@ class Mixture:
             "means": mu,
             "covariance_type": covariance_type,
             "features": names,
+            "missing": taken(MISSING, missing, MISSING.name),
             "stack": stack,
             "_density": Density.of(w, mu, stack),
         }
@@ -136,6 +145,18 @@ class Mixture:
             self.compact_covariances,
             self.covariance_type,
             self.features,
+            self.missing,
+        )
+
+    def with_missing(self, missing: str) -> Mixture:
+        """Return the same mixture, for which NaN in rows is "invalid" or to "model"."""
+        return Mixture(
+            self.weights,
+            self.means,
+            self.compact_covariances,
+            self.covariance_type,
+            self.features,
+            missing,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -217,7 +238,7 @@ class Mixture:
 
     def log_density(self, X: ArrayLike) -> Array:
         """Return the natural log of the density at each row of X (n, d), shape (n,)."""
-        return self._density.score(self._rows(X))
+        return self._density.score(self._rows(X), missing=self._gaps)
 
     def responsibilities(self, X: ArrayLike) -> Array:
         """Return P(component | row) for X (n, d), shape (n, k): finite and summing to 1 a row.
@@ -231,7 +252,7 @@ class Mixture:
         """Return log density and responsibilities of X (n, d), for the price of one of them."""
         rows = self._rows(X)
         R = np.empty((len(rows), self.k))
-        return Scores(self._density.score(rows, R), R)
+        return Scores(self._density.score(rows, R, self._gaps), R)
 
     def predict(self, X: ArrayLike) -> Labels:
         """Return the most responsible component of each row of X (n, d), shape (n,)."""
@@ -273,7 +294,12 @@ class Mixture:
         return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
-        return read_like(X, self.features, self.d)
+        return read_like(X, self.features, self.d, gaps=self._gaps)
+
+    @property
+    def _gaps(self) -> bool:
+        """Whether NaN is a missing value."""
+        return self.missing == "model"
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
         """Draw n rows: X (n, d) and the component each came from (n,)."""
@@ -474,6 +500,7 @@ class Mixture:
             matrices,
             family.name,
             None if self.features is None else [self.features[i] for i in which],
+            self.missing,
         )
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
@@ -492,6 +519,7 @@ class Mixture:
         return {
             "format_version": FORMAT_VERSION,
             "features": None if self.features is None else list(self.features),
+            **({"missing": self.missing} if self._gaps else {}),
             "covariance_type": self.covariance_type,
             "weights": self.weights.tolist(),
             "means": self.means.tolist(),
@@ -533,4 +561,5 @@ class Mixture:
             model["covariances"],
             model.get("covariance_type", "full"),
             features,
+            model.get("missing", MISSING.default),
         )

@@ -21,13 +21,14 @@ from sparkgmm.core.selection import Candidate
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
-from sparkgmm.errors import InputError, option_names
+from sparkgmm.errors import InputError, Remedy, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
     COVARIANCE_TYPE,
     CRITERION,
     INIT,
     MAX_ITER,
+    MISSING,
     N_INIT,
     PYTHON,
     REG_COVAR,
@@ -74,13 +75,15 @@ def fit_array(
     weights_init: ArrayLike | None = None,
     means_init: ArrayLike | None = None,
     precisions_init: ArrayLike | None = None,
+    missing: str = "invalid",
 ) -> FitResult:
     """Fit a mixture of k Gaussians to an array in memory.
 
     Parameters
     ----------
     X : array-like of shape (n, d), finite; or a table of pandas, polars or pyarrow
-        The names of a table's columns become `mixture.features`.
+        The names of a table's columns become `mixture.features`. With `missing="model"` values may
+        be NaN, or null in a table.
     k : the number of components, or a list of them to choose from
     covariance_type : "full", "tied", "diag", "spherical" or "VEV", or a list to choose from
     criterion : "bic", "aic" or "icl": the lowest chooses among every k with every covariance type
@@ -95,6 +98,11 @@ def fit_array(
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
         to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
         those of all the data.
+    missing : "invalid" or "model": what NaN in X is
+        "invalid": an error. "model": a value missing at random, which is integrated over: every row
+        counts by what it has, the log-likelihood is that of what is there, and the mixture scores
+        such rows too (Ghahramani and Jordan 1994). Entropies of missing values are not in icl. A
+        row that has nothing counts, and says nothing.
 
     Raises
     ------
@@ -128,6 +136,7 @@ def fit_array(
             max_iter=_taken(MAX_ITER, max_iter),
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
+        missing=_taken(MISSING, missing),
     )
     values, features = read(X)
     rows, unit = _array_rows(values, features, sample_weight, search)
@@ -194,6 +203,8 @@ def _start(
     family = FAMILIES[covariance_type]
     if precisions is None:
         of_all = profile.scatter / profile.weight
+        if profile.seen is not None:  # of two features that are seldom seen together it says less
+            of_all = profile.variance if family.diagonal else np.diag(profile.variance)
         shape = (k, d) if of_all.ndim == 1 else (k, d, d)
         stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
     else:
@@ -241,10 +252,17 @@ def _array_rows(
     """
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"X has shape {values.shape}: give (n, d) with n and d of 1 or more")
-    if not np.isfinite(values).all():
-        row, at = map(int, np.argwhere(~np.isfinite(values))[0])
+    valid = np.isfinite(values)
+    if search.missing == "model":
+        valid |= np.isnan(values)
+    if not valid.all():
+        row, at = map(int, np.argwhere(~valid)[0])
         where = f"in row {row}" + ("" if features is None else f", column {features[at]!r}")
-        raise InputError(f"X holds {values[row].tolist()} {where}: give finite numbers")
+        remedies: list[Remedy] = ["give finite numbers"]
+        if np.isnan(values[row, at]):
+            remedies.append(("set", MISSING, "to model"))
+        with option_names(PYTHON):
+            raise InputError(f"X holds {values[row].tolist()} {where}", *remedies)
     weights, unit = None, 1.0
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
