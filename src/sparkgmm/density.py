@@ -220,8 +220,11 @@ class Density:
         """Do it where some rows are incomplete, whose missing values are integrated over."""
         k, d = self.means.shape
         joint = np.empty((k, X.shape[1]))
-        whole = np.ascontiguousarray(X[:, ~incomplete])
-        joint[:, ~incomplete] = self._log_joint(whole, aligned_empty(*self._work_shape(whole)))
+        if not incomplete.all():
+            whole = np.ascontiguousarray(X[:, ~incomplete])
+            n_terms = 2 * d if self.polynomial is None else self.polynomial.eta.shape[1]
+            work = aligned_empty(n_terms, whole.shape[1])
+            joint[:, ~incomplete] = self._log_joint(whole, work)
         rows = np.flatnonzero(incomplete)
         rows = rows[gaps.order(np.isnan(X[:, rows]))]
         with np.errstate(over="ignore", invalid="ignore"):
@@ -248,10 +251,6 @@ class Density:
             Y = self._whitened(j, residuals[j])
             joint[j] -= 0.5 * np.einsum("ij,ij->j", Y, Y)
         return joint
-
-    def _work_shape(self, X: Array) -> tuple[int, int]:
-        d, n = X.shape
-        return (2 * d if self.polynomial is None else self.polynomial.eta.shape[1]), n
 
     def _log_joint(self, X: Array, work: Array) -> Array:
         """Return log(weight_j N(x_i | mean_j, covariance_j)) of X (d, n), shape (k, n)."""

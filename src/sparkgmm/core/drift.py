@@ -109,7 +109,12 @@ def mean_log_density(rows: Rows, mixture: Mixture) -> float:
 
 
 def share_below(mixture: Mixture, X: Array, weights: Array, threshold: float) -> float:
-    """Return the weighted share of the rows X (n, d) whose log density is below a threshold."""
+    """Return the weighted share of the rows X (n, d) whose log density is below a threshold.
+
+    NaN is a missing value.
+    """
+    if np.isnan(X).any():
+        mixture = mixture.with_missing("model")
     return float(weights[mixture.log_density(X) < threshold].sum() / weights.sum())
 
 

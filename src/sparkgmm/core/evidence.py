@@ -103,6 +103,11 @@ class OverBlocks:
 
 def of_part(frame: Frame, profile: Profile) -> Frame:
     """Keep the coordinates, but take the constants of the data from a part of the rows."""
+    if frame.seen is not None:
+        seen = np.ones(len(frame.scale))
+        if profile.seen is not None:
+            seen = profile.seen[1] / profile.weight
+        return replace(frame, weight=profile.weight, seen=seen)
     offset = (profile.mean - frame.shift) / frame.scale
     scatter = profile.scatter if frame.correlation.ndim == 2 else diagonal(profile.scatter)
     correlation = scatter / profile.weight / squared(frame.scale, scatter)
@@ -182,25 +187,28 @@ class Scan:
             if model.others:
                 width = model.width - model.n_features
                 packed, others = packed[:, :-width], split(model.others, packed[:, -width:])
-            seen, hidden = None, 0.0
+            beside = None
             if frame.seen is not None:
                 extra = n_extra(model.d)
                 packed, beside = packed[:, :-extra], packed[:, -extra:]
-                seen, hidden = beside[:, :-1], beside[:, -1]
             mean = log_likelihood / frame.weight
-            if frame.seen is None and model.family.shared and packed.shape[1] < PRODUCTS.n_features(model.d):
+            if (
+                beside is None
+                and model.family.shared
+                and packed.shape[1] < PRODUCTS.n_features(model.d)
+            ):
                 # the quadratic term that was left out of eta: the same for all components
                 mean -= 0.5 * model.stack.quadratic_of(frame.correlation)
             origin = np.where(narrow[:, None], model.means, 0.0)
             moments = Moments.unpack(packed, origin, frame.scale, frame.correlation, others)
-            if frame.seen is not None:
-                total = _total(moments, model.family.diagonal)
-                moments = moments._replace(total=total, seen=seen, hidden=hidden)
+            if beside is not None:
+                total = expected_total(moments, model.family.diagonal)
+                moments = moments._replace(total=total, seen=beside[:, :-1], hidden=beside[:, -1])
             results[i] = Measured(moments, mean)
         return [results[i] for i in range(len(self.models))]
 
 
-def _total(moments: Moments, diagonal_only: bool) -> Array:
+def expected_total(moments: Moments, diagonal_only: bool) -> Array:
     """Return the second moment of all rows, a row, that is expected of rows with gaps."""
     assert moments.second is not None
     origin, first = moments.origin, moments.first

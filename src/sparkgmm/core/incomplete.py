@@ -178,7 +178,7 @@ class DiagonalGaps:
 
     def add(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
         """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
-        k, d = self.means.shape
+        d = self.means.shape[1]
         T = np.empty((1 + 3 * d, X.shape[1]))
         T[0] = 1.0
         values, there = T[1 : 1 + d], T[1 + 2 * d :]

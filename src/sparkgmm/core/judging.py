@@ -84,11 +84,19 @@ def judge(
 def entropy(model: Model, measured: Measured, weight: float) -> float:
     """Return the entropy of the responsibilities of rows of so much weight, in nats.
 
-    It is the log-likelihood less the expected complete-data log-likelihood; where values are
-    missing their entropy is in that too, and does not count.
+    Where values are missing their entropy does not count.
+    """
+    of_all = entropy_of_unseen(model, measured, weight)
+    return of_all - float(np.sum(measured.moments.hidden))
+
+
+def entropy_of_unseen(model: Model, measured: Measured, weight: float) -> float:
+    """Return the entropy of all that was not seen: of responsibilities and of missing values.
+
+    It is the log-likelihood less the expected complete-data log-likelihood.
     """
     expected = expected_log_likelihood(model, measured.moments)
-    return weight * (measured.log_likelihood - expected) - float(np.sum(measured.moments.hidden))
+    return weight * (measured.log_likelihood - expected)
 
 
 class Fault(NamedTuple):

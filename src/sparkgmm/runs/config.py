@@ -170,7 +170,7 @@ class _Source(_Section):
 
 
 class InputConfig(_Source):
-    """Where the rows are and which columns count."""
+    """Where the rows are and which columns count; what a fit and a comparison have in common."""
 
     features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = (
         opt.FEATURES.default
@@ -189,6 +189,12 @@ class InputConfig(_Source):
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
         return self
+
+
+class FitInputConfig(InputConfig):
+    """Where the rows of a fit are, which columns count, and what null is."""
+
+    missing: Annotated[str, _checked(opt.MISSING)] = opt.MISSING.default
 
 
 def _names(features: str | list[str] | None) -> list[str]:

@@ -35,7 +35,8 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
-        return opened, find_features(opened.df, source.features, source.weight)
+        features = find_features(opened.df, source.features, source.weight)
+        return opened, features.with_missing(config.missing)
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:

@@ -74,6 +74,7 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         df = opened.df
         _check_apart(spark, config, output, model)
         features = find_model_features(df, mixture.features, mixture.d, model.vector)
+        features = features.with_missing(mixture.missing)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(df.columns if keep == "all" else keep),

@@ -32,10 +32,12 @@ def valid(df: DataFrame, features: Features) -> DataFrame:
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
     names = [*features.names, *([features.weight] if features.weight else [])]
+    fault = np.ones(len(names), dtype=bool)
+    fault[: len(features.names)] = not features.missing
     faults = []
     for kind, numbers in (
-        ("null", counts.null),
-        ("NaN", counts.nan),
+        ("null", counts.null * fault),
+        ("NaN", counts.nan * fault),
         ("infinite", counts.infinite),
     ):
         faults += [f"{name} {kind} in {n:,}" for name, n in zip(names, numbers, strict=True) if n]
@@ -77,7 +79,10 @@ def _is_infinite(value: Column) -> Column:
 
 def _reasons(df: DataFrame, features: Features) -> list[Column]:
     if features.vector is None:
-        reasons = [_reason(quoted(df, name).cast("double"), name) for name in features.columns]
+        reasons = [
+            _reason(quoted(df, name).cast("double"), name, features.missing)
+            for name in features.columns
+        ]
     else:
         reasons = [_vector_reason(df, features)]
     if features.weight is not None:
@@ -87,7 +92,10 @@ def _reasons(df: DataFrame, features: Features) -> list[Column]:
     return reasons
 
 
-def _reason(value: Column, name: str) -> Column:
+def _reason(value: Column, name: str, missing: bool = False) -> Column:
+    infinite = F.when(_is_infinite(value), F.lit(f"{name} is infinite"))
+    if missing:
+        return infinite
     return (
         F.when(value.isNull(), F.lit(f"{name} is null"))
         .when(F.isnan(value), F.lit(f"{name} is NaN"))
@@ -100,12 +108,14 @@ def _vector_reason(df: DataFrame, features: Features) -> Column:
     name, d = features.vector, len(features.names)
     column = quoted(df, name)
     array = as_array(df, name).cast("array<double>")
+    length = F.concat(F.lit(f"{name} has "), F.size(array), F.lit(f" values, not {d}"))
+    infinite = F.exists(array, lambda v: F.coalesce(_is_infinite(v), F.lit(False)))
+    if features.missing:
+        of_other_length = column.isNotNull() & (F.size(array) != d)
+        return F.when(of_other_length, length).when(infinite, F.lit(f"{name} holds infinity"))
     return (
         F.when(column.isNull(), F.lit(f"{name} is null"))
-        .when(
-            F.size(array) != d,
-            F.concat(F.lit(f"{name} has "), F.size(array), F.lit(f" values, not {d}")),
-        )
+        .when(F.size(array) != d, length)
         .when(F.exists(array, lambda v: v.isNull()), F.lit(f"{name} holds null"))
         .when(F.exists(array, F.isnan), F.lit(f"{name} holds NaN"))
         .when(F.exists(array, _is_infinite), F.lit(f"{name} holds infinity"))

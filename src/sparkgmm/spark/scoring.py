@@ -96,13 +96,15 @@ class RecordScorer:
         """Return the columns kept and those added, without the invalid rows."""
         import pyarrow as pa
 
-        X = self._features(batch)
+        X, ragged = self._features(batch)
         totals.read.add(batch.num_rows)
-        finite = np.isfinite(X)
-        if not finite.all():
+        good = np.isfinite(X)
+        if self.scorer.mixture.missing == "model":
+            good |= np.isnan(X)
+        valid = np.asarray(good.all(axis=0)) & ~ragged
+        if not valid.all():
             if self.fail:
                 raise ValueError(INVALID_ROW)
-            valid = np.asarray(finite.all(axis=0))
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
         scored = self.scorer.score(X.T)
@@ -116,13 +118,14 @@ class RecordScorer:
         arrays = batch.columns[: self.n_kept] + added
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _features(self, batch: pa.RecordBatch) -> Array:
-        """Return X (d, n); what is null, or in a vector of another length, is NaN."""
+    def _features(self, batch: pa.RecordBatch) -> tuple[Array, Array]:
+        """Return X (d, n), null as NaN, and which rows hold a vector of another length."""
         d = self.scorer.mixture.d
         if self.vector:
             layout = Layout(d, "float64", vector=True, weighted=False)
-            return decode_vectors(batch.column(self.sources[0]), layout)[0]
+            X, _, ragged = decode_vectors(batch.column(self.sources[0]), layout)
+            return X, ragged
         X = np.empty((d, batch.num_rows))
         for i, source in enumerate(self.sources):
             X[i] = batch.column(source).to_numpy(zero_copy_only=False)
-        return X
+        return X, np.zeros(batch.num_rows, dtype=bool)

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from py4j.protocol import Py4JJavaError
@@ -53,6 +53,7 @@ class Features:
     """Which columns of a DataFrame are features and weight, and how they are read.
 
     Either `columns` are scalars, one a feature, or `vector` is the one column that holds them all.
+    Where values may be `missing`, null and NaN in a feature do not make a row invalid.
     """
 
     names: tuple[str, ...]
@@ -60,6 +61,11 @@ class Features:
     vector: str | None
     weight: str | None
     single: bool
+    missing: bool = False
+
+    def with_missing(self, missing: str) -> Features:
+        """Return the features with null and NaN "invalid", or missing: to "model"."""
+        return replace(self, missing=missing == "model")
 
     @property
     def dtype(self) -> str:
@@ -69,7 +75,7 @@ class Features:
     def without(self, dropped: Sequence[str]) -> Features:
         """Leave some out; a vector column's features have no column of their own to leave out."""
         kept = tuple(name for name in self.names if name not in dropped)
-        return Features(kept, kept, None, self.weight, self.single)
+        return Features(kept, kept, None, self.weight, self.single, self.missing)
 
     def project(self, df: DataFrame) -> DataFrame:
         """Select features and weight as float or double, under names without surprises."""
