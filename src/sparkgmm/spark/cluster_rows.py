@@ -67,11 +67,17 @@ class Read(NamedTuple):
 class Blocks:
     """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`),
+    `missing` whether null and NaN in features are missing values.
     """
 
     def __init__(
-        self, df: DataFrame, features: Features, path: object = None, products: bool = True
+        self,
+        df: DataFrame,
+        features: Features,
+        path: object = None,
+        products: bool = True,
+        missing: bool = False,
     ) -> None:
         self._spark = df.sparkSession
         self._path = path
@@ -82,6 +88,7 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
             products,
+            missing,
         )
         with translated_errors(
             self._path
@@ -207,6 +214,11 @@ class Blocks:
     def products(self) -> bool:
         """Whether the profile has products of features."""
         return self._layout.products
+
+    @property
+    def missing(self) -> bool:
+        """Whether null and NaN in features are missing values."""
+        return self._layout.missing
 
     @property
     def read(self) -> Read:
