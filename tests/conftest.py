@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER_BYTES = "spark.sparkgmm.driverBytes"
-# JVMs start in half the time with the classes that make keeps; one that cannot use them says nothing.
+# A JVM starts in half the time with the classes that make keeps, and ignores those of others.
 CLASSES = Path(sys.prefix) / "classes.jsa"
 if CLASSES.exists():
     os.environ["SPARK_SUBMIT_OPTS"] = (
