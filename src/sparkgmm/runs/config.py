@@ -392,10 +392,19 @@ _JUDGED_AFTER = {"output", "drift"}
 class FitConfig(_Job):
     """A fit job's configuration."""
 
-    input: InputConfig
+    input: FitInputConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig
     drift: DriftConfig | None = None
+
+    @model_validator(mode="after")
+    def _mllib_needs_all(self) -> Self:
+        if self.model.engine == "mllib" and self.input.missing == "model":
+            raise ValueError(
+                "input.missing is model, engine mllib cannot integrate over what is missing: use "
+                "model.engine em"
+            )
+        return self
 
     def deciding(self) -> dict[str, Any]:
         """Return the sections that decide what the fit finds, resolved."""
@@ -406,6 +415,8 @@ class FitConfig(_Job):
         values = self.model_dump(exclude=_JUDGED_AFTER)
         if values["input"]["table"] is None:  # a key that came later: digests stay as they were
             del values["input"]["table"]
+        if values["input"]["missing"] == opt.MISSING.default:  # and so did this one
+            del values["input"]["missing"]
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -20,6 +20,7 @@ from sparkgmm.core.selection import choose
 from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import MISSING
 from sparkgmm.runs.config import FitConfig, ModelConfig
 from sparkgmm.runs.drift_check import (
     ComparedRun,

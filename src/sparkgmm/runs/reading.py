@@ -9,10 +9,16 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
-from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.config import (
+    CompareConfig,
+    FitConfig,
+    FitInputConfig,
+    InputConfig,
+    ScoreInputConfig,
+)
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
-from sparkgmm.spark.quarantine import describe_invalid
+from sparkgmm.spark.quarantine import describe_fate, describe_invalid
 from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
 
 
@@ -36,7 +42,9 @@ def open_input(
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
         features = find_features(opened.df, source.features, source.weight)
-        return opened, features.with_missing(config.missing)
+        if isinstance(source, FitInputConfig):
+            features = features.with_missing(source.missing)
+        return opened, features
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
@@ -107,7 +115,11 @@ def without_constants(
 
 
 def what_was_read(
-    blocks: Blocks, features: Features, dropped: Sequence[str], seconds: float
+    blocks: Blocks,
+    features: Features,
+    dropped: Sequence[str],
+    seconds: float,
+    invalid_rows: str,
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
@@ -116,7 +128,8 @@ def what_was_read(
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:
-        parts.append(f"{found.counts.invalid:,} invalid, {found.used:,} used")
+        parts.append(describe_fate(found.counts, features, invalid_rows))
+        parts.append(f"{found.used:,} used")
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)
