@@ -189,7 +189,7 @@ class Density:
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
             chunk = np.array(rows[here].T, dtype=np.float64, order="C")
-            incomplete = np.zeros(0, dtype=bool)
+            incomplete = None
             if not np.isfinite(chunk).all():
                 valid = ~np.isinf(chunk) if missing else np.isfinite(chunk)
                 if not valid.all():
@@ -198,8 +198,8 @@ class Density:
                         f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite "
                         "numbers" + ", or NaN for what is missing" * missing
                     )
-                incomplete = np.isnan(chunk).any(axis=0)
-            if incomplete.any():
+                incomplete = np.asarray(np.isnan(chunk).any(axis=0))
+            if incomplete is not None:
                 joint = self._with_gaps(chunk, incomplete)
             else:
                 joint = self._log_joint(chunk, work[:, : chunk.shape[1]])

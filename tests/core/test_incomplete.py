@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from helpers.builders import block_of
 from sparkgmm import Mixture, fit_array
 from sparkgmm.core.evidence import OverRows, Scan
+from sparkgmm.core.history import History
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.profile import Profile
+from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import LocalRows, scan_blocks
 from sparkgmm.errors import InputError
-from tests.helpers.builders import block_of
 
 TYPES = ("full", "tied", "diag", "spherical", "VEV")
 
@@ -241,6 +243,25 @@ def test_profiles_of_rows_with_gaps_add_up_to_that_of_what_is_there():
         assert profile.seen[1, i] == pytest.approx(weights[have].sum())
     again = Profile.unpack(profile.pack(), 3)
     assert (again.pack() == profile.pack()).all()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_statistics_stand_for_rows_with_gaps_in_any_coordinates(kind):
+    X = gappy() * [1, 10, 100]
+    evidence = OverRows.of(LocalRows.of_array(X, None, 0))
+    mixture = fit_array(X, 2, covariance_type=kind, missing="model", n_init=1).mixture
+    model = from_mixture(mixture, evidence.frame)
+    [measured] = evidence.measure([model], "")
+    history = History.of(model, measured, evidence)
+    again = History.from_dict(json.loads(json.dumps(history.to_dict())))
+    frame = Frame(np.array([1.0, -2.0, 3.0]), np.array([2.0, 3.0, 50.0]), np.ones(3), 100.0)
+    lost = ~np.isnan(X) @ np.log(frame.scale)
+    bound = again.bound(from_mixture(mixture, frame), frame) - lost.sum()
+    assert bound == pytest.approx(mixture.log_likelihood(X), rel=1e-9)
+    elsewhere = mixture.means * 1.05
+    other = Mixture(mixture.weights, elsewhere, mixture.compact_covariances, kind, missing="model")
+    bound = again.bound(from_mixture(other, frame), frame) - lost.sum()
+    assert bound < other.log_likelihood(X)
 
 
 def test_a_row_of_nothing_says_nothing():

@@ -25,7 +25,6 @@ from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, MISSING, WEIGHT, WHERE, K
 
-
 # A feature of fewer values has no variance to speak of.
 _LEAST_VALUES = 3
 

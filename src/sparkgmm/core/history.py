@@ -45,8 +45,8 @@ class History:
     `spreads` are the rows' covariances about these means, without regularisation, as far as the
     family needs them (`Statistics.spread`): (k, d, d), or (d, d), pooled, or variances (k, d).
     `profile` is that of the rows, `entropy` that of their responsibilities and of their missing
-    values, in nats, and `n_rows` how many rows there were. A decay lessens the weights (counts, profile, entropy) and not
-    `n_rows`.
+    values, in nats, and `n_rows` how many rows there were. A decay lessens the weights (counts,
+    profile, entropy) and not `n_rows`.
     """
 
     covariance_type: str

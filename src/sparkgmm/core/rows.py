@@ -156,7 +156,6 @@ def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
 
 
 def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
-    """Cut a block into blocks of `step` rows; those of which the same is missing go together."""
-    block = grouped(block)
+    """Cut a block into blocks of `step` rows."""
     numbers = np.arange(block.n_rows)
     return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]

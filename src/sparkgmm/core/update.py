@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparkgmm.core.em import Settings, Trajectory, share_of_tol
-from sparkgmm.core.fit import Fit, check_features
 from sparkgmm.core.evidence import of_part
+from sparkgmm.core.fit import Fit, check_features
 from sparkgmm.core.history import History, WithHistory, lost_to_gaps
 from sparkgmm.core.judging import entropy, entropy_of_unseen, judge
 from sparkgmm.core.race import Progress, Race, Winner

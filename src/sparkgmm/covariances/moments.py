@@ -115,11 +115,11 @@ class Moments(NamedTuple):
                 second = new.squares() + self.squares()
         seen = None
         if new.seen is not None or self.seen is not None:
-            like = new.first
-            seen = sum(
-                np.broadcast_to(m.counts[:, None], like.shape) if m.seen is None else m.seen
-                for m in (new, self)
+            mine, theirs = (
+                np.broadcast_to(m.counts[:, None], m.first.shape) if m.seen is None else m.seen
+                for m in (self, new)
             )
+            seen = mine + theirs
         return new._replace(
             seen=seen,
             hidden=new.hidden + self.hidden,

@@ -9,6 +9,7 @@ from sparkgmm.report.sections import (
     convergence,
     facts,
     membership,
+    missing,
     rows,
 )
 from sparkgmm.report.sections.section import Section
@@ -17,6 +18,7 @@ SECTIONS: tuple[Section, ...] = (
     rows.SECTION,
     choice.SECTION,
     components.SECTION,
+    missing.SECTION,
     changes.SECTION,
     membership.SECTION,
     convergence.SECTION,
