@@ -145,7 +145,7 @@ def test_an_update_and_its_drift_go_on_over_nulls(jobs: Jobs) -> None:
     # a lower bound of the log-likelihood of all rows, and not far below it
     assert 0 <= mixture_of(second).log_likelihood(both) - objective[-1] < 5.0
     assert mixture_of(second).missing == "model"
-    assert read(second, "drift.json")["divergence"] < 0.1
+    assert read(second, "drift.json")["measures"]["divergence"] < 0.1
 
 
 def test_infinite_values_and_columns_without_values_are_errors(jobs: Jobs) -> None:
