@@ -18,6 +18,7 @@ LEAST_WEIGHT = 1e-290
 class Block(NamedTuple):
     """Rows held feature-major, so that a pass needs no transpose.
 
+    The numeric features come first, the columns of parts beside the Gaussian (`parts`) after them.
     `values` is (d, rows), C-contiguous, float32 or float64 as the source had it;
     `weights` is (rows,) float64, every one above 0, or None where all are 1.
     """
@@ -78,14 +79,17 @@ class Profile:
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
-    def of(cls, block: Block, products: bool = True) -> Profile:
+    def of(cls, block: Block, products: bool = True, n_beside: int = 0) -> Profile:
         """Profile one block; the sums are float64 whatever the block holds.
+
+        The last columns, so many, are of parts beside the Gaussian and not looked at.
 
         Without `products` the scatter is a diagonal, but of one feature, where that is all there
         is; its variances may differ in their last bits from those with products. Where sums
         overflow the variance is not finite; the fit refuses such a feature by name.
         """
-        X = block.values.astype(np.float64)
+        values = block.values[: len(block.values) - n_beside]
+        X = values.astype(np.float64)
         w = np.ones(block.n_rows) if block.weights is None else block.weights
         weight = float(w.sum())
         # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ.
@@ -100,8 +104,8 @@ class Profile:
             second_moment(X, block.weights)
             if products or len(X) == 1
             else squares(X, block.weights),
-            block.values.min(axis=1).astype(np.float64),
-            block.values.max(axis=1).astype(np.float64),
+            values.min(axis=1).astype(np.float64),
+            values.max(axis=1).astype(np.float64),
         )
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -178,7 +182,8 @@ class Frame:
 
     def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """Return some rows in these coordinates, (n, d), and their weights, (n,)."""
-        X = np.concatenate([block.values for block in blocks], axis=1).astype(np.float64)
+        d = len(self.shift)
+        X = np.concatenate([block.values[:d] for block in blocks], axis=1).astype(np.float64)
         Z = np.ascontiguousarray(((X - self.shift[:, None]) / self.scale[:, None]).T)
         return Z, np.concatenate(
             [np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks]

@@ -17,6 +17,7 @@ from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
+from sparkgmm.parts import Column
 
 # Starts are compared on this many rows, or on so many a component where that is more; data no
 # larger than this is its own sample.
@@ -67,6 +68,10 @@ class Rows(Protocol):
     def sample(self) -> Sequence[Block]: ...  # noqa: D102
     @property
     def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns after the numeric ones, each modelled by a part."""
+        ...
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
@@ -82,8 +87,10 @@ class LocalRows:
         profile: Profile,
         seed: int,
         n_pilot: int = PILOT_ROWS,
+        columns: tuple[Column, ...] = (),
     ) -> None:
         self.profile = profile
+        self.columns = columns
         self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
         self.complete = profile.n_rows <= n_pilot
@@ -101,9 +108,11 @@ class LocalRows:
         seed: int,
         products: bool = True,
         n_pilot: int = PILOT_ROWS,
+        columns: tuple[Column, ...] = (),
     ) -> LocalRows:
         """Cut rows (n, d) and their weights (n,), if they have any, into blocks.
 
+        The last of the columns are those of the parts `columns`.
         `products` says whether the profile needs all products of two features.
         """
         step = block_rows(X.shape[1])
@@ -114,8 +123,8 @@ class LocalRows:
             )
             for i in range(0, len(X), step)
         ]
-        profile = reduce(add, (Profile.of(block, products) for block in blocks))
-        return cls([blocks], profile, seed, n_pilot)
+        profile = reduce(add, (Profile.of(block, products, len(columns)) for block in blocks))
+        return cls([blocks], profile, seed, n_pilot, columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""

@@ -212,7 +212,7 @@ def _read_and_fit(
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
-        earlier_runs.check_features(features.names)
+        earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
         terminal.say(what_was_read(blocks, features, dropped, seconds))
         table = None if snapshot is None else snapshot.record()
@@ -307,13 +307,16 @@ def _documents(
     watch.lap("report")
     final = metrics()
     model = model_json(result.chosen, fitted.features, membership, judged)
-    statistics = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+    statistics = {}
+    if result.history is not None:  # none stands for rows with categorical columns or counts
+        kept = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+        statistics = {STATISTICS: to_json(kept).encode()}
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),
         "model.json": to_json(model).encode(),
         "metrics.json": to_json(final).encode(),
         "metrics.prom": exposition(final, manifest, mixture.weights, run.root.path).encode(),
-        STATISTICS: to_json(statistics).encode(),
+        **statistics,
         **drift_json(judged),
         **pages,
     }

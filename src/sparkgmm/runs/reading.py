@@ -13,7 +13,14 @@ from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInp
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.quarantine import describe_invalid
-from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
+from sparkgmm.spark.source import (
+    Features,
+    Opened,
+    files_of,
+    find_features,
+    find_part_columns,
+    open_rows,
+)
 
 
 def open_source(
@@ -35,7 +42,8 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
-        return opened, find_features(opened.df, source.features, source.weight)
+        columns = find_part_columns(opened.df, source.categorical, source.counts)
+        return opened, find_features(opened.df, source.features, source.weight, columns)
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.source import Features, as_array, quoted
+from sparkgmm.spark.source import Features, as_array, as_number, quoted
 
 
 def rejected(df: DataFrame, features: Features) -> DataFrame:
@@ -31,7 +32,8 @@ def valid(df: DataFrame, features: Features) -> DataFrame:
 
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
-    names = [*features.names, *([features.weight] if features.weight else [])]
+    beside = [column.name for column in features.beside]
+    names = [*features.names, *beside, *([features.weight] if features.weight else [])]
     faults = []
     for kind, numbers in (
         ("null", counts.null),
@@ -52,6 +54,7 @@ def describe_invalid(counts: Counts, features: Features) -> str:
 def count_invalid(df: DataFrame, features: Features) -> Counts:
     """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count."""
     d = len(features.names)
+    n_values = d + len(features.beside)
     if features.vector is None:
         values = [quoted(df, name).cast("double") for name in features.columns]
         ragged = F.lit(False)
@@ -59,6 +62,7 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         array = as_array(df, features.vector).cast("array<double>")
         ragged = F.coalesce(F.size(array) != d, F.lit(False)) & array.isNotNull()
         values = [F.when(~ragged, F.get(array, F.lit(i))) for i in range(d)]
+    values += [_known(df, column, features) for column in features.beside]
     kinds: tuple[Callable[[Column], Column], ...] = (Column.isNull, F.isnan, _is_infinite)
     row = df.agg(
         F.count(F.lit(1)),
@@ -67,8 +71,16 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         *(F.count_if(~ragged & kind(value)) for kind in kinds for value in values),
     ).first()
     assert row is not None
-    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, d)
+    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, n_values)
     return Counts(row[0], row[1], row[2], 0, null, nan, infinite)
+
+
+def _known(df: DataFrame, column: PartColumn, features: Features) -> Column:
+    """Return a level's number or a count; what is integrated out where it is null is 0."""
+    value = as_number(df, column)
+    if not features.integrated:
+        return value
+    return F.coalesce(F.when(F.isnan(value), F.lit(0.0)).otherwise(value), F.lit(0.0))
 
 
 def _is_infinite(value: Column) -> Column:
@@ -80,6 +92,8 @@ def _reasons(df: DataFrame, features: Features) -> list[Column]:
         reasons = [_reason(quoted(df, name).cast("double"), name) for name in features.columns]
     else:
         reasons = [_vector_reason(df, features)]
+    for beside in features.beside:
+        reasons.append(_reason(_known(df, beside, features), beside.name))
     if features.weight is not None:
         weight = quoted(df, features.weight).cast("double")
         reasons.append(_reason(weight, features.weight))
