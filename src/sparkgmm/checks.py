@@ -173,6 +173,16 @@ def parts(
     return tuple(made)
 
 
+def numeric_alone(parts: Sequence[Part], what: str) -> None:
+    """Refuse a mixture with parts beside its Gaussians for what takes numbers alone."""
+    if parts:
+        names = ", ".join(repr(part.of.name) for part in parts)
+        raise InputError(
+            f"{what} takes numeric features alone, and this mixture has {names} beside them: "
+            "keep the mixture as JSON and score by it, or give mixture.marginal(mixture.features)"
+        )
+
+
 def _of_components(name: str, given: ArrayLike, weights: Array) -> Array:
     try:
         values = np.array(given, dtype=np.float64)

@@ -441,7 +441,7 @@ def find_model_features(
     if wanted or not beside:
         _check_model_columns(df, wanted, _is_number, "a number")
     _check_model_columns(df, of_levels, _has_levels, "text, a boolean or an integer")
-    _check_counts(df, of_counts)
+    _check_counts(df, of_counts, "give counts as the model was fitted on")
     return Features(names, scalars, vector, None, False, tuple(beside), integrated=True)
 
 
@@ -503,7 +503,7 @@ def find_part_columns(
     for name in counts:
         _check_column(df, name, "input.counts")
     levels = _levels_of(df, categorical)
-    _check_counts(df, counts)
+    _check_counts(df, counts, "move the column from input.counts to input.features")
     return (
         *(PartColumn(name, "categorical", levels[name]) for name in categorical),
         *(PartColumn(name, "counts") for name in counts),
@@ -534,7 +534,7 @@ def _levels_of(df: DataFrame, names: Sequence[str]) -> dict[str, tuple[str, ...]
     return levels
 
 
-def _check_counts(df: DataFrame, names: Sequence[str]) -> None:
+def _check_counts(df: DataFrame, names: Sequence[str], otherwise: str) -> None:
     """Refuse columns with what is no count; null, NaN and infinity make a row invalid."""
     if not names:
         return
@@ -546,9 +546,8 @@ def _check_counts(df: DataFrame, names: Sequence[str]) -> None:
     for name, value in zip(names, row or (), strict=False):
         if value is not None:
             raise InputError(
-                f"column {name!r} holds {value:.9g}; a column of input.counts holds whole numbers "
-                "of 0 or more: leave such rows out with input.where, or move the column to "
-                "input.features"
+                f"column {name!r} holds {value:.9g}; counts are whole numbers of 0 or more: "
+                f"leave such rows out with input.where, or {otherwise}"
             )
 
 

@@ -182,19 +182,7 @@ def _set_params(instance: Params, metadata: dict[str, Any], path: str) -> None:
 
 
 def note_mixture(mixture: Mixture) -> dict[str, Any]:
-    """Return what the metadata say of a mixture; its numbers are in data/.
-
-    Raises
-    ------
-    InputError
-        If it has categorical columns or counts.
-
-    """
-    if mixture.parts:
-        raise InputError(
-            f"the mixture has {mixture.parts[0].of.name!r} beside its numeric features, which a "
-            "saved model cannot hold: keep mixture.to_json()"
-        )
+    """Return what the metadata say of a mixture; its numbers are in data/."""
     return {
         "formatVersion": FORMAT_VERSION,
         "covarianceType": mixture.covariance_type,
