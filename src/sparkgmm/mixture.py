@@ -109,7 +109,7 @@ class Mixture:
     >>> mixture.columns
     ('paid', 'n')
     >>> mixture.responsibilities([[0, 1], [1, 4], [float("nan"), 4]]).round(3).tolist()
-    [[0.992, 0.008], [0.01, 0.99], [0.08, 0.92]]
+    [[0.98, 0.02], [0.011, 0.989], [0.08, 0.92]]
 
     """
 

@@ -225,7 +225,10 @@ def test_what_cannot_be_a_category_or_a_count_is_said(
         ({"model": {"warm_start": "runs"}}, "model.warm_start goes with numeric features alone"),
         ({"model": {"engine": "mllib"}}, "engine mllib fits numeric features alone: use engine em"),
         ({"input": {"weight": "visits"}}, "counts and weight both name 'visits': name it in one"),
-        ({"input": {"features": [], "categorical": [], "counts": []}}, "features is empty: name"),
+        (
+            {"input": {"features": [], "categorical": [], "counts": []}},
+            "name one or more columns, or leave it out",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_spark_starts(

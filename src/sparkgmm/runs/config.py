@@ -22,6 +22,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
@@ -172,9 +173,9 @@ class _Source(_Section):
 class InputConfig(_Source):
     """Where the rows are and which columns count."""
 
-    features: StrictStr | list[StrictStr] | None = opt.FEATURES.default
     categorical: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.CATEGORICAL.default
     counts: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.COUNTS.default
+    features: StrictStr | list[StrictStr] | None = opt.FEATURES.default
     weight: StrictStr | None = opt.WEIGHT.default
     where: StrictStr | None = opt.WHERE.default
     invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
@@ -183,6 +184,13 @@ class InputConfig(_Source):
     )
 
     _distinct = field_validator("features", "categorical", "counts")(_distinct_if_listed)
+
+    @field_validator("features")
+    @classmethod
+    def _some_column(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == [] and not info.data.get("categorical") and not info.data.get("counts"):
+            raise ValueError("name one or more columns, or leave it out")
+        return value
 
     @property
     def beside(self) -> list[str]:
@@ -193,8 +201,6 @@ class InputConfig(_Source):
     def _columns_apart(self) -> Self:
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
-        if self.features == [] and not self.beside:
-            raise ValueError("features is empty: name one or more columns, or leave it out")
         named = {"features": _names(self.features), "weight": _names(self.weight)}
         named |= {"categorical": self.categorical, "counts": self.counts}
         for key in ("categorical", "counts"):

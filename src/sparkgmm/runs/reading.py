@@ -64,6 +64,11 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     return [
         f"reads    {what_is_read(opened, config.input)}",
         f"features {len(features.names)} ({features.dtype}): {names}",
+        *(
+            f"{column.kind:<8} {column.name}"
+            + (f": {len(column.levels)} levels" if column.levels else "")
+            for column in features.beside
+        ),
         f"weight   {features.weight or 'none: every row counts once'}",
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
@@ -118,8 +123,10 @@ def what_was_read(
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
+    beside = f", {len(features.beside)} of levels or counts," if features.beside else ""
+    n_columns = len(features.names) + len(features.beside)
     parts = [
-        f"read {found.counts.read:,} rows of {len(features.names)} features in {seconds:.1f} s "
+        f"read {found.counts.read:,} rows of {n_columns} features{beside} in {seconds:.1f} s "
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:

@@ -84,7 +84,10 @@ def levels_figure(mixture: Mixture, parts: Sequence[Multinomial]) -> Picture | N
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         axes.set_title(short(part.of.name, 60))
-    panels[0].legend(fontsize=7, ncols=min(mixture.k + 1, 8), loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, fontsize=7, ncols=min(mixture.k + 1, 12), loc="outside upper right"
+    )
     panels[-1].set_xlabel("share of the component's rows")
     names = ", ".join(part.of.name for part in parts)
     return picture(figure, "levels", f"Shares of the levels of {names} in each component")
