@@ -190,12 +190,12 @@ def test_drift_compares_levels_by_name(fit: Fit, tmp_path: Path, parquet: str) -
     path = str(tmp_path / "next.parquet")
     table.to_parquet(path)
     run = fit(input={"path": path}, output={"run_id": "two"}, drift={})
-    drift = json.loads((run / "drift.json").read_text())["drift"]
+    drift = json.loads((run / "drift.json").read_text())
     measures = drift["measures"]
     assert measures["divergence"] > 0.05
     assert np.isfinite(measures["mean_shift"])
     same = fit(output={"run_id": "three"}, drift={"against": str(tmp_path / "runs" / "one")})
-    assert json.loads((same / "drift.json").read_text())["drift"]["measures"]["divergence"] < 1e-9
+    assert json.loads((same / "drift.json").read_text())["measures"]["divergence"] < 1e-9
     with pytest.raises(ConfigurationError, match=r"has features .*'kind'.*, the input"):
         fit(input={"categorical": ["paid"]}, output={"run_id": "four"}, drift={})
 
