@@ -33,6 +33,7 @@ from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
     check_valid,
+    how_to_read,
     open_input,
     plan_input,
     what_was_read,
@@ -199,6 +200,8 @@ def _read_and_fit(
         begun_with = state.begun_with(versions(spark), overwrite)
         with _naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    if (odd := how_to_read(config.input)) is not None:
+        terminal.say(odd)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.errors import InputError
+from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_invalid
-from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
+from sparkgmm.spark.source import Features, Opened, files_of, find_features, format_of, open_rows
 
 
 def open_source(
@@ -35,7 +37,24 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
-        return opened, find_features(opened.df, source.features, source.weight)
+        try:
+            return opened, find_features(opened.df, source.features, source.weight)
+        except InputError as error:
+            mended = how_to_read(source)
+            if mended is None:
+                raise
+            raise InputError(f"{mended} (as it is read, {error})") from error
+
+
+def how_to_read(source: InputConfig | ScoreInputConfig) -> str | None:
+    """Say what a CSV file looks like and which options read it so, None where it is."""
+    place = source.place
+    if isinstance(place, TableName):
+        return None
+    with suppress(ConfigurationError):
+        if (source.format or format_of(place)) == "csv" and (form := form_of_file(place)):
+            return mending(form, source.options)
+    return None
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
