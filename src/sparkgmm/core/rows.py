@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
@@ -115,6 +115,8 @@ class LocalRows:
             for i in range(0, len(X), step)
         ]
         profile = reduce(add, (Profile.of(block, products) for block in blocks))
+        if profile.seen is not None:
+            blocks = [grouped(block) for block in blocks]
         return cls([blocks], profile, seed, n_pilot)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
@@ -154,6 +156,7 @@ def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
 
 
 def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
-    """Cut a block into blocks of `step` rows."""
+    """Cut a block into blocks of `step` rows; those of which the same is missing go together."""
+    block = grouped(block)
     numbers = np.arange(block.n_rows)
     return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]

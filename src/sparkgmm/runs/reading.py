@@ -14,7 +14,7 @@ from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import TableName
-from sparkgmm.spark.quarantine import describe_invalid
+from sparkgmm.spark.quarantine import describe_fate, describe_invalid
 from sparkgmm.spark.source import Features, Opened, files_of, find_features, format_of, open_rows
 
 
@@ -125,7 +125,11 @@ def without_constants(
 
 
 def what_was_read(
-    blocks: Blocks, features: Features, dropped: Sequence[str], seconds: float
+    blocks: Blocks,
+    features: Features,
+    dropped: Sequence[str],
+    seconds: float,
+    invalid_rows: str,
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
@@ -134,7 +138,8 @@ def what_was_read(
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:
-        parts.append(f"{found.counts.invalid:,} invalid, {found.used:,} used")
+        parts.append(describe_fate(found.counts, features, invalid_rows))
+        parts.append(f"{found.used:,} used")
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)

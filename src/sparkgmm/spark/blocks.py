@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, run_kernels, total
 from sparkgmm.mixture import Array
 
@@ -46,7 +46,8 @@ _ALIGNMENT = 64
 class Layout:
     """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight.
 
-    `products` says whether its profile is to have them.
+    `products` says whether its profile is to have them, `missing` whether a feature that is null or
+    NaN is a missing value, rather than what makes a row invalid.
     """
 
     d: int
@@ -54,6 +55,7 @@ class Layout:
     vector: bool
     weighted: bool
     products: bool = True
+    missing: bool = False
 
     def sizes(self, n_rows: int) -> tuple[int, int]:
         """Return the bytes that a block's values and weights take in a file."""
@@ -92,7 +94,8 @@ class Counts(NamedTuple):
     """Rows read and what was wrong with the invalid ones; two of them add.
 
     `null`, `nan` and `infinite` count per feature, and once more for the weight; `negative` is
-    about the weight, `ragged` about a vector of another length.
+    about the weight, `ragged` about a vector of another length. Where values may be missing `null`
+    and `nan` count them in all rows, valid or not.
     """
 
     read: int
@@ -133,7 +136,7 @@ class Findings(NamedTuple):
         """Return how many bytes the findings of a partition take."""
         d = layout.d
         scatter = d * d if layout.products else d
-        return 8 * (6 + scatter + 3 * d + 3 * (d + layout.weighted))
+        return 8 * (6 + scatter + 3 * d + 3 * (d + layout.weighted) + layout.missing * (1 + 2 * d))
 
 
 @dataclass(frozen=True)
@@ -184,10 +187,10 @@ def block_maker(
             for arrow_batch in batches:
                 for block in buffer.add(_decode(arrow_batch, layout, tally)):
                     profile = _joined(profile, Profile.of(block, layout.products))
-                    store.write(block)
+                    store.write(grouped(block) if layout.missing else block)
             for block in buffer.rest():
                 profile = _joined(profile, Profile.of(block, layout.products))
-                store.write(block)
+                store.write(grouped(block) if layout.missing else block)
             path, content = store.close()
         packed = None if profile is None else profile.pack().tobytes()
         row = (partition, path, content, store.block_rows, tally.total().pack(), packed)
@@ -385,8 +388,10 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
     if layout.weighted:
         w, w_null = _decode_scalars(batch.column(batch.num_columns - 1))
         everything, nulls = np.vstack([X, w]), np.vstack([null, w_null])
-    finite = np.isfinite(everything)
-    valid = finite.all(axis=0) & ~ragged
+    good = np.isfinite(everything)
+    if layout.missing:
+        good[: layout.d] |= np.isnan(X)
+    valid = good.all(axis=0) & ~ragged
     negative = np.zeros(n, dtype=bool) if w is None else w < 0
     valid &= ~negative
     tally.read += n
@@ -394,9 +399,10 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
         tally.invalid += int(n - valid.sum())
         tally.ragged += int(ragged.sum())
         tally.negative += int(negative.sum())
+        tally.infinite += np.isinf(everything).sum(axis=1)
+    if layout.missing or not valid.all():
         tally.null += (nulls & ~ragged).sum(axis=1)
         tally.nan += (np.isnan(everything) & ~nulls & ~ragged).sum(axis=1)
-        tally.infinite += np.isinf(everything).sum(axis=1)
     return _Batch(X, w, valid)
 
 
