@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
@@ -97,7 +97,9 @@ class LocalRows:
         self.sample: Sequence[Block] = (
             blocks
             if self.complete
-            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
+            else cut(
+                take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)), n_beside=len(columns)
+            )
         )
 
     @classmethod
@@ -124,6 +126,8 @@ class LocalRows:
             for i in range(0, len(X), step)
         ]
         profile = reduce(add, (Profile.of(block, products, len(columns)) for block in blocks))
+        if profile.seen is not None:
+            blocks = [grouped(block, len(columns)) for block in blocks]
         return cls([blocks], profile, seed, n_pilot, columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
@@ -162,7 +166,11 @@ def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
     return np.sort(rng.choice(n_rows, most, replace=False, shuffle=False))
 
 
-def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
-    """Cut a block into blocks of `step` rows."""
+def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS, n_beside: int = 0) -> list[Block]:
+    """Cut a block into blocks of `step` rows; rows of which the same is missing go together.
+
+    The last columns, so many, are of parts beside the Gaussian: what is missing there is no matter.
+    """
+    block = grouped(block, n_beside)
     numbers = np.arange(block.n_rows)
     return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]

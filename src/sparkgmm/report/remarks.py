@@ -22,6 +22,8 @@ _SINGULAR = 1e6
 _HEAVY = 5.0
 _TAIL = 0.001
 _DRAWN = 20_000
+# So many columns at fault are named.
+_COLUMNS = 8
 
 
 def remarks(
@@ -31,6 +33,7 @@ def remarks(
     metrics: Mapping[str, Any],
     configuration: Mapping[str, Any],
     past: PastRuns | None = None,
+    column_cautions: Sequence[str] = (),
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
@@ -42,6 +45,7 @@ def remarks(
         *_about_fit(membership),
         *_about_counts(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
+        *(f"{text[0].upper()}{text[1:]}." for text in column_cautions),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
     ]
 
@@ -152,7 +156,18 @@ def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
             "are in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
         )
         share = invalid / max(int(metrics["rows_read"]), 1)
-        yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}."
+        blame = _blame(metrics.get("invalid_by_column", {}))
+        yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}{blame}."
     if metrics["constant_features_dropped"]:
         dropped = ", ".join(metrics["constant_features_dropped"])
         yield f"Dropped as constant: {dropped}."
+
+
+def _blame(by_column: Mapping[str, int]) -> str:
+    """Name the columns at fault, the worst first."""
+    worst = sorted(((n, name) for name, n in by_column.items() if n), key=lambda pair: -pair[0])
+    if not worst:
+        return ""
+    said = ", ".join(f"{name} in {n:,} rows" for n, name in worst[:_COLUMNS])
+    more = f" and {len(worst) - _COLUMNS} more columns" if len(worst) > _COLUMNS else ""
+    return f". At fault: {said}{more}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkgmm.core.cautions import Caution, column_cautions
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
@@ -33,6 +34,7 @@ from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
     check_valid,
+    how_to_read,
     open_input,
     plan_input,
     what_was_read,
@@ -55,7 +57,7 @@ from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.error_translation import translate_writing
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
-from sparkgmm.spark.quarantine import rejected
+from sparkgmm.spark.quarantine import describe_fate, rejected
 from sparkgmm.spark.source import Features, files_of
 from sparkgmm.spark.storage import FileInfo, Folder
 from sparkgmm.spark.tables import Snapshot, reading_files_of
@@ -120,10 +122,16 @@ class _Fitted:
     features: Features
     read: Read
     dropped: Sequence[str]
+    columns: Sequence[Caution]
     rows: Rows
     fit: Fit
     judged: Judged | None
     earlier_runs: EarlierRuns
+
+    def fate(self, invalid_rows: str) -> str | None:
+        """Say what became of the invalid rows, if there were any."""
+        counts = self.read.counts
+        return describe_fate(counts, self.features, invalid_rows) if counts.invalid else None
 
 
 @option_names(KEYS)
@@ -163,6 +171,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
             "report.html" in made.files,
             config.model.max_iter,
             fitted.judged,
+            fitted.columns,
+            fitted.fate(config.input.invalid_rows),
         )
         terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
@@ -199,6 +209,8 @@ def _read_and_fit(
         begun_with = state.begun_with(versions(spark), overwrite)
         with _naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    if (odd := how_to_read(config.input)) is not None:
+        terminal.say(odd)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":
@@ -214,7 +226,8 @@ def _read_and_fit(
         )
         earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
-        terminal.say(what_was_read(blocks, features, dropped, seconds))
+        invalid_rows = config.input.invalid_rows
+        terminal.say(what_was_read(blocks, features, dropped, seconds, invalid_rows))
         table = None if snapshot is None else snapshot.record()
         begun = BegunRun.of(
             config.deciding(),
@@ -228,6 +241,9 @@ def _read_and_fit(
         terminal.set_context(step="fit")
         n_pilot = pilot_rows(max(config.model.k))
         rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
+        columns = column_cautions(rows, features.names, KEYS)
+        for caution in columns:
+            terminal.say(f"warning: {caution.text}")
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:
@@ -237,7 +253,9 @@ def _read_and_fit(
         judged = judge_drift(config.drift, run, earlier_runs.compared, result.chosen, rows)
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
-        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, earlier_runs)
+        return _Fitted(
+            read, features, blocks.read, dropped, columns, rows, result, judged, earlier_runs
+        )
 
 
 @contextmanager
@@ -297,7 +315,9 @@ def _documents(
         return metrics_of(
             result,
             fitted.read,
+            fitted.features,
             fitted.dropped,
+            fitted.columns,
             watch,
             config.model.max_iter,
             earlier_runs.base,
@@ -367,7 +387,17 @@ def _report(
     try:
         found, profile = fitted.fit, fitted.rows.profile
         past = past_runs_of(fitted.judged, run, config.drift)
-        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, past)
+        columns = [caution.text for caution in fitted.columns]
+        shown = Run(
+            found.chosen,
+            found.candidates,
+            profile,
+            membership,
+            metrics,
+            manifest,
+            past,
+            columns,
+        )
         with _drawing:
             return report(shown)
     except Exception as error:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.errors import InputError
+from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
-from sparkgmm.spark.quarantine import describe_invalid
+from sparkgmm.spark.names import TableName
+from sparkgmm.spark.quarantine import describe_fate, describe_invalid
 from sparkgmm.spark.source import (
     Features,
     Opened,
     files_of,
     find_features,
     find_part_columns,
+    format_of,
     open_rows,
 )
 
@@ -42,8 +45,25 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
-        columns = find_part_columns(opened.df, source.categorical, source.counts)
-        return opened, find_features(opened.df, source.features, source.weight, columns)
+        try:
+            columns = find_part_columns(opened.df, source.categorical, source.counts)
+            return opened, find_features(opened.df, source.features, source.weight, columns)
+        except InputError as error:
+            mended = how_to_read(source)
+            if mended is None:
+                raise
+            raise InputError(f"{mended} (as it is read, {error})") from error
+
+
+def how_to_read(source: InputConfig | ScoreInputConfig) -> str | None:
+    """Say what a CSV file looks like and which options read it so, None where it is."""
+    place = source.place
+    if isinstance(place, TableName):
+        return None
+    with suppress(ConfigurationError):
+        if (source.format or format_of(place)) == "csv" and (form := form_of_file(place)):
+            return mending(form, source.options)
+    return None
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
@@ -119,7 +139,11 @@ def without_constants(
 
 
 def what_was_read(
-    blocks: Blocks, features: Features, dropped: Sequence[str], seconds: float
+    blocks: Blocks,
+    features: Features,
+    dropped: Sequence[str],
+    seconds: float,
+    invalid_rows: str,
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
@@ -130,7 +154,8 @@ def what_was_read(
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:
-        parts.append(f"{found.counts.invalid:,} invalid, {found.used:,} used")
+        parts.append(describe_fate(found.counts, features, invalid_rows))
+        parts.append(f"{found.used:,} used")
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)

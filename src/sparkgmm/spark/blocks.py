@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, run_kernels, total
 from sparkgmm.mixture import Array
 from sparkgmm.parts import MOST_LEVELS
@@ -47,8 +47,9 @@ _ALIGNMENT = 64
 class Layout:
     """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight.
 
-    `products` says whether its profile is to have them. `n_beside` columns of parts beside the
-    Gaussian are between the features and the weight.
+    `products` says whether its profile is to have them, `missing` whether a feature that is null or
+    NaN is a missing value, rather than what makes a row invalid. `n_beside` columns of parts beside
+    the Gaussian are between the features and the weight.
     """
 
     d: int
@@ -56,6 +57,7 @@ class Layout:
     vector: bool
     weighted: bool
     products: bool = True
+    missing: bool = False
     n_beside: int = 0
 
     @property
@@ -100,7 +102,8 @@ class Counts(NamedTuple):
     """Rows read and what was wrong with the invalid ones; two of them add.
 
     `null`, `nan` and `infinite` count per feature, and once more for the weight; `negative` is
-    about the weight, `ragged` about a vector of another length.
+    about the weight, `ragged` about a vector of another length. Where values may be missing `null`
+    and `nan` count them in all rows, valid or not.
     """
 
     read: int
@@ -141,7 +144,8 @@ class Findings(NamedTuple):
         """Return how many bytes the findings of a partition take."""
         d = layout.d
         scatter = d * d if layout.products else d
-        return 8 * (6 + scatter + 3 * d + 3 * (layout.width + layout.weighted))
+        at_all = 3 * (layout.width + layout.weighted)
+        return 8 * (6 + scatter + 3 * d + at_all + layout.missing * (1 + 2 * d))
 
 
 @dataclass(frozen=True)
@@ -192,10 +196,10 @@ def block_maker(
             for arrow_batch in batches:
                 for block in buffer.add(_decode(arrow_batch, layout, tally)):
                     profile = _joined(profile, _profile(block, layout))
-                    store.write(block)
+                    store.write(grouped(block, layout.n_beside) if layout.missing else block)
             for block in buffer.rest():
                 profile = _joined(profile, _profile(block, layout))
-                store.write(block)
+                store.write(grouped(block, layout.n_beside) if layout.missing else block)
             path, content = store.close()
         packed = None if profile is None else profile.pack().tobytes()
         row = (partition, path, content, store.block_rows, tally.total().pack(), packed)
@@ -419,8 +423,10 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
     if layout.weighted:
         w, w_null = _decode_scalars(batch.column(batch.num_columns - 1))
         everything, nulls = np.vstack([X, w]), np.vstack([null, w_null])
-    finite = np.isfinite(everything)
-    valid = finite.all(axis=0) & ~ragged
+    good = np.isfinite(everything)
+    if layout.missing:
+        good[: layout.width] |= np.isnan(X)
+    valid = good.all(axis=0) & ~ragged
     negative = np.zeros(n, dtype=bool) if w is None else w < 0
     valid &= ~negative
     tally.read += n
@@ -428,9 +434,10 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
         tally.invalid += int(n - valid.sum())
         tally.ragged += int(ragged.sum())
         tally.negative += int(negative.sum())
+        tally.infinite += np.isinf(everything).sum(axis=1)
+    if layout.missing or not valid.all():
         tally.null += (nulls & ~ragged).sum(axis=1)
         tally.nan += (np.isnan(everything) & ~nulls & ~ragged).sum(axis=1)
-        tally.infinite += np.isinf(everything).sum(axis=1)
     return _Batch(X, w, valid)
 
 

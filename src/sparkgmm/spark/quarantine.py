@@ -12,6 +12,9 @@ from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.source import Features, as_array, as_number, quoted
 
+# So many columns and what is wrong with them are named in a line; of more, the worst.
+_FAULTS = 8
+
 
 def rejected(df: DataFrame, features: Features) -> DataFrame:
     """Return the invalid rows as they were read, and a column that says why.
@@ -32,23 +35,72 @@ def valid(df: DataFrame, features: Features) -> DataFrame:
 
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
-    beside = [column.name for column in features.beside]
-    names = [*features.names, *beside, *([features.weight] if features.weight else [])]
-    faults = []
+    return (
+        f"{counts.invalid:,} of {counts.read:,} rows are invalid "
+        f"({describe_faults(counts, features)}): fix them, or set input.invalid_rows to drop or "
+        "quarantine"
+    )
+
+
+def describe_faults(counts: Counts, features: Features) -> str:
+    """Name the columns at fault, with what they hold in how many rows: the worst, where many."""
+    names = _columns(features)
+    found = []
     for kind, numbers in (
         ("null", counts.null),
         ("NaN", counts.nan),
         ("infinite", counts.infinite),
     ):
-        faults += [f"{name} {kind} in {n:,}" for name, n in zip(names, numbers, strict=True) if n]
+        found += [(n, f"{name} {kind}") for name, n in zip(names, numbers, strict=True) if n]
     if counts.negative:
-        faults.append(f"{features.weight} negative in {counts.negative:,}")
+        found.append((counts.negative, f"{features.weight} negative"))
     if counts.ragged:
-        faults.append(f"{features.vector} not of length {len(features.names)} in {counts.ragged:,}")
+        found.append((counts.ragged, f"{features.vector} not of length {len(features.names)}"))
+    more = ""
+    if len(found) > _FAULTS:
+        found.sort(key=lambda fault: -fault[0])
+        more = f" and {len(found) - _FAULTS} more"
+    return ", ".join(f"{what} in {n:,}" for n, what in found[:_FAULTS]) + more
+
+
+def missing_by_column(counts: Counts, features: Features) -> dict[str, int]:
+    """Return in how many rows each feature, and the weight, is null or NaN."""
+    numbers = counts.null + counts.nan
+    return dict(zip(_columns(features), map(int, numbers), strict=True))
+
+
+def invalid_by_column(counts: Counts, features: Features) -> dict[str, int]:
+    """Return in how many rows each feature, and the weight, holds what makes the row invalid.
+
+    A row counts for each of its columns at fault, and for a vector of another length by the name of
+    the vector, so that the numbers may sum to more than there are invalid rows.
+    """
+    numbers = counts.null + counts.nan + counts.infinite
+    found = dict(zip(_columns(features), map(int, numbers), strict=True))
+    if features.weight is not None:
+        found[features.weight] += int(counts.negative)
+    if counts.ragged:
+        found[str(features.vector)] = int(counts.ragged)
+    return found
+
+
+def describe_fate(counts: Counts, features: Features, invalid_rows: str) -> str:
+    """Say what became of the invalid rows, and which columns are to blame."""
+    fate = "put into rejected/" if invalid_rows == "quarantine" else "dropped"
+    share = counts.invalid / max(counts.read, 1)
     return (
-        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): fix them, "
-        "or set input.invalid_rows to drop or quarantine"
+        f"{counts.invalid:,} of {counts.read:,} rows ({share:.2%}) are invalid and were {fate}: "
+        f"{describe_faults(counts, features)}"
     )
+
+
+def _columns(features: Features) -> tuple[str, ...]:
+    """Return the names of what counts are of: the features, and the weight where there is one.
+
+    Those beside the numeric ones, which are categorical or counts, come after them.
+    """
+    beside = (column.name for column in features.beside)
+    return (*features.names, *beside, *([features.weight] if features.weight else []))
 
 
 def count_invalid(df: DataFrame, features: Features) -> Counts:

@@ -49,7 +49,7 @@ EXTENSIONS = {
 _PEEK = 1000
 _FEW = 20
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
-_COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
+COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def format_of(path: object) -> str:
     """Tell the format by the extension of the path, below a compression's."""
     first = path[0] if isinstance(path, list | tuple) and path else path
     suffixes = [s.lower() for s in PurePosixPath(str(first or "").rstrip("/")).suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSIONS:
+    while suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     found = EXTENSIONS.get(suffixes[-1]) if suffixes else None
     if found is None:
