@@ -381,7 +381,8 @@ FEATURES = Option(
     "features",
     None,
     Other("the name of a column, or a list of names"),
-    "Numeric columns, or one column of vectors. Left out: every numeric column but the weight.",
+    "Numeric columns, or one column of vectors. Left out: every numeric column but the weight "
+    "and the groups.",
     example="[distance, duration]",
     key="input.features",
     python="X",
@@ -396,6 +397,15 @@ WEIGHT = Option(
     key="input.weight",
     python="sample_weight",
     spark="weightCol",
+)
+GROUP_BY = Option(
+    "group_by",
+    [],
+    Other("the name of a column, or a list of names"),
+    "Columns of any simple type: every combination of their values gets a mixture of its own, all "
+    "in one job. See [guide.md](guide.md#a-mixture-for-each-group).",
+    example="[station]",
+    key="input.group_by",
 )
 WHERE = Option(
     "where",
@@ -653,7 +663,7 @@ class Job:
 
 
 _SOURCE = (PATH, FORMAT, TABLE, READER_OPTIONS)
-_INPUT = (*_SOURCE, FEATURES, WEIGHT, WHERE, INVALID_ROWS, CONSTANT_FEATURES)
+_INPUT = (*_SOURCE, FEATURES, WEIGHT, GROUP_BY, WHERE, INVALID_ROWS, CONSTANT_FEATURES)
 _MODEL = (
     ENGINE,
     K,

@@ -176,13 +176,24 @@ class InputConfig(_Source):
         opt.FEATURES.default
     )
     weight: StrictStr | None = opt.WEIGHT.default
+    group_by: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.GROUP_BY.default
     where: StrictStr | None = opt.WHERE.default
     invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
     constant_features: Annotated[str, _checked(opt.CONSTANT_FEATURES)] = (
         opt.CONSTANT_FEATURES.default
     )
 
-    _distinct = field_validator("features")(_distinct_if_listed)
+    _distinct = field_validator("features", "group_by")(_distinct_if_listed)
+
+    @model_validator(mode="after")
+    def _groups_apart(self) -> Self:
+        weight = [] if self.weight is None else [self.weight]
+        taken = {"weight": weight, "features": _names(self.features)}
+        for key, names in taken.items():
+            for name in self.group_by:
+                if name in names:
+                    raise ValueError(f"group_by names {name!r}, which is in {key} too")
+        return self
 
     @model_validator(mode="after")
     def _weight_apart(self) -> Self:
@@ -391,6 +402,25 @@ class FitConfig(_Job):
     output: OutputConfig
     drift: DriftConfig | None = None
 
+    @model_validator(mode="after")
+    def _groups_can(self) -> Self:
+        """Refuse with groups what needs one mixture, or all the rows at once."""
+        if self.input.group_by:
+            model = self.model
+            asked = {
+                "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
+                "model.warm_start": model.warm_start is not None and "set: leave it out",
+                "model.update": model.update is not None and "set: leave it out",
+                "drift": self.drift is not None and "set: leave it out",
+            }
+            for key, problem in asked.items():
+                if problem:
+                    raise ValueError(
+                        f"{key} does not go with input.group_by, and is {problem}, or fit one "
+                        "mixture"
+                    )
+        return self
+
     def deciding(self) -> dict[str, Any]:
         """Return the sections that decide what the fit finds, resolved."""
         return {key: value for key, value in self.resolved().items() if key not in _JUDGED_AFTER}
@@ -400,6 +430,8 @@ class FitConfig(_Job):
         values = self.model_dump(exclude=_JUDGED_AFTER)
         if values["input"]["table"] is None:  # a key that came later: digests stay as they were
             del values["input"]["table"]
+        if not values["input"]["group_by"]:
+            del values["input"]["group_by"]
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -424,6 +456,8 @@ class CompareConfig(_Job):
     def _all_rows(self) -> Self:
         if self.model.update is not None:
             raise ValueError("model.update is set: peers are compared over all the rows, leave it")
+        if self.input.group_by:
+            raise ValueError("input.group_by is set: one mixture is compared, leave it out")
         return self
 
 

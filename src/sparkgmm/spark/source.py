@@ -335,9 +335,12 @@ def files_of(df: DataFrame, path: object) -> list[FileInfo]:
 
 
 def find_features(
-    df: DataFrame, features: Sequence[str] | str | None, weight: str | None
+    df: DataFrame,
+    features: Sequence[str] | str | None,
+    weight: str | None,
+    groups: Sequence[str] = (),
 ) -> Features:
-    """Resolve the features by name, or take every numeric column but the weight.
+    """Resolve the features by name, or take every numeric column but the weight and the groups.
 
     Raises
     ------
@@ -350,7 +353,7 @@ def find_features(
     if weight is not None:
         _check_column(df, weight, "input.weight")
     if features is None:
-        names = tuple(name for name in _numeric_columns(df) if name != weight)
+        names = tuple(name for name in _numeric_columns(df) if name not in (weight, *groups))
         if not names:
             _check_rows(df)
             raise InputError(
