@@ -495,6 +495,37 @@ def load_model(folder: Folder) -> StoredModel:
     return StoredModel(mixture, vector, quantiles, run, *_labels_of(values, mixture.k, path))
 
 
+@dataclass(frozen=True)
+class StoredGroups:
+    """A run with a mixture for each group: the columns that tell groups apart, the features.
+
+    `vector` is the column that held all features, or None where each had a column of its own.
+    """
+
+    run: Folder
+    names: tuple[str, ...]
+    features: tuple[str, ...]
+    vector: str | None
+
+
+def load_groups(folder: Folder) -> StoredGroups | None:
+    """Return what is known of a run's groups, or of LATEST's; None of a run of one mixture."""
+    run_id = latest_of(folder)
+    run = folder if run_id is None else folder.child(run_id)
+    manifest = run.read_if_there(MANIFEST)
+    names = [] if manifest is None else grouped_by(manifest)
+    if manifest is None or not names:
+        return None
+    try:
+        known = json.loads(manifest)[GROUPS]
+        return StoredGroups(run, tuple(names), tuple(known["features"]), known["vector"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{run.path + '/' + MANIFEST!r} does not say which features its groups have: fit the "
+            "run again"
+        ) from error
+
+
 def grouped_by(manifest: bytes) -> list[str]:
     """Return the columns that a run has groups by: of a run of one mixture, none."""
     try:

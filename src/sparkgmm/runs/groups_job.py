@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from sparkgmm.core.fit import fit
 from sparkgmm.core.groups import search_for_groups
 from sparkgmm.core.rows import pilot_rows
-from sparkgmm.errors import FitError, InputError, option_names
+from sparkgmm.errors import FitError, InputError, SparkGmmError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
@@ -159,9 +159,14 @@ def fit_groups(
     terminal.set_context(step="fit")
     kept = _Kept(run.state.child(GROUPS), df, names)
     job = _Job(spark, config, df, features, kept, terminal)
-    with reading_files_of(snapshot):
-        _fit_small(job, sum(info.n_bytes for info in files))
-        _fit_large(job)
+    try:
+        with reading_files_of(snapshot):
+            _fit_small(job, sum(info.n_bytes for info in files))
+            _fit_large(job)
+    except SparkGmmError as found_wrong:
+        if not found_wrong.may_pass:
+            run.discard()  # it would end there again
+        raise
     found = kept.done()
     with described(spark, "adding up the groups"):
         totals = None if found is None else totals_of(found, names, _width(features))
@@ -175,6 +180,7 @@ def fit_groups(
         raise error
     source = Source(df, files, snapshot, config.input.table)
     manifest = manifest_of(spark, config, run.run_id, started, source.record())
+    manifest[GROUPS] = {"features": list(features.names), "vector": features.vector}
     return _publish(job, run, found, totals, manifest, watch, overwrite)
 
 

@@ -17,9 +17,10 @@ from sparkgmm.core.groups import fit_group
 from sparkgmm.core.rows import one_blas_thread
 from sparkgmm.core.search import Search
 from sparkgmm.errors import SparkGmmError, option_names
-from sparkgmm.mixture import Array
+from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
 from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
+from sparkgmm.spark.components import component_rows
 from sparkgmm.spark.scoring import INVALID_ROW
 
 if TYPE_CHECKING:
@@ -262,3 +263,27 @@ def _as_batch(
         arrays.append(pa.array([values.get(name) for _, values in found], dtype))
         fields.append(pa.field(name, dtype))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def component_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield a row for each component of the mixtures in the last column, as JSON."""
+    import pyarrow as pa
+
+    vector = pa.list_(pa.float64())
+    kinds = {
+        "component": pa.int32(),
+        "weight": pa.float64(),
+        "mean": vector,
+        "covariance": pa.list_(vector),
+    }
+    for batch in batches:
+        which, rows = [], []
+        for i, model in enumerate(batch.column(batch.num_columns - 1).to_pylist()):
+            mine = component_rows(Mixture.from_json(model))
+            which += [i] * len(mine)
+            rows += mine
+        keys = [column.take(pa.array(which, pa.int64())) for column in batch.columns[:-1]]
+        arrays = [pa.array([getattr(row, name) for row in rows], t) for name, t in kinds.items()]
+        fields = [batch.schema.field(i) for i in range(batch.num_columns - 1)]
+        fields += [pa.field(name, dtype) for name, dtype in kinds.items()]
+        yield pa.RecordBatch.from_arrays([*keys, *arrays], schema=pa.schema(fields))

@@ -29,7 +29,7 @@ from pyspark.sql.types import (
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.driver_memory import byte_size
-from sparkgmm.spark.group_rows import FIELDS, GroupTask
+from sparkgmm.spark.group_rows import FIELDS, GroupTask, component_batches
 from sparkgmm.spark.source import Features, as_array, did_you_mean, is_vector, quoted, quoted_list
 
 # The values of a group are kept by a worker up to so many bytes: it takes about four times as
@@ -270,32 +270,6 @@ def components_of(found: DataFrame, names: Sequence[str]) -> DataFrame:
     plain = [StructField(f"g{i}", key.dataType) for i, key in enumerate(keys)]
     some = found.where("model IS NOT NULL").select(*(quoted(found, n) for n in names), "model")
     some = some.toDF(*(f.name for f in plain), "model")
-    return some.mapInArrow(_component_batches, StructType([*plain, *schema.fields])).toDF(
+    return some.mapInArrow(component_batches, StructType([*plain, *schema.fields])).toDF(
         *names, *schema.names
     )
-
-
-def _component_batches(batches: Iterator[Any]) -> Iterator[Any]:
-    import pyarrow as pa
-
-    from sparkgmm.mixture import Mixture
-    from sparkgmm.spark.components import component_rows
-
-    vector = pa.list_(pa.float64())
-    kinds = {
-        "component": pa.int32(),
-        "weight": pa.float64(),
-        "mean": vector,
-        "covariance": pa.list_(vector),
-    }
-    for batch in batches:
-        which, rows = [], []
-        for i, model in enumerate(batch.column(batch.num_columns - 1).to_pylist()):
-            mine = component_rows(Mixture.from_json(model))
-            which += [i] * len(mine)
-            rows += mine
-        keys = [column.take(pa.array(which, pa.int64())) for column in batch.columns[:-1]]
-        arrays = [pa.array([getattr(row, name) for row in rows], t) for name, t in kinds.items()]
-        fields = [batch.schema.field(i) for i in range(batch.num_columns - 1)]
-        fields += [pa.field(name, dtype) for name, dtype in kinds.items()]
-        yield pa.RecordBatch.from_arrays([*keys, *arrays], schema=pa.schema(fields))
