@@ -45,7 +45,7 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     """
     first = "k-means++" if search.init == AUTO else search.init
     seeds = Seeds.of(rows, frame)
-    Z, w = seeds.Z, seeds.w
+    Z, w = seeds.points, seeds.w
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])

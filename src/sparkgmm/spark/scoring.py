@@ -98,9 +98,11 @@ class RecordScorer:
 
         X, ragged = self._features(batch)
         totals.read.add(batch.num_rows)
+        mixture = self.scorer.mixture
         good = np.isfinite(X)
-        if self.scorer.mixture.missing == "model":
-            good |= np.isnan(X)
+        # what is not known beside the numeric features is integrated out
+        first = 0 if mixture.missing == "model" else mixture.d
+        good[first:] |= np.isnan(X[first:])
         valid = np.asarray(good.all(axis=0)) & ~ragged
         if not valid.all():
             if self.fail:
@@ -119,13 +121,21 @@ class RecordScorer:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _features(self, batch: pa.RecordBatch) -> tuple[Array, Array]:
-        """Return X (d, n), null as NaN, and which rows hold a vector of another length."""
-        d = self.scorer.mixture.d
+        """Return X (D, n), null as NaN, and which rows hold a vector of another length."""
+        d, beside = self.scorer.mixture.d, len(self.scorer.mixture.parts)
+        ragged = np.zeros(batch.num_rows, dtype=bool)
+        if self.vector and not beside:
+            return self._vectors(batch)
+        X = np.empty((d + beside, batch.num_rows))
+        first, scalars = 0, self.sources
         if self.vector:
-            layout = Layout(d, "float64", vector=True, weighted=False)
-            X, _, ragged = decode_vectors(batch.column(self.sources[0]), layout)
-            return X, ragged
-        X = np.empty((d, batch.num_rows))
-        for i, source in enumerate(self.sources):
+            X[:d], ragged = self._vectors(batch)
+            first, scalars = d, self.sources[1:]
+        for i, source in enumerate(scalars, first):
             X[i] = batch.column(source).to_numpy(zero_copy_only=False)
-        return X, np.zeros(batch.num_rows, dtype=bool)
+        return X, ragged
+
+    def _vectors(self, batch: pa.RecordBatch) -> tuple[Array, Array]:
+        layout = Layout(self.scorer.mixture.d, "float64", vector=True, weighted=False)
+        X, _, ragged = decode_vectors(batch.column(self.sources[0]), layout)
+        return X, ragged

@@ -105,7 +105,8 @@ def _corner(
 
 def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]) -> Markup:
     """Return what the page needs to draw any pair, as JSON that cannot end its element."""
-    X = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
+    rows = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
+    X = rows[:, : mixture.d]
     seen = [column[~np.isnan(column)] for column in X.T]
     low, high = np.array([np.quantile(c, [0.005, 0.995]) if len(c) else [0, 1] for c in seen]).T
     most = np.array([np.abs(c).max(initial=0.0) for c in seen])
@@ -127,7 +128,7 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
         "rows": [
             _rounded(column, np.full(len(X), unit)) for column, unit in zip(X.T, units, strict=True)
         ],
-        "labels": mixture.predict(X).tolist(),
+        "labels": mixture.predict(rows).tolist(),
     }
     text = json.dumps(carried, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
@@ -172,8 +173,10 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
     )
 
 
-def _fill(run: Run) -> Mapping[str, Any]:
+def _fill(run: Run) -> Mapping[str, Any] | None:
     mixture = run.mixture
+    if not mixture.d:
+        return None
     features = informative_features(mixture, run.sample, CORNER)
     return {
         "picture": mixture_figure(mixture, run.sample, features),
