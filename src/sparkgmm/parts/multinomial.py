@@ -121,6 +121,21 @@ class Multinomial:
         """Weigh a log-probability by the root of the rows that have its level."""
         return np.asarray(root * np.sqrt(self.probabilities))
 
+    def slopes(self, sums: Array) -> Array:
+        """Return by how much levels are more frequent than their probabilities say."""
+        return np.asarray(sums - sums.sum(axis=1, keepdims=True) * self.probabilities)
+
+    def scores(self, j: int, values: Array) -> Array:
+        """Return the same of single rows."""
+        out = np.empty((self.width, values.shape[1]))
+        self.fill(values, out)
+        return np.asarray(out - out.sum(axis=0) * self.probabilities[j][:, None])
+
+    @property
+    def free(self) -> Array:
+        """Log-probabilities may have a constant added; it weighs as the levels do."""
+        return self.probabilities
+
     def take(self, which: Array) -> Multinomial:
         """Return the factors of some components."""
         return replace(self, probabilities=self.probabilities[which])

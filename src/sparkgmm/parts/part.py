@@ -87,6 +87,19 @@ class Part(Protocol):
         """
         ...
 
+    def slopes(self, sums: Array) -> Array:
+        """Return the derivatives of natural . sums (k, width) by the coordinates, (k, m)."""
+        ...
+
+    def scores(self, j: int, values: Array) -> Array:
+        """Return those of component j's log factor at n rows (D, n), (m, n)."""
+        ...
+
+    @property
+    def free(self) -> Array:
+        """For each component the direction that its coordinates may take at will, (k, m), or 0."""
+        ...
+
     def take(self, which: Array) -> Self:
         """Return the factors of some components."""
         ...
