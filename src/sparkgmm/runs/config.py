@@ -589,7 +589,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(detail["input"], dict):
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     return f"{path} is {_SHORT.repr(detail['input'])}: {message}"
 
 
