@@ -382,7 +382,8 @@ FEATURES = Option(
     None,
     Other("the name of a column, or a list of names"),
     "Numeric columns, or one column of vectors. Left out: every numeric column but the weight, the "
-    "categorical columns and the counts. An empty list: none, where there are such columns.",
+    "categorical columns, the counts and the groups. An empty list: none, where there are such "
+    "columns.",
     example="[distance, duration]",
     key="input.features",
     python="X",
@@ -418,6 +419,15 @@ WEIGHT = Option(
     key="input.weight",
     python="sample_weight",
     spark="weightCol",
+)
+GROUP_BY = Option(
+    "group_by",
+    [],
+    Other("the name of a column, or a list of names"),
+    "Columns of any simple type: every combination of their values gets a mixture of its own, all "
+    "in one job. See [guide.md](guide.md#a-mixture-for-each-group).",
+    example="[station]",
+    key="input.group_by",
 )
 WHERE = Option(
     "where",
@@ -675,7 +685,17 @@ class Job:
 
 
 _SOURCE = (PATH, FORMAT, TABLE, READER_OPTIONS)
-_INPUT = (*_SOURCE, FEATURES, CATEGORICAL, COUNTS, WEIGHT, WHERE, INVALID_ROWS, CONSTANT_FEATURES)
+_INPUT = (
+    *_SOURCE,
+    FEATURES,
+    CATEGORICAL,
+    COUNTS,
+    WEIGHT,
+    GROUP_BY,
+    WHERE,
+    INVALID_ROWS,
+    CONSTANT_FEATURES,
+)
 _MODEL = (
     ENGINE,
     K,

@@ -60,6 +60,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "categorical": [],
             "counts": [],
             "weight": None,
+            "group_by": [],
             "where": None,
             "invalid_rows": "fail",
             "constant_features": "fail",

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
@@ -41,12 +40,12 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limits: threadpool_limits | None = None
+        self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._limits = threadpool_limits(1, user_api="blas")
+                self._limits = _blas_limits()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -54,6 +53,15 @@ class _OneBlasThread:
             self._inside -= 1
             if self._inside == 0 and self._limits is not None:
                 self._limits.restore_original_limits()
+
+
+def _blas_limits() -> Any:
+    """Limit BLAS to one thread; executors may lack the package, and have Spark's limit."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return None
+    return threadpool_limits(1, user_api="blas")
 
 
 one_blas_thread = _OneBlasThread()

@@ -177,13 +177,16 @@ class InputConfig(_Source):
     counts: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.COUNTS.default
     features: StrictStr | list[StrictStr] | None = opt.FEATURES.default
     weight: StrictStr | None = opt.WEIGHT.default
+    group_by: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.GROUP_BY.default
     where: StrictStr | None = opt.WHERE.default
     invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
     constant_features: Annotated[str, _checked(opt.CONSTANT_FEATURES)] = (
         opt.CONSTANT_FEATURES.default
     )
 
-    _distinct = field_validator("features", "categorical", "counts")(_distinct_if_listed)
+    _distinct = field_validator("features", "categorical", "counts", "group_by")(
+        _distinct_if_listed
+    )
 
     @field_validator("features")
     @classmethod
@@ -202,8 +205,12 @@ class InputConfig(_Source):
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
         named = {"features": _names(self.features), "weight": _names(self.weight)}
-        named |= {"categorical": self.categorical, "counts": self.counts}
-        for key in ("categorical", "counts"):
+        named |= {
+            "categorical": self.categorical,
+            "counts": self.counts,
+            "group_by": self.group_by,
+        }
+        for key in ("categorical", "counts", "group_by"):
             for other, names in named.items():
                 both = [name for name in named[key] if name in names]
                 if other != key and both:
@@ -428,6 +435,26 @@ class FitConfig(_Job):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _groups_can(self) -> Self:
+        """Refuse with groups what needs one mixture, or all the rows at once."""
+        if self.input.group_by:
+            model, beside = self.model, self.input.beside
+            asked = {
+                "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
+                "model.warm_start": model.warm_start is not None and "set: leave it out",
+                "model.update": model.update is not None and "set: leave it out",
+                "drift": self.drift is not None and "set: leave it out",
+                "input.categorical or input.counts": beside and "set: leave it out",
+            }
+            for key, problem in asked.items():
+                if problem:
+                    raise ValueError(
+                        f"{key} does not go with input.group_by, and is {problem}, or fit one "
+                        "mixture"
+                    )
+        return self
+
     def deciding(self) -> dict[str, Any]:
         """Return the sections that decide what the fit finds, resolved."""
         return {key: value for key, value in self.resolved().items() if key not in _JUDGED_AFTER}
@@ -435,7 +462,7 @@ class FitConfig(_Job):
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""
         values = self.model_dump(exclude=_JUDGED_AFTER)
-        for key in ("table", "categorical", "counts"):
+        for key in ("table", "categorical", "counts", "group_by"):
             if not values["input"][key]:  # a key that came later: digests stay as they were
                 del values["input"][key]
         text = json.dumps(values, sort_keys=True, default=str)
@@ -467,6 +494,8 @@ class CompareConfig(_Job):
                 f"input.categorical or input.counts name {self.input.beside[0]!r}, which no peer "
                 "can fit: compare by numeric features alone"
             )
+        if self.input.group_by:
+            raise ValueError("input.group_by is set: one mixture is compared, leave it out")
         return self
 
 

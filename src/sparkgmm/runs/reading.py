@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -13,6 +14,7 @@ from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInp
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_fate, describe_invalid
 from sparkgmm.spark.source import (
@@ -24,6 +26,28 @@ from sparkgmm.spark.source import (
     format_of,
     open_rows,
 )
+from sparkgmm.spark.storage import FileInfo
+from sparkgmm.spark.tables import Snapshot
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: the files, or the state of a table, or both where its state is its files."""
+
+    df: DataFrame
+    files: Sequence[FileInfo]
+    snapshot: Snapshot | None
+    table: str | None
+
+    def record(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return what the manifest says of the input."""
+        if self.snapshot is not None:
+            return self.snapshot.record()
+        files = [
+            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
+            for info in self.files
+        ]
+        return files if self.table is None else {"table": self.table, "files": files}
 
 
 def open_source(
@@ -47,7 +71,9 @@ def open_input(
         opened = open_source(spark, source, begun)
         try:
             columns = find_part_columns(opened.df, source.categorical, source.counts)
-            return opened, find_features(opened.df, source.features, source.weight, columns)
+            return opened, find_features(
+                opened.df, source.features, source.weight, columns, source.group_by
+            )
         except InputError as error:
             mended = how_to_read(source)
             if mended is None:
@@ -159,3 +185,19 @@ def what_was_read(
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)
+
+
+@contextmanager
+def naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+    """Say of which attempt a state of a table is that is no longer there."""
+    try:
+        yield
+    except InputError as error:
+        if state is None:
+            raise
+        raise InputError(
+            f"run {run_id!r} was begun and goes on with "
+            f"{'version ' if 'version' in state else 'snapshot '}"
+            f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
+            f"({error}): start it again with --overwrite, or name another output.run_id"
+        ) from error

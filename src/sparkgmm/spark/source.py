@@ -358,8 +358,9 @@ def find_features(
     features: Sequence[str] | str | None,
     weight: str | None,
     beside: Sequence[PartColumn] = (),
+    groups: Sequence[str] = (),
 ) -> Features:
-    """Resolve the features by name, or take every numeric column but the weight.
+    """Resolve the features by name, or take every numeric column but the weight and the groups.
 
     Nor are those `beside`, which are categorical or counts, features by themselves.
 
@@ -374,7 +375,7 @@ def find_features(
     if weight is not None:
         _check_column(df, weight, "input.weight")
     if features is None:
-        others = {weight, *(column.name for column in beside)}
+        others = {weight, *groups, *(column.name for column in beside)}
         names = tuple(name for name in _numeric_columns(df) if name not in others)
         if not names and not beside:
             _check_rows(df)
