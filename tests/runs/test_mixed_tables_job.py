@@ -214,7 +214,7 @@ def test_drift_compares_levels_by_name(fit: Fit, tmp_path: Path, parquet: str) -
     run = fit(input={"path": path}, output={"run_id": "two"}, drift={})
     drift = json.loads((run / "drift.json").read_text())
     measures = drift["measures"]
-    assert measures["divergence"] > 0.05
+    assert measures["divergence"] > 0.2
     assert np.isfinite(measures["mean_shift"])
     same = fit(output={"run_id": "three"}, drift={"against": str(tmp_path / "runs" / "one")})
     assert json.loads((same / "drift.json").read_text())["measures"]["divergence"] < 1e-9

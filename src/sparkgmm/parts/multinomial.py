@@ -166,11 +166,11 @@ class Multinomial:
         with np.errstate(divide="ignore"):
             return np.log(np.sqrt(self.probabilities) @ np.sqrt(aligned))
 
-    def aligned(self, of: Column, column: int) -> Multinomial:
-        """Return the same for other levels: a factor of 1 for those that it does not have."""
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Multinomial:
+        """Return the same for other levels, with a factor for those that it does not have."""
         mine = dict(zip(self.of.levels, self.probabilities.T, strict=True))
-        one = np.ones(len(self.probabilities))
-        probabilities = np.stack([mine.get(level, one) for level in of.levels], axis=1)
+        others = np.full(len(self.probabilities), unseen)
+        probabilities = np.stack([mine.get(level, others) for level in of.levels], axis=1)
         return Multinomial(of, column, probabilities, np.zeros(len(of.levels)))
 
     def sample(self, labels: Array, rng: np.random.Generator) -> Array:

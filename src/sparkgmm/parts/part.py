@@ -123,10 +123,11 @@ class Part(Protocol):
         """
         ...
 
-    def aligned(self, of: Column, column: int) -> Self:
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Self:
         """Return the same for rows that have the column elsewhere, and perhaps other levels.
 
-        Levels that the part does not have are as if they were not known.
+        `unseen` is the factor of levels that the part does not have: 1 is as if they were not
+        known, 0 as if they could not be.
         """
         ...
 

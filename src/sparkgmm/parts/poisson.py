@@ -144,7 +144,7 @@ class Poisson:
             return np.zeros((len(self.rates), other.natural.shape[0]))
         return -0.5 * (np.sqrt(self.rates)[:, None] - np.sqrt(other.rates)) ** 2
 
-    def aligned(self, of: Column, column: int) -> Poisson:
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Poisson:
         """Return the same for rows that have the column elsewhere."""
         return replace(self, of=of, column=column)
 
