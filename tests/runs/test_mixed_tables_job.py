@@ -58,7 +58,7 @@ def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
     def run(overwrite: bool = False, **sections: dict[str, Any]) -> Path:
         base: dict[str, dict[str, Any]] = {
             "input": {"path": parquet, **BESIDE},
-            "model": {"k": 3, "n_init": 2},
+            "model": {"k": 3, "n_init": 2, "init": "k-means++"},
             "output": {"path": str(tmp_path / "runs"), "run_id": "one", "report": False},
         }
         drift = sections.pop("drift", None)
@@ -84,6 +84,7 @@ def test_the_job_finds_what_fit_array_finds_and_the_run_has_it_all(
         table[["x", "kind", "paid", "code", "visits"]],
         3,
         n_init=2,
+        init="k-means++",
         categorical=["code"],
         counts=["visits"],
     )
@@ -181,8 +182,8 @@ def test_on_the_driver_on_executors_and_after_a_stop_it_ends_in_the_same_bits(
     folder.mkdir()
     for i in range(3):
         table_of(300, seed=i).to_parquet(folder / f"{i}.parquet")
-    source = {"path": str(folder)}
-    here = (fit(input=source) / "model.json").read_bytes()
+    source, quick = {"path": str(folder)}, {"k": 2, "n_init": 1, "tol": 1e-4}
+    here = (fit(input=source, model=quick) / "model.json").read_bytes()
     monkeypatch.setattr("sparkgmm.runs.state._EVERY_SECONDS", 0.0)
     monkeypatch.setattr("sparkgmm.runs.state._SHARE", 1e9)
     scan, left = Blocks.scan, [2]
@@ -197,9 +198,9 @@ def test_on_the_driver_on_executors_and_after_a_stop_it_ends_in_the_same_bits(
     spark.conf.set("spark.sparkgmm.driverBytes", "1")
     try:
         with pytest.raises(Stopped):
-            fit(input=source, output={"run_id": "far"})
+            fit(input=source, model=quick, output={"run_id": "far"})
         left[0] = -1
-        far = (fit(input=source, output={"run_id": "far"}) / "model.json").read_bytes()
+        far = (fit(input=source, model=quick, output={"run_id": "far"}) / "model.json").read_bytes()
     finally:
         spark.conf.unset("spark.sparkgmm.driverBytes")
     assert here == far
