@@ -158,6 +158,18 @@ def test_scoring_integrates_over_nulls_and_levels_that_were_not_seen(
         _score(spark, run, path, tmp_path)
 
 
+def test_surprise_is_for_numeric_features_alone(
+    spark: SparkSession, fit: Fit, parquet: str, tmp_path: Path
+) -> None:
+    config = {
+        "input": {"path": parquet},
+        "model": str(fit()),
+        "output": {"path": str(tmp_path / "scored"), "columns": ["surprise"]},
+    }
+    with pytest.raises(ConfigurationError, match=r"surprise, which is for numeric .* has 'kind'"):
+        run_score(spark, ScoreConfig.model_validate(config), Terminal())
+
+
 def test_nulls_of_categories_and_counts_are_invalid_rows(fit: Fit, tmp_path: Path) -> None:
     table = table_of()
     table["kind"] = table["kind"].where(table.index >= 5, None)

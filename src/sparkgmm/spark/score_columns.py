@@ -71,7 +71,7 @@ class ScoreColumn(NamedTuple):
     `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, d) for a map, whose
     keys are the features. Where it `needs` labels,
     the model must have some; where it needs a threshold, it is added if and only if
-    output.outlier_quantile is set.
+    output.outlier_quantile is set; where it needs numbers, the model has numeric features alone.
 
     The model's transform adds it where `param` names the Param that holds its column's name, empty
     for none; `doc` explains a Param that Spark does not have. Arrays are vectors there.
@@ -81,7 +81,7 @@ class ScoreColumn(NamedTuple):
     name: str
     type: Literal["int", "double", "boolean", "array<double>", "map<string,double>"]
     values: Callable[[Scored], Array | Labels]
-    needs: Literal["labels", "threshold"] | None = None
+    needs: Literal["labels", "threshold", "numbers"] | None = None
     param: str | None = None
     doc: str = ""
     attributes: Callable[[int], dict[str, Any]] | None = None
@@ -120,7 +120,7 @@ SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
     ),
     ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
     ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
-    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise")),
+    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise"), needs="numbers"),
 )
 
 
