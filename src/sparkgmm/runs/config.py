@@ -321,7 +321,10 @@ class ScoreOutputConfig(_Section):
         opt.OUTLIER_QUANTILE.default
     )
 
-    _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+    impute: StrictBool = opt.IMPUTE.default
+    predict: list[StrictStr] = opt.PREDICT.default
+
+    _distinct = field_validator("columns", "keep", "predict")(_distinct_if_listed)
 
     @property
     def place(self) -> str | TableName:
