@@ -19,6 +19,7 @@ LEAST_WEIGHT = 1e-290
 class Block(NamedTuple):
     """Rows held feature-major, so that a pass needs no transpose.
 
+    The numeric features come first, the columns of parts beside the Gaussian (`parts`) after them.
     `values` is (d, rows), C-contiguous, float32 or float64 as the source had it, NaN where a value
     is missing; `weights` is (rows,) float64, every one above 0, or None where all are 1.
     """
@@ -40,9 +41,12 @@ def block_rows(d: int) -> int:
     return max(2048, _BLOCK_BYTES // (8 * d) // 1024 * 1024)
 
 
-def grouped(block: Block) -> Block:
-    """Return the rows in the order of `gaps.order`, where any value is missing; else the block."""
-    missing = np.isnan(block.values)
+def grouped(block: Block, n_beside: int = 0) -> Block:
+    """Return the rows in the order of `gaps.order`, where any value is missing; else the block.
+
+    The last columns, so many, are of parts beside the Gaussian and not looked at.
+    """
+    missing = np.isnan(block.values[: len(block.values) - n_beside])
     if not missing.any():
         return block
     rows = order(missing)
@@ -92,22 +96,25 @@ class Profile:
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")
-    def of(cls, block: Block, products: bool = True) -> Profile:
+    def of(cls, block: Block, products: bool = True, n_beside: int = 0) -> Profile:
         """Profile one block; the sums are float64 whatever the block holds.
+
+        The last columns, so many, are of parts beside the Gaussian and not looked at.
 
         Without `products` the scatter is a diagonal, but of one feature, where that is all there
         is; its variances may differ in their last bits from those with products. Where sums
         overflow the variance is not finite; the fit refuses such a feature by name.
         """
-        X = block.values.astype(np.float64)
+        values = block.values[: len(block.values) - n_beside]
+        X = values.astype(np.float64)
         w = np.ones(block.n_rows) if block.weights is None else block.weights
         weight = float(w.sum())
         # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ.
         origin = X[:, :1].copy()
         X -= origin
         offset = X @ w / weight
-        if np.isnan(offset).any() and np.isnan(block.values).any():
-            return cls._of_seen(block.values.astype(np.float64), w, weight)
+        if np.isnan(offset).any() and np.isnan(values).any():
+            return cls._of_seen(values.astype(np.float64), w, weight)
         X -= offset[:, None]
         return cls(
             block.n_rows,
@@ -116,8 +123,8 @@ class Profile:
             second_moment(X, block.weights)
             if products or len(X) == 1
             else squares(X, block.weights),
-            block.values.min(axis=1).astype(np.float64),
-            block.values.max(axis=1).astype(np.float64),
+            values.min(axis=1).astype(np.float64),
+            values.max(axis=1).astype(np.float64),
         )
 
     @classmethod
@@ -252,7 +259,8 @@ class Frame:
 
     def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """Return some rows in these coordinates, (n, d), and their weights, (n,)."""
-        X = np.concatenate([block.values for block in blocks], axis=1).astype(np.float64)
+        d = len(self.shift)
+        X = np.concatenate([block.values[:d] for block in blocks], axis=1).astype(np.float64)
         Z = np.ascontiguousarray(((X - self.shift[:, None]) / self.scale[:, None]).T)
         return Z, np.concatenate(
             [np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -13,9 +14,40 @@ from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInp
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_fate, describe_invalid
-from sparkgmm.spark.source import Features, Opened, files_of, find_features, format_of, open_rows
+from sparkgmm.spark.source import (
+    Features,
+    Opened,
+    files_of,
+    find_features,
+    find_part_columns,
+    format_of,
+    open_rows,
+)
+from sparkgmm.spark.storage import FileInfo
+from sparkgmm.spark.tables import Snapshot
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: the files, or the state of a table, or both where its state is its files."""
+
+    df: DataFrame
+    files: Sequence[FileInfo]
+    snapshot: Snapshot | None
+    table: str | None
+
+    def record(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return what the manifest says of the input."""
+        if self.snapshot is not None:
+            return self.snapshot.record()
+        files = [
+            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
+            for info in self.files
+        ]
+        return files if self.table is None else {"table": self.table, "files": files}
 
 
 def open_source(
@@ -38,7 +70,10 @@ def open_input(
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
         try:
-            return opened, find_features(opened.df, source.features, source.weight)
+            columns = find_part_columns(opened.df, source.categorical, source.counts)
+            return opened, find_features(
+                opened.df, source.features, source.weight, columns, source.group_by
+            )
         except InputError as error:
             mended = how_to_read(source)
             if mended is None:
@@ -75,6 +110,11 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     return [
         f"reads    {what_is_read(opened, config.input)}",
         f"features {len(features.names)} ({features.dtype}): {names}",
+        *(
+            f"{column.kind:<8} {column.name}"
+            + (f": {len(column.levels)} levels" if column.levels else "")
+            for column in features.beside
+        ),
         f"weight   {features.weight or 'none: every row counts once'}",
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
@@ -133,8 +173,10 @@ def what_was_read(
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
+    beside = f", {len(features.beside)} of levels or counts," if features.beside else ""
+    n_columns = len(features.names) + len(features.beside)
     parts = [
-        f"read {found.counts.read:,} rows of {len(features.names)} features in {seconds:.1f} s "
+        f"read {found.counts.read:,} rows of {n_columns} features{beside} in {seconds:.1f} s "
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:
@@ -143,3 +185,19 @@ def what_was_read(
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)
+
+
+@contextmanager
+def naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+    """Say of which attempt a state of a table is that is no longer there."""
+    try:
+        yield
+    except InputError as error:
+        if state is None:
+            raise
+        raise InputError(
+            f"run {run_id!r} was begun and goes on with "
+            f"{'version ' if 'version' in state else 'snapshot '}"
+            f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
+            f"({error}): start it again with --overwrite, or name another output.run_id"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from sparkgmm.spark.cluster_rows import Read
 from sparkgmm.spark.quarantine import invalid_by_column, missing_by_column
 from sparkgmm.spark.source import Features
 from sparkgmm.version import __version__
+
+# matplotlib keeps fonts and texts for the whole process; jobs may run in several threads of one
+drawing = threading.Lock()
 
 
 @dataclass

@@ -93,7 +93,9 @@ class Blocks:
             features.weight is not None,
             products,
             missing,
+            len(features.beside),
         )
+        self.columns = features.beside
         with translated_errors(
             self._path
         ):  # some sources look at their files only when rows are planned
@@ -267,7 +269,7 @@ class Blocks:
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
         partitions = self._fetched(partial(fetch, self._layout), sizes, label)
-        return LocalRows(partitions, self.profile, seed, n_pilot)
+        return LocalRows(partitions, self.profile, seed, n_pilot, self.columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -317,7 +319,9 @@ class ClusterRows:
     def __init__(self, blocks: Blocks, seed: int, n_pilot: int) -> None:
         self.profile = blocks.profile
         self.complete = self.profile.n_rows <= n_pilot
-        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot)))
+        self.columns = blocks.columns
+        drawn = blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot))
+        self.sample = cut(drawn, n_beside=len(self.columns))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
