@@ -31,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from sparkgmm import options as opt
 from sparkgmm.errors import ConfigurationError
+from sparkgmm.runs.yaml_errors import explained
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
 from sparkgmm.spark.score_columns import selectable_columns
@@ -348,7 +349,10 @@ class ScoreOutputConfig(_Section):
         opt.OUTLIER_QUANTILE.default
     )
 
-    _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+    impute: StrictBool = opt.IMPUTE.default
+    predict: list[StrictStr] = opt.PREDICT.default
+
+    _distinct = field_validator("columns", "keep", "predict")(_distinct_if_listed)
 
     @property
     def place(self) -> str | TableName:
@@ -579,10 +583,7 @@ def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = getattr(error, "problem", None) or getattr(error, "reason", "nested too deep")
-        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): fix it") from error
+        raise ConfigurationError(f"{origin} is no valid YAML: {explained(error, text)}") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
