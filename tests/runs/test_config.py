@@ -57,6 +57,8 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "table": None,
             "options": {},
             "features": None,
+            "categorical": [],
+            "counts": [],
             "weight": None,
             "where": None,
             "invalid_rows": "fail",

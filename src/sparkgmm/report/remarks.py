@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.core.cautions import refused, widths_held
+from sparkgmm.core.dispersion import overdispersed
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
@@ -42,6 +43,7 @@ def remarks(
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen),
         *_about_fit(membership),
+        *_about_counts(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
         *(f"{text[0].upper()}{text[1:]}." for text in column_cautions),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
@@ -117,6 +119,15 @@ def _about_fit(membership: Membership) -> Iterator[str]:
             f"The data have heavier tails than the mixture: {share:.2%} of the rows are where it "
             f"expects {_TAIL:.1%}. Components are drawn wide by them; more components, or a "
             "transformed feature, may describe the bulk better."
+        )
+
+
+def _about_counts(membership: Membership) -> Iterator[str]:
+    for name, j, times in overdispersed(membership):
+        yield (
+            f"Counts of {name} vary more than a Poisson does: in component {j} their variance is "
+            f"{times:.1f} times their mean. Components may be split for it, and what looks like an "
+            f"outlier may be none; consider {name}, or its logarithm, as a numeric feature."
         )
 
 

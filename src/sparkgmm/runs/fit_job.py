@@ -35,6 +35,7 @@ from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
     Source,
     check_valid,
+    how_to_read,
     naming_attempt,
     open_input,
     plan_input,
@@ -198,6 +199,8 @@ def _read_and_fit(
         begun_with = state.begun_with(versions(spark), overwrite)
         with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    if (odd := how_to_read(config.input)) is not None:
+        terminal.say(odd)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":
@@ -211,7 +214,7 @@ def _read_and_fit(
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
-        earlier_runs.check_features(features.names)
+        earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
         invalid_rows = config.input.invalid_rows
         terminal.say(what_was_read(blocks, features, dropped, seconds, invalid_rows))
@@ -298,13 +301,16 @@ def _documents(
     watch.lap("report")
     final = metrics()
     model = model_json(result.chosen, fitted.features, membership, judged)
-    statistics = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+    statistics = {}
+    if result.history is not None:  # none stands for rows with categorical columns or counts
+        kept = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+        statistics = {STATISTICS: to_json(kept).encode()}
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),
         "model.json": to_json(model).encode(),
         "metrics.json": to_json(final).encode(),
         "metrics.prom": exposition(final, manifest, mixture.weights, run.root.path).encode(),
-        STATISTICS: to_json(statistics).encode(),
+        **statistics,
         **drift_json(judged),
         **pages,
     }

@@ -696,19 +696,31 @@ class RowsFolder:
 def components_parquet(mixture: Mixture) -> bytes:
     """Return the components as a Parquet file, a row each, heaviest first.
 
-    The covariance of a component is as in `ComponentRow`.
+    The covariance of a component is as in `ComponentRow`. With parts beside the Gaussian there are
+    columns `categorical` and `counts`: maps by the names of the columns.
     """
     rows = component_rows(mixture)
     vector = pa.list_(pa.field("element", pa.float64(), nullable=False))
     matrix = pa.list_(pa.field("element", vector, nullable=False))
-    table = pa.table(
-        {
-            "component": pa.array([row.component for row in rows], pa.int32()),
-            "weight": pa.array([row.weight for row in rows], pa.float64()),
-            "mean": pa.array([row.mean for row in rows], vector),
-            "covariance": pa.array([row.covariance for row in rows], matrix),
-        }
-    )
+    columns = {
+        "component": pa.array([row.component for row in rows], pa.int32()),
+        "weight": pa.array([row.weight for row in rows], pa.float64()),
+        "mean": pa.array([row.mean for row in rows], vector),
+        "covariance": pa.array([row.covariance for row in rows], matrix),
+    }
+    if mixture.parts:
+        by_name = pa.map_(pa.string(), pa.float64())
+        levels = [
+            [
+                (name, [(level, p[j]) for level, p in by_level.items()])
+                for name, by_level in mixture.categorical.items()
+            ]
+            for j in range(mixture.k)
+        ]
+        counts = [[(name, r[j]) for name, r in mixture.counts.items()] for j in range(mixture.k)]
+        columns["categorical"] = pa.array(levels, pa.map_(pa.string(), by_name))
+        columns["counts"] = pa.array(counts, by_name)
+    table = pa.table(columns)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="snappy")
     return sink.getvalue()

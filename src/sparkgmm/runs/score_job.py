@@ -86,7 +86,8 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         opened = open_source(spark, source)
         df = opened.df
         _check_apart(spark, config, output, model)
-        features = find_model_features(df, mixture.features, mixture.d, model.vector)
+        columns = [part.of for part in mixture.parts]
+        features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(df.columns if keep == "all" else keep),

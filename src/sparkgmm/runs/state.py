@@ -243,6 +243,7 @@ class KeptRows:
         self.profile = rows.profile
         self.sample = rows.sample
         self.complete = rows.complete
+        self.columns = rows.columns
         self._rows = rows
         self._state = state
         self._n_passes = 0

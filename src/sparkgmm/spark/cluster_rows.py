@@ -68,11 +68,17 @@ class Read(NamedTuple):
 class Blocks:
     """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`),
+    `missing` whether null and NaN in features are missing values.
     """
 
     def __init__(
-        self, df: DataFrame, features: Features, path: object = None, products: bool = True
+        self,
+        df: DataFrame,
+        features: Features,
+        path: object = None,
+        products: bool = True,
+        missing: bool = False,
     ) -> None:
         self._spark = df.sparkSession
         self._path = path
@@ -84,7 +90,10 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
             products,
+            missing,
+            len(features.beside),
         )
+        self.columns = features.beside
         with translated_errors(
             self._path
         ):  # some sources look at their files only when rows are planned
@@ -211,6 +220,11 @@ class Blocks:
         return self._layout.products
 
     @property
+    def missing(self) -> bool:
+        """Whether null and NaN in features are missing values."""
+        return self._layout.missing
+
+    @property
     def read(self) -> Read:
         """What reading found."""
         counts = self._findings.counts
@@ -253,7 +267,7 @@ class Blocks:
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
         partitions = self._fetched(partial(fetch, self._layout), sizes, label)
-        return LocalRows(partitions, self.profile, seed, n_pilot)
+        return LocalRows(partitions, self.profile, seed, n_pilot, self.columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -303,7 +317,9 @@ class ClusterRows:
     def __init__(self, blocks: Blocks, seed: int, n_pilot: int) -> None:
         self.profile = blocks.profile
         self.complete = self.profile.n_rows <= n_pilot
-        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot)))
+        self.columns = blocks.columns
+        drawn = blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot))
+        self.sample = cut(drawn, n_beside=len(self.columns))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

@@ -8,8 +8,9 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.source import Features, as_array, quoted
+from sparkgmm.spark.source import Features, as_array, as_number, quoted
 
 # So many columns and what is wrong with them are named in a line; of more, the worst.
 _FAULTS = 8
@@ -94,13 +95,18 @@ def describe_fate(counts: Counts, features: Features, invalid_rows: str) -> str:
 
 
 def _columns(features: Features) -> tuple[str, ...]:
-    """Return the names of what counts are of: the features, and the weight where there is one."""
-    return (*features.names, *([features.weight] if features.weight else []))
+    """Return the names of what counts are of: the features, and the weight where there is one.
+
+    Those beside the numeric ones, which are categorical or counts, come after them.
+    """
+    beside = (column.name for column in features.beside)
+    return (*features.names, *beside, *([features.weight] if features.weight else []))
 
 
 def count_invalid(df: DataFrame, features: Features) -> Counts:
     """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count."""
     d = len(features.names)
+    n_values = d + len(features.beside)
     if features.vector is None:
         values = [quoted(df, name).cast("double") for name in features.columns]
         ragged = F.lit(False)
@@ -108,6 +114,7 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         array = as_array(df, features.vector).cast("array<double>")
         ragged = F.coalesce(F.size(array) != d, F.lit(False)) & array.isNotNull()
         values = [F.when(~ragged, F.get(array, F.lit(i))) for i in range(d)]
+    values += [_known(df, column, features) for column in features.beside]
     kinds: tuple[Callable[[Column], Column], ...] = (Column.isNull, F.isnan, _is_infinite)
     row = df.agg(
         F.count(F.lit(1)),
@@ -116,8 +123,16 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         *(F.count_if(~ragged & kind(value)) for kind in kinds for value in values),
     ).first()
     assert row is not None
-    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, d)
+    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, n_values)
     return Counts(row[0], row[1], row[2], 0, null, nan, infinite)
+
+
+def _known(df: DataFrame, column: PartColumn, features: Features) -> Column:
+    """Return a level's number or a count; what is integrated out where it is null is 0."""
+    value = as_number(df, column)
+    if not features.integrated:
+        return value
+    return F.coalesce(F.when(F.isnan(value), F.lit(0.0)).otherwise(value), F.lit(0.0))
 
 
 def _is_infinite(value: Column) -> Column:
@@ -129,6 +144,8 @@ def _reasons(df: DataFrame, features: Features) -> list[Column]:
         reasons = [_reason(quoted(df, name).cast("double"), name) for name in features.columns]
     else:
         reasons = [_vector_reason(df, features)]
+    for beside in features.beside:
+        reasons.append(_reason(_known(df, beside, features), beside.name))
     if features.weight is not None:
         weight = quoted(df, features.weight).cast("double")
         reasons.append(_reason(weight, features.weight))

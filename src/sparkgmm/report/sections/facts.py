@@ -94,7 +94,9 @@ def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
     return [["updated from", origin]]
 
 
-def _fill_data(run: Run) -> Mapping[str, Any]:
+def _fill_data(run: Run) -> Mapping[str, Any] | None:
+    if not run.mixture.d:
+        return None
     return {"profile": profile_table(run.profile, names_of(run.mixture), run.metrics)}
 
 
