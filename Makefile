@@ -24,6 +24,10 @@ setup: $(READY)  ## make .venv with the pinned versions
 $(READY): requirements.lock requirements-build.lock pyproject.toml scripts/setup.sh scripts/spark-submit | java
 	@scripts/setup.sh
 
+# Not a part of the set-up: only suites that start many JVMs gain from it.
+%/classes.jsa: %/ready scripts/class_archive.sh | java
+	@scripts/class_archive.sh $*
+
 .PHONY: run
 run: java $(READY)  ## fit CONF (default conf/faithful.yaml) through spark-submit --master MASTER (default local[*])
 	@$(BIN)/spark-submit --master '$(MASTER)' jobs/fit_gmm.py --config $(CONF)
@@ -68,11 +72,11 @@ submit: java $(DIST)  ## fit CONF on MASTER=spark://..., whose workers need noth
 		--conf spark.pyspark.driver.python=$(BIN)/python jobs/fit_gmm.py --config $(CONF)
 
 .PHONY: test-cluster
-test-cluster: java $(DIST)  ## faults and restarts on a real standalone cluster on this machine
+test-cluster: java $(DIST) .venv/classes.jsa  ## faults and restarts on a real standalone cluster on this machine
 	@$(BIN)/python -m pytest -m "cluster and not long" tests/cluster
 
 .PHONY: test-faults
-test-faults: java $(DIST)  ## every fault on the cluster, half an hour
+test-faults: java $(DIST) .venv/classes.jsa  ## every fault on the cluster, half an hour
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 .venv-airflow/ready: requirements-airflow.lock
@@ -82,7 +86,7 @@ test-faults: java $(DIST)  ## every fault on the cluster, half an hour
 	@touch $@
 
 .PHONY: test-airflow
-test-airflow: java $(READY) .venv-airflow/ready  ## the DAG in a real Airflow, conf/deploy in the vendors' own clients
+test-airflow: java $(READY) .venv-airflow/ready .venv/classes.jsa  ## the DAG in a real Airflow, conf/deploy in the vendors' own clients
 	@$(BIN)/python -m pytest -m airflow tests/airflow
 
 .PHONY: maven
@@ -102,16 +106,16 @@ build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums
 
 JARS := build/jars/aws/ready build/jars/hadoop/ready build/jars/delta/ready build/jars/iceberg/ready
 .PHONY: test-storage
-test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
+test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready .venv/classes.jsa .venv-spark-4.1/classes.jsa  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
 	@$(BIN)/python -m pytest -m "storage and not long" tests/storage --ignore tests/storage/tables
 	@.venv-spark-4.1/bin/python -m pytest -m "storage and not long" tests/storage/tables
 
 .PHONY: test-hadoop
-test-hadoop: java $(DIST) build/jars/hadoop/ready  ## all tests of HDFS and YARN, with 2,000,000 rows and servers that hang (half an hour)
+test-hadoop: java $(DIST) build/jars/hadoop/ready .venv/classes.jsa  ## all tests of HDFS and YARN, with 2,000,000 rows and servers that hang (half an hour)
 	@$(BIN)/python -m pytest -m storage tests/storage/hadoop
 
 .PHONY: test-long
-test-long: java $(READY)  ## hostile input, resuming, and jobs as processes
+test-long: java $(READY) .venv/classes.jsa  ## hostile input, resuming, and jobs as processes
 	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
 
 # From the folder of the tests and without this project's settings, of which "a warning is an error" is one.
@@ -125,7 +129,7 @@ bench-partitions: java $(READY)  ## the driver's peak memory at 100 and at 10,00
 	@$(BIN)/python scripts/bench/partitions.py 100 10000
 
 .PHONY: test-nights
-test-nights: java $(DIST)  ## thirty nights, updates, the commands of the guide, the notebook and the crontab, many fits in one application
+test-nights: java $(DIST) .venv/classes.jsa  ## thirty nights, updates, the commands of the guide, the notebook and the crontab, many fits in one application
 	@$(BIN)/python -m pytest -m nights
 
 .PHONY: test-soak

@@ -16,6 +16,7 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
+from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson
 from sparkgmm.products import Array
 
 
@@ -129,10 +130,83 @@ def merging(threshold: Any, k: Any, n_components: int) -> tuple[int, float]:
     return 1, float(threshold)
 
 
+def parts(
+    categorical: Mapping[str, Mapping[str, ArrayLike]] | None,
+    counts: Mapping[str, ArrayLike] | None,
+    weights: Array,
+    features: Sequence[str] | None,
+    d: int,
+) -> Parts:
+    """Return the parts of these columns, which come after the d numeric ones."""
+    for option, given in (("categorical", categorical), ("counts", counts)):
+        if given is not None and not isinstance(given, Mapping):
+            raise InputError(f"{option} is {given!r}: give a mapping by the names of columns")
+    categorical, counts = dict(categorical or {}), dict(counts or {})
+    if (categorical or counts) and d and features is None:
+        raise InputError("features is None: give names, as the categorical and counts have them")
+    names = [*(features or ()), *categorical, *counts]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"column {twice!r} appears twice among features, categorical and counts")
+    made: list[Part] = []
+    for name, by_level in categorical.items():
+        if not isinstance(by_level, Mapping) or not by_level:
+            raise InputError(f"categorical[{name!r}] is {by_level!r}: give probabilities by level")
+        p = np.stack(
+            [_of_components(f"{name}={v}", p, weights) for v, p in by_level.items()], axis=1
+        )
+        off = np.abs(p.sum(axis=1) - 1)
+        if not off.max() < 1e-6:
+            j = int(np.argmax(off))
+            raise InputError(
+                f"the probabilities of {name!r} in component {j} are {p[j].tolist()}, sum "
+                f"{p[j].sum():.9g}: give shares that sum to 1"
+            )
+        p.setflags(write=False)
+        column = Column(str(name), "categorical", tuple(map(str, by_level)))
+        made.append(Multinomial(column, d + len(made), p, weights @ p))
+    for name, of_name in counts.items():
+        rates = _of_components(name, of_name, weights)
+        rates.setflags(write=False)
+        column = Column(str(name), "counts")
+        made.append(Poisson(column, d + len(made), rates, float(weights @ rates)))
+    return tuple(made)
+
+
+def numeric_alone(parts: Sequence[Part], what: str) -> None:
+    """Refuse a mixture with parts beside its Gaussians for what takes numbers alone."""
+    if parts:
+        names = ", ".join(repr(part.of.name) for part in parts)
+        raise InputError(
+            f"{what} takes numeric features alone, and this mixture has {names} beside them: "
+            "keep the mixture as JSON and score by it, or give mixture.marginal(mixture.features)"
+        )
+
+
+def _of_components(name: str, given: ArrayLike, weights: Array) -> Array:
+    try:
+        values = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name!r} is {given!r}: give {len(weights)} numbers") from None
+    if values.shape != weights.shape or not (np.isfinite(values) & (values >= 0)).all():
+        raise InputError(
+            f"{name!r} is {values.tolist()}: give {len(weights)} numbers of 0 or more, one a "
+            "component"
+        )
+    return values
+
+
 def parameters(
-    weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, family: Family
+    weights: ArrayLike,
+    means: ArrayLike,
+    covariances: ArrayLike,
+    family: Family,
+    beside: bool = False,
 ) -> tuple[Array, Array, Stack]:
-    """Return private copies, or raise with the name and the value that is off."""
+    """Return private copies, or raise with the name and the value that is off.
+
+    With parts `beside` there may be no numeric feature.
+    """
     arrays = []
     for name, value, ndims in (
         ("weights", weights, (1,)),
@@ -145,7 +219,7 @@ def parameters(
             array = np.array(value, dtype=np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{name} is not an array of numbers: {error}") from None
-        if array.ndim not in ndims or array.size == 0:
+        if array.ndim not in ndims or (array.size == 0 and not (beside and len(array))):
             needed = " or ".join(map(str, dict.fromkeys(ndims)))
             raise InputError(f"{name} has shape {array.shape}: {needed} dimension(s) are needed")
         if not np.isfinite(array).all():
@@ -221,6 +295,8 @@ def positive_definite(stack: Stack) -> None:
     """Refuse covariances that have no Cholesky factor, or variances that are not above 0."""
     for j in range(len(stack.values)):
         alone = stack.take(np.array([j]))
+        if not alone.values.size:
+            continue
         try:
             least = float(alone.pivots.min())
         except np.linalg.LinAlgError:

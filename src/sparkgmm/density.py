@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
+from sparkgmm.parts import Parts
 from sparkgmm.products import Array, aligned_empty, fill_monomials, multiply
 
 LOG_2PI = math.log(2 * math.pi)
@@ -39,7 +40,7 @@ _MOST_FEATURES = 128
 class Components(Protocol):
     """Weights (k,), means (k, d) and covariances, in any coordinates.
 
-    `log_masses` (k,) are the log-weights and whatever else is added to a component's log density.
+    `log_masses` (k,) are the log-weights.
     """
 
     @property
@@ -148,10 +149,14 @@ class Density:
     whiteners: Array
     log_norms: Array
     polynomial: Polynomial | None
+    parts: Parts = ()
 
     @classmethod
-    def of(cls, weights: Array, means: Array, stack: Stack) -> Density:
+    def of(cls, weights: Array, means: Array, stack: Stack, parts: Parts = ()) -> Density:
         """Prepare weights (k,), means (k, d) and the covariances in the same coordinates.
+
+        With `parts` beside the Gaussian rows have their columns after the numeric ones, NaN where a
+        value is not known.
 
         Raises
         ------
@@ -164,7 +169,7 @@ class Density:
         half_log_dets, whiteners = stack.whiteners(np.arange(len(stack.values)))
         log_norms -= half_log_dets
         polynomial = Polynomial.of(weights, means, stack, whiteners, log_norms)
-        return cls(weights, means, whiteners, log_norms, polynomial)
+        return cls(weights, means, whiteners, log_norms, polynomial, parts)
 
     def responsibilities(self, rows: NDArray[Any]) -> Array:
         """Return P(component | row) of rows (n, d), shape (n, k)."""
@@ -184,13 +189,16 @@ class Density:
         work = aligned_empty(n_terms, min(step, len(rows)))
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
-            chunk = np.array(rows[here].T, dtype=np.float64, order="C")
+            values = np.array(rows[here].T, dtype=np.float64, order="C")
+            chunk = values[:d]
             if not np.isfinite(chunk).all():
                 row = int(np.argmin(np.isfinite(chunk).all(axis=0)))
                 raise InputError(
                     f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite numbers"
                 )
             joint = self._log_joint(chunk, work[:, : chunk.shape[1]])
+            for part in self.parts:
+                joint += part.log_density(values)
             top = joint.max(axis=0)
             log_density[here] = top
             far = ~np.isfinite(top)
@@ -235,6 +243,8 @@ class Density:
 
     def _far_out(self, X: Array) -> Array:
         """Stand in for the log joint density where all overflow: 0 for the nearest, else -inf."""
+        if not len(X):  # impossible levels, and nothing else to tell by
+            return np.where(self.weights > 0, 0.0, -np.inf)[:, None] + np.zeros(X.shape[1])
         unit = np.maximum(np.abs(X).max(axis=0), np.abs(self.means).max())
         distance = np.full((len(self.means), X.shape[1]), np.inf)
         for j in np.flatnonzero(self.weights).tolist():
@@ -265,6 +275,8 @@ class Polynomial(NamedTuple):
     ) -> Polynomial | None:
         """Return the polynomial, or None where it is not worth it."""
         k, d = means.shape
+        if not d:
+            return None
         if whiteners.ndim == 3 and np.count_nonzero(stack.values) <= len(stack.values) * d:
             whiteners = np.einsum("mii->mi", whiteners)
         diagonal = whiteners.ndim == 2

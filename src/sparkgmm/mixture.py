@@ -17,7 +17,9 @@ from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import Density
 from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
+from sparkgmm.levels import read_mixed_like
 from sparkgmm.merging import Groups, merged
+from sparkgmm.parts import Part, Parts
 from sparkgmm.products import Array as Array
 from sparkgmm.tabular import as_table, read_like
 
@@ -25,9 +27,11 @@ Labels = NDArray[np.int64]
 
 # So many rows, drawn from the mixture, stand for the data where components are merged without any.
 _MERGE_ROWS = 20_000
-# Of models as JSON: 2 has the covariances in the shape of their type, 1 had them dense.
+# Of models as JSON: 2 has the covariances in the shape of their type, 1 had them dense. 3 is 2 with
+# categorical or counts, without which a mixture is written as 2.
 FORMAT_VERSION = 2
-FORMATS_READ = (1, 2)
+FORMAT_VERSION_WITH_PARTS = 3
+FORMATS_READ = (1, 2, 3)
 # A wide mixture is shown in a notebook by its first features.
 _SHOWN = 8
 COVARIANCE_TYPES = tuple(FAMILIES)
@@ -36,6 +40,14 @@ COVARIANCE_TYPES = tuple(FAMILIES)
 def n_parameters(k: int, d: int, covariance_type: str) -> int:
     """Count the free parameters: k - 1 weights, k d means, and the covariances of the type."""
     return k - 1 + k * d + FAMILIES[covariance_type].n_parameters(k, d)
+
+
+def named(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """Return what `Mixture` takes parts by: `categorical` and `counts`, by the columns' names."""
+    by_kind: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        by_kind.setdefault(part.of.kind, {})[part.of.name] = part.written()
+    return by_kind
 
 
 class Scores(NamedTuple):
@@ -51,6 +63,12 @@ class Mixture:
     Rows X that methods take are arrays (n, d), or tables of pandas, polars or pyarrow: a table
     whose columns are named is taken by `features`, in any order, whatever other columns it has.
 
+    A component may have factors beside its Gaussian: of each categorical column a multinomial, of
+    each column of counts a Poisson, independent within the component. Tables have those columns by
+    their names too; an array (n, D) has them after the numeric ones, in the order of `columns`,
+    levels as their numbers from 0. A level that the mixture does not have, None and NaN in such a
+    column count as not known, and are integrated out.
+
     Parameters
     ----------
     weights : array-like of shape (k,), positive, summing to 1
@@ -62,6 +80,8 @@ class Mixture:
         `covariances`.
     covariance_type : "full", "tied", "diag", "spherical" or "VEV"; counts the free parameters
     features : d names, or None
+    categorical : {column: {level: (k,) probabilities}}, which sum to 1 over the levels; or None
+    counts : {column: (k,) rates}, the mean counts; or None
 
     Raises
     ------
@@ -81,6 +101,16 @@ class Mixture:
     >>> Mixture([1.0], [[0.0, 0.0]], [[1.0, 4.0]], "diag").covariances.tolist()
     [[[1.0, 0.0], [0.0, 4.0]]]
 
+    Two classes of rows, told apart by a level and a count alone:
+
+    >>> levels = {"no": [0.9, 0.2], "yes": [0.1, 0.8]}
+    >>> beside = {"categorical": {"paid": levels}, "counts": {"n": [1, 5]}}
+    >>> mixture = Mixture([0.5, 0.5], [[], []], [[], []], "diag", **beside)
+    >>> mixture.columns
+    ('paid', 'n')
+    >>> mixture.responsibilities([[0, 1], [1, 4], [float("nan"), 4]]).round(3).tolist()
+    [[0.98, 0.02], [0.011, 0.989], [0.08, 0.92]]
+
     """
 
     __slots__ = (
@@ -88,6 +118,7 @@ class Mixture:
         "covariance_type",
         "features",
         "means",
+        "parts",
         "stack",
         "weights",
     )
@@ -97,6 +128,7 @@ class Mixture:
     covariance_type: str
     features: tuple[str, ...] | None
     stack: Stack
+    parts: Parts
     _density: Density
 
     def __init__(
@@ -106,10 +138,14 @@ class Mixture:
         covariances: ArrayLike,
         covariance_type: str = "full",
         features: Sequence[str] | None = None,
+        categorical: Mapping[str, Mapping[str, ArrayLike]] | None = None,
+        counts: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         family = FAMILIES[checks.family_name(covariance_type)]
-        w, mu, stack = checks.parameters(weights, means, covariances, family)
+        beside = bool(categorical or counts)
+        w, mu, stack = checks.parameters(weights, means, covariances, family, beside)
         names = checks.feature_names(features, mu.shape[1])
+        parts = checks.parts(categorical, counts, w, names, mu.shape[1])
         for array in (w, mu, stack.values):
             array.setflags(write=False)
         fields: dict[str, Any] = {
@@ -118,7 +154,8 @@ class Mixture:
             "covariance_type": covariance_type,
             "features": names,
             "stack": stack,
-            "_density": Density.of(w, mu, stack),
+            "parts": parts,
+            "_density": Density.of(w, mu, stack, parts),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -136,6 +173,8 @@ class Mixture:
             self.compact_covariances,
             self.covariance_type,
             self.features,
+            self.categorical,
+            self.counts,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -156,8 +195,9 @@ class Mixture:
         """Return a table for notebooks: a row a component, means and standard deviations."""
         names = list(self.features or [f"x{i}" for i in range(self.d)])
         shown = min(self.d, _SHOWN)
+        beside = self.parts[:_SHOWN]
         more = [f"… {self.d - shown} more"] if shown < self.d else []
-        heads = ["component", "weight", *names[:shown], *more]
+        heads = ["component", "weight", *names[:shown], *more, *(part.of.name for part in beside)]
         sd = np.sqrt(self.variances)
         rows = [
             [
@@ -165,6 +205,7 @@ class Mixture:
                 f"{self.weights[j]:.4f}",
                 *(mean_and_sd(self.means[j, i], sd[j, i]) for i in range(shown)),
                 *[""] * len(more),
+                *(part.summary(j) for part in beside),
             ]
             for j in range(self.k)
         ]
@@ -187,6 +228,29 @@ class Mixture:
     def d(self) -> int:
         """The number of features."""
         return int(self.means.shape[1])
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of all columns: the numeric features, the categorical ones, the counts."""
+        if not self.parts:
+            return self.features
+        return (*(self.features or ()), *(part.of.name for part in self.parts))
+
+    @property
+    def categorical(self) -> dict[str, dict[str, Array]]:
+        """The probabilities of the levels of each categorical column, (k,) each."""
+        by_name = named(self.parts).get("categorical", {})
+        return {
+            name: {level: np.array(p) for level, p in by_level.items()}
+            for name, by_level in by_name.items()
+        }
+
+    @property
+    def counts(self) -> dict[str, Array]:
+        """The rates of each column of counts, (k,) each."""
+        return {
+            name: np.array(rates) for name, rates in named(self.parts).get("counts", {}).items()
+        }
 
     @property
     def covariances(self) -> Array:
@@ -213,7 +277,8 @@ class Mixture:
     @property
     def n_parameters(self) -> int:
         """The number of free parameters of a mixture of this covariance type."""
-        return n_parameters(self.k, self.d, self.covariance_type)
+        of_parts = sum(part.n_parameters for part in self.parts)
+        return n_parameters(self.k, self.d, self.covariance_type) + of_parts
 
     def log_density(self, X: ArrayLike) -> Array:
         """Return the natural log of the density at each row of X (n, d), shape (n,)."""
@@ -273,10 +338,17 @@ class Mixture:
         return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
+        if self.parts:
+            columns = [part.of for part in self.parts]
+            return read_mixed_like(X, self.features, self.d, columns)
         return read_like(X, self.features, self.d)
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
-        """Draw n rows: X (n, d) and the component each came from (n,)."""
+        """Draw n rows: X (n, d) and the component each came from (n,).
+
+        With categorical columns or counts X is (n, D), in the order of `columns`, and has the
+        numbers of levels.
+        """
         if n < 0:
             raise InputError(f"n is {n}: ask for 0 rows or more")
         rng = np.random.default_rng(seed)
@@ -284,10 +356,13 @@ class Mixture:
         X = rng.standard_normal((n, self.d))
         for j, mean in enumerate(self.means):
             X[labels == j] = self.stack.coloured(j, X[labels == j]) + mean
+        if self.parts:
+            beside = [part.sample(labels, rng) for part in self.parts]
+            X = np.concatenate([X, np.stack(beside, axis=1)], axis=1)
         return X, labels.astype(np.int64)
 
     def marginal(self, features: str | int | Iterable[str | int]) -> Mixture:
-        """Return the mixture of some features, whatever the others are.
+        """Return the mixture of some numeric features, whatever all other columns are.
 
         Parameters
         ----------
@@ -302,7 +377,7 @@ class Mixture:
         which = checks.feature_positions(features, self.features, self.d)
         if not len(which):
             raise InputError("features is empty: name one or more")
-        return self._of_features(self._components.take(which), which)
+        return self._of_features(self._gaussians.take(which), which)
 
     def condition(self, values: Mapping[str | int, float]) -> Mixture:
         """Return the mixture of the other features where some have these values.
@@ -317,7 +392,8 @@ class Mixture:
         -------
         Mixture
             Of as many components, in their order; their weights are the responsibilities at the
-            values, which may be 0. A VEV mixture's is full, other covariance types stay.
+            values, which may be 0. A VEV mixture's is full, other covariance types stay, and so do
+            categorical columns and counts.
 
         Raises
         ------
@@ -329,7 +405,8 @@ class Mixture:
         u = np.setdiff1d(np.arange(self.d), o)
         if not len(u):
             raise InputError("every feature has a value: leave one or more without")
-        return self._of_features(conditionals.conditional(self._components, o, row, u), u)
+        rest = conditionals.conditional(self._gaussians, o, row, u)
+        return self._of_features(rest, u, self.parts)
 
     def expect(
         self, X: ArrayLike, features: str | int | Iterable[str | int]
@@ -455,12 +532,21 @@ class Mixture:
 
     @property
     def _components(self) -> conditionals.Components:
+        if self.parts:
+            raise InputError(
+                f"this mixture has {', '.join(part.of.name for part in self.parts)} beside its "
+                "numeric features: take mixture.marginal(mixture.features), which has these alone"
+            )
+        return self._gaussians
+
+    @property
+    def _gaussians(self) -> conditionals.Components:
         diagonal = FAMILIES[self.covariance_type].diagonal
         matrices = self.variances if diagonal else self.covariances
         return conditionals.Components(self.weights, self.means, matrices)
 
     def _of_features(
-        self, components: conditionals.Components, which: conditionals.Positions
+        self, components: conditionals.Components, which: conditionals.Positions, parts: Parts = ()
     ) -> Mixture:
         family = FAMILIES[FAMILIES[self.covariance_type].known_as]
         matrices = components.matrices
@@ -474,6 +560,7 @@ class Mixture:
             matrices,
             family.name,
             None if self.features is None else [self.features[i] for i in which],
+            **named(parts),
         )
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
@@ -490,12 +577,13 @@ class Mixture:
     def to_dict(self) -> dict[str, Any]:
         """Return the model as plain numbers, lists and strings."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION_WITH_PARTS if self.parts else FORMAT_VERSION,
             "features": None if self.features is None else list(self.features),
             "covariance_type": self.covariance_type,
             "weights": self.weights.tolist(),
             "means": self.means.tolist(),
             "covariances": self.compact_covariances.tolist(),
+            **named(self.parts),
         }
 
     def to_json(self) -> str:
@@ -522,7 +610,7 @@ class Mixture:
         if type(version) is not int or version not in FORMATS_READ:
             raise InputError(
                 f"the model's format_version is {version!r}, this sparkgmm reads 1 to "
-                f"{FORMAT_VERSION}: update sparkgmm or write the model again"
+                f"{FORMATS_READ[-1]}: update sparkgmm or write the model again"
             )
         features = model.get("features")
         if isinstance(features, list) and not all(isinstance(name, str) for name in features):
@@ -533,4 +621,6 @@ class Mixture:
             model["covariances"],
             model.get("covariance_type", "full"),
             features,
+            model.get("categorical"),
+            model.get("counts"),
         )

@@ -381,11 +381,34 @@ FEATURES = Option(
     "features",
     None,
     Other("the name of a column, or a list of names"),
-    "Numeric columns, or one column of vectors. Left out: every numeric column but the weight.",
+    "Numeric columns, or one column of vectors. Left out: every numeric column but the weight, the "
+    "categorical columns, the counts and the groups. An empty list: none, where there are such "
+    "columns.",
     example="[distance, duration]",
     key="input.features",
     python="X",
     spark="featuresCol",
+)
+CATEGORICAL = Option(
+    "categorical",
+    [],
+    Other("a list of names"),
+    "Columns of strings, booleans or integers that are categories: each has a multinomial in every "
+    "component, independent of the other columns there. Up to 256 levels each; when scoring, null "
+    "and a level that was not seen are integrated out.",
+    example="[sex, class]",
+    key="input.categorical",
+    python="categorical",
+)
+COUNTS = Option(
+    "counts",
+    [],
+    Other("a list of names"),
+    "Columns of counts, whole numbers of 0 or more: each has a Poisson in every component, "
+    "independent of the other columns there.",
+    example="[visits]",
+    key="input.counts",
+    python="counts",
 )
 WEIGHT = Option(
     "weight",
@@ -396,6 +419,15 @@ WEIGHT = Option(
     key="input.weight",
     python="sample_weight",
     spark="weightCol",
+)
+GROUP_BY = Option(
+    "group_by",
+    [],
+    Other("the name of a column, or a list of names"),
+    "Columns of any simple type: every combination of their values gets a mixture of its own, all "
+    "in one job. See [guide.md](guide.md#a-mixture-for-each-group).",
+    example="[station]",
+    key="input.group_by",
 )
 WHERE = Option(
     "where",
@@ -653,7 +685,17 @@ class Job:
 
 
 _SOURCE = (PATH, FORMAT, TABLE, READER_OPTIONS)
-_INPUT = (*_SOURCE, FEATURES, WEIGHT, WHERE, INVALID_ROWS, CONSTANT_FEATURES)
+_INPUT = (
+    *_SOURCE,
+    FEATURES,
+    CATEGORICAL,
+    COUNTS,
+    WEIGHT,
+    GROUP_BY,
+    WHERE,
+    INVALID_ROWS,
+    CONSTANT_FEATURES,
+)
 _MODEL = (
     ENGINE,
     K,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.checks import numeric_alone
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
@@ -59,6 +60,7 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise InputError("scikit-learn is not installed: pip install 'sparkgmm[compare]'") from None
+    numeric_alone(mixture.parts, "scikit-learn's mixture")
     family = FAMILIES[FAMILIES[mixture.covariance_type].known_as]
     stack = mixture.stack
     fitted = GaussianMixture(mixture.k, covariance_type=family.name, warm_start=True)

@@ -17,6 +17,8 @@ from sparkgmm.errors import InputError
 from sparkgmm.products import Array
 
 _DATES = "a date or time: give numbers, such as the seconds since the first"
+# How the types begin, in small letters, that the three libraries have for text and the like.
+_LEVELS = ("bool", "str", "category", "categorical", "enum", "large_string", "dictionary", "utf8")
 _COMPLEX = "a complex number: give real ones, X.real and X.imag as columns of their own"
 
 
@@ -56,6 +58,26 @@ class Table:
         else:
             values = self._of_arrow(self._data[self._labels[i]])
         return _numbers(values, lambda row, what: self._refused(i, what, row))
+
+    def objects(self, i: int) -> list[Any]:
+        """Return column i as the values that Python has for them."""
+        if self._is_pandas:
+            return list(self._data.iloc[:, i].tolist())
+        column = self._data[self._labels[i]]
+        return list(column.to_pylist() if hasattr(column, "to_pylist") else column.to_list())
+
+    def holds_levels(self, i: int) -> bool:
+        """Say whether column i holds text, categories or booleans."""
+        if self._is_pandas:
+            column = self._data.iloc[:, i]
+            kind = str(column.dtype)
+            if kind == "object":
+                known = column[column.notna()]
+                return len(known) > 0 and isinstance(known.iloc[0], str | bool | np.bool_)
+        else:
+            column = self._data[self._labels[i]]
+            kind = str(column.type if hasattr(column, "to_pylist") else column.dtype)
+        return kind.lower().startswith(_LEVELS)
 
     def _of_arrow(self, column: Any) -> NDArray[Any]:
         """Return a column of polars or pyarrow as numpy has it; a null becomes None or NaN."""
@@ -97,6 +119,26 @@ def as_table(X: Any) -> Table | None:
     return None
 
 
+def column_of(table: Table, name: str) -> int:
+    """Return where a table has the column of a name.
+
+    Raises
+    ------
+    InputError
+        If it has none, or several.
+
+    """
+    names = table.names or ()
+    if names.count(name) != 1:
+        raise _no_column(name, names, names.count(name))
+    return names.index(name)
+
+
+def read_numbers(table: Table, which: Sequence[int]) -> NDArray[Any]:
+    """Return some columns of a table as numbers, (n, len(which))."""
+    return _joined(table, which)
+
+
 def read(X: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     """Return rows (n, d) of numbers, float32 or float64, and the names of a table's columns.
 
@@ -111,7 +153,7 @@ def read(X: Any) -> tuple[NDArray[Any], tuple[str, ...] | None]:
     table = as_table(X)
     if table is None:
         return array(X), None
-    return _joined(table, range(table.shape[1])), table.names
+    return read_numbers(table, range(table.shape[1])), table.names
 
 
 def read_like(

@@ -31,7 +31,8 @@ class Airflow:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "JAVA_HOME", "LANG", "PATH")}
+        needed = ("HOME", "JAVA_HOME", "LANG", "PATH", "SPARK_SUBMIT_OPTS")
+        kept = {k: v for k, v in os.environ.items() if k in needed}
         done = subprocess.run(
             [str(BIN / command[0]), *command[1:]],
             stdout=subprocess.PIPE,

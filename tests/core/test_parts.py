@@ -1,4 +1,4 @@
-"""A part beside the Gaussian is one file: here a column of counts, fitted with two numeric ones."""
+"""Parts beside the Gaussian inside EM: a column of counts, fitted with two numeric ones."""
 
 from __future__ import annotations
 
@@ -20,60 +20,21 @@ from sparkgmm.core.race import Race
 from sparkgmm.core.repair import without
 from sparkgmm.core.statistics import NaturalKernel, WhitenedKernel
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.parts import Column, Poisson
 from sparkgmm.products import Array
 
 D = 2
 
 
-@dataclass(frozen=True, eq=False)
-class Poisson:
-    """Counts in one column of the block: log f_j(x) = x log rate_j - rate_j - log x!."""
+def poisson_of(rates: list[float]) -> Poisson:
+    """Return the part of the column after the numeric ones."""
+    return Poisson(Column("n", "counts"), D, np.array(rates), float(np.mean(rates)))
 
-    column: int
-    rates: Array
 
-    width = 2
-
-    @property
-    def n_parameters(self) -> int:
-        return len(self.rates)
-
-    @property
-    def natural(self) -> Array:
-        return np.stack([np.log(self.rates), np.ones_like(self.rates)], axis=1)
-
-    @property
-    def constants(self) -> Array:
-        return -self.rates
-
-    @property
-    def sound(self) -> bool:
-        return bool((np.isfinite(self.rates) & (self.rates > 0)).all())
-
-    def fill(self, values: Array, out: Array) -> None:
-        out[0] = values[self.column]
-        out[1] = [-math.lgamma(x + 1) for x in values[self.column]]
-
-    def estimate(self, counts: Array, sums: Array) -> Poisson:
-        return replace(self, rates=sums[:, 0] / counts)
-
-    def pack(self) -> Array:
-        return np.log(self.rates)
-
-    def unpacked(self, vector: Array) -> Poisson:
-        with np.errstate(over="ignore"):
-            return replace(self, rates=np.exp(vector))
-
-    def metric(self, root: Array) -> Array:
-        return root[:, 0] * np.sqrt(self.rates)
-
-    def take(self, which: Array) -> Poisson:
-        return replace(self, rates=self.rates[which])
-
-    def with_mean_at(self, j: int, which: Array) -> Poisson:
-        rates = self.rates.copy()
-        rates[j] = self.rates[which].mean()
-        return replace(self, rates=rates)
+def rates_of(model: Model) -> Array:
+    [part] = model.others
+    assert isinstance(part, Poisson)
+    return part.rates
 
 
 @dataclass(frozen=True)
@@ -107,13 +68,13 @@ def start(evidence: OverBlocks, name: str) -> Model:
     """Two components that are alike but for their rates and a little of their means."""
     scale = evidence.frame.scale
     stack = FAMILIES[name].nearest(np.tile(np.diag(scale**2), (2, 1, 1)), scale)
-    means, rates = np.array([[-0.1, 0.0], [0.1, 0.0]]), np.array([3.0, 6.0])
-    return Model(FAMILIES[name], np.array([0.5, 0.5]), means, stack, (Poisson(D, rates),))
+    means = np.array([[-0.1, 0.0], [0.1, 0.0]])
+    return Model(FAMILIES[name], np.array([0.5, 0.5]), means, stack, (poisson_of([3.0, 6.0]),))
 
 
 def brute_force(t: Table, model: Model, frame: Frame, steps: int) -> tuple[Any, ...]:
     """EM in the data's own units, by the textbook's densities."""
-    mixture, rates = to_mixture(replace(model, others=()), frame), model.others[0].rates
+    mixture, rates = to_mixture(replace(model, others=()), frame), rates_of(model)
     order = np.argsort(-model.weights, kind="stable")
     pi, mu, sigma, rates = mixture.weights, mixture.means, mixture.covariances, rates[order]
     w = np.ones(len(t.X)) if t.weights is None else t.weights
@@ -149,14 +110,14 @@ def test_a_column_of_counts_is_fitted_with_the_numeric_ones(weighted: bool) -> N
     assert state.converged
     height, rates, pi, mu = brute_force(t, start(evidence, "full"), evidence.frame, 500)
     assert state.log_likelihood - evidence.frame.log_volume == pytest.approx(height, abs=1e-8)
-    found = np.argsort(state.model.others[0].rates)
+    found = np.argsort(rates_of(state.model))
     expected = np.argsort(rates)
-    np.testing.assert_allclose(state.model.others[0].rates[found], rates[expected], rtol=1e-3)
+    np.testing.assert_allclose(rates_of(state.model)[found], rates[expected], rtol=1e-3)
     np.testing.assert_allclose(state.model.weights[found], pi[expected], rtol=1e-3)
     means = evidence.frame.shift + state.model.means * evidence.frame.scale
     np.testing.assert_allclose(means[found], mu[expected], rtol=1e-2, atol=1e-2)
     # it is the counts that tell these components apart
-    np.testing.assert_allclose(state.model.others[0].rates[found], [2, 9], rtol=0.1)
+    np.testing.assert_allclose(rates_of(state.model)[found], [2, 9], rtol=0.1)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -204,14 +165,14 @@ def test_both_kernels_and_narrow_components_know_of_the_counts() -> None:
         assert result.log_likelihood == pytest.approx(results[0].log_likelihood, rel=1e-12)
         np.testing.assert_allclose(result.moments[:, 0], results[0].moments[:, 0], rtol=1e-11)
         # the sums of the counts come last
-        np.testing.assert_allclose(result.moments[:, -2:], results[0].moments[:, -2:], rtol=1e-11)
-    assert results[0].moments[:, -2].sum() == pytest.approx(t.counts.sum(), rel=1e-12)
+        np.testing.assert_allclose(result.moments[:, -3:], results[0].moments[:, -3:], rtol=1e-11)
+    assert results[0].moments[:, -3].sum() == pytest.approx(t.counts.sum(), rel=1e-12)
 
 
 def test_a_pass_over_other_rates_is_another_pass_when_a_fit_is_resumed() -> None:
     evidence = table().evidence
     model = start(evidence, "full")
-    other = replace(model, others=(Poisson(D, np.array([3.0, 6.5])),))
+    other = replace(model, others=(poisson_of([3.0, 6.5]),))
     digests = {
         b"".join(np.asarray(a).tobytes() for kernel in scan.kernels for a in kernel.arrays())
         for scan in (Scan.of([m], evidence.frame) for m in (model, other))
@@ -222,7 +183,7 @@ def test_a_pass_over_other_rates_is_another_pass_when_a_fit_is_resumed() -> None
 def test_a_component_left_out_takes_its_counts_with_it_and_they_are_parameters() -> None:
     evidence = table().evidence
     model = start(evidence, "full")
-    assert without(model, 0).others[0].rates.tolist() == [6.0]
+    assert rates_of(without(model, 0)).tolist() == [6.0]
     [measured] = evidence.measure([model], "")
     course = Course((measured.log_likelihood,), converged=False)
     candidate = judge(model, measured, evidence, Regularised(), course)

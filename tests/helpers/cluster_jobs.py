@@ -105,7 +105,8 @@ class Lab:
             *(part for key, value in settings.items() for part in ("--conf", f"{key}={value}")),
             *(str(ROOT / "jobs" / f"{job}_gmm.py"), *arguments),
         ]
-        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "JAVA_HOME", "LANG", "PATH")}
+        needed = ("HOME", "JAVA_HOME", "LANG", "PATH", "SPARK_SUBMIT_OPTS")
+        kept = {k: v for k, v in os.environ.items() if k in needed}
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.record import Stopwatch, metrics_of
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.cluster_rows import Read
+from sparkgmm.spark.source import Features
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -68,7 +69,9 @@ def run_of(
     counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
     watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
     read = Read(counts, len(X), X.nbytes, 1)
-    metrics = metrics_of(result, read, list(dropped), watch, config.model.max_iter)
+    columns = Features(names, names, None, None, single=False)
+    max_iter = config.model.max_iter
+    metrics = metrics_of(result, read, columns, list(dropped), (), watch, max_iter)
     manifest = {
         "format_version": 1,
         "run_id": "20261123T000000.000Z-0123abcd",

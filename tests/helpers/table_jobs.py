@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -172,6 +173,8 @@ class Submit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # not by counting files: two jobs that are started at once would share one configuration
+        self._numbers = itertools.count()
 
     def start(
         self,
@@ -182,7 +185,7 @@ class Submit:
         environment: str | None = None,
     ) -> subprocess.Popen[str]:
         """Start a job without waiting; `environment` is that of another Spark."""
-        config = self.folder / f"{job}-{len(list(self.folder.glob('*.json')))}.json"
+        config = self.folder / f"{job}-{next(self._numbers)}.json"
         config.write_text(json.dumps(values))
         bin_folder = ROOT / environment / "bin" if environment else Path(sys.executable).parent
         given: dict[str, object] = {"spark.ui.enabled": "false", **(confs or {})}

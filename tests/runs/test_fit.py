@@ -309,7 +309,14 @@ def test_every_row_is_accounted_for_and_the_rest_is_fitted(
     assert metrics["rows_read"] == metrics["rows_used"] + metrics["rows_invalid"] == 276
     assert metrics["rows_invalid"] == 4
     assert metrics["log_likelihood"] == pytest.approx(-1130.26396, abs=1e-3)
-    assert "4 invalid, 272 used" in capsys.readouterr().err
+    assert metrics["missing_by_column"] == {"x": 2, "y": 1, "w": 0}
+    assert metrics["invalid_by_column"] == {"x": 2, "y": 2, "w": 1}
+    said = capsys.readouterr()
+    fate = {"drop": "dropped", "quarantine": "put into rejected/"}[rule]
+    account = f"4 of 276 rows (1.45%) are invalid and were {fate}: x null in 1, y null in 1, "
+    assert account in said.err
+    assert account in said.out
+    assert "272 used" in said.err
     assert (run.folder / "rejected").exists() == (rule == "quarantine")
     if rule == "quarantine":
         nan, inf = float("nan"), float("inf")
@@ -326,6 +333,51 @@ def test_every_row_is_accounted_for_and_the_rest_is_fitted(
         assert_df_equality(
             found, expected, ignore_nullable=True, ignore_row_order=True, allow_nan_equality=True
         )
+
+
+def test_the_report_says_which_columns_cost_how_many_rows(fit: Fit, dirty: str) -> None:
+    source = {"path": dirty, "invalid_rows": "drop", "features": ["x", "y"], "weight": "w"}
+    run = fit(input=source, output={"report": True})
+    page = (run.folder / "report.html").read_text()
+    assert "At fault: x in 2 rows, y in 2 rows, w in 1 rows" in page
+    assert '<th scope="col">missing</th>' in page
+    assert '<th scope="col">invalid</th>' in page
+
+
+def test_where_all_rows_are_invalid_the_columns_at_fault_are_named(
+    fit: Fit, faithful: np.ndarray, write_csv: Callable[..., str]
+) -> None:
+    path = write_csv("x,y,empty", *(f"{x},{y}," for x, y in faithful))
+    source = {
+        "path": path,
+        "invalid_rows": "drop",
+        "options": {"header": True, "schema": "x double, y double, empty double"},
+    }
+    with pytest.raises(InputError, match=r"all 272 rows are invalid \(empty null in 272\)"):
+        fit(input=source)
+
+
+def test_columns_that_may_be_no_quantities_are_named_before_the_fit_and_in_what_it_leaves(
+    fit: Fit,
+    faithful: np.ndarray,
+    write_csv: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = [f"{i},{x},{y},{int(y > 70)},{i % 5}" for i, (x, y) in enumerate(faithful)]
+    run = fit(input={"path": write_csv("key,x,y,long,day", *lines)}, output={"report": True})
+    said = capsys.readouterr()
+    expected = [
+        "integers that differ in every row, as an id or a row number does: key: leave it out of "
+        "input.features",
+        "two values only, as a label or a flag has: long (0, 1)",
+        "few values, fitted as a quantity: day (5 values)",
+    ]
+    page = (run.folder / "report.html").read_text()
+    for text in expected:
+        assert f"warning: {text}" in said.err
+        assert f"warning: {text}" in said.out
+        assert any(text in warning for warning in run.metrics["warnings"])
+        assert text[1:] in page
 
 
 @pytest.mark.parametrize("rule", ["fail", "drop", "quarantine"])

@@ -15,10 +15,13 @@ from pyspark import cloudpickle
 
 from helpers.data_sets import random_mixture
 from sparkgmm.core.evidence import Scan
+from sparkgmm.core.groups import search_for_groups
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
+from sparkgmm.core.search import Search
 from sparkgmm.core.statistics import add_partitions
-from sparkgmm.spark import blocks, results, scoring
+from sparkgmm.core.within import Bounds, Within
+from sparkgmm.spark import blocks, group_rows, group_scoring, results, scoring
 from sparkgmm.spark.ml import vectors
 from sparkgmm.spark.score_columns import SCORE_COLUMNS
 
@@ -49,17 +52,42 @@ def score_rows() -> Any:
     return scoring.RecordScorer(scorer, 0, (0, 1), False, True).on_batches(counts)
 
 
+def fit_groups() -> Any:
+    features, search = ("x", "y"), search_for_groups(Search())
+    return group_rows.GroupTask(1, features, False, False, search, False, True, 2**20).on_batches()
+
+
+def score_groups() -> Any:
+    counts = group_scoring.GroupCounts(0, 0, 0, 0)  # type: ignore[arg-type]
+    scorer = group_scoring.GroupScorer(
+        None,  # type: ignore[arg-type]
+        ("x", "y"),
+        SCORE_COLUMNS[:3],
+        0,
+        (0, 1),
+        False,
+        True,
+    )
+    return scorer.on_batches(counts)
+
+
 SENT: dict[str, Callable[[], Any]] = {
     "reading": lambda: blocks.block_maker(LAYOUT),
     "a pass": lambda: blocks.statistics(LAYOUT, kernels()),
     "a pass on Spark Connect": lambda: results.mapper(
         blocks.statistics(LAYOUT, kernels()), clean=True
     ),
+    "a pass within bounds": lambda: blocks.statistics(
+        LAYOUT, [Within(kernel, Bounds(np.zeros(2), np.ones(2))) for kernel in kernels()]
+    ),
     "adding up": lambda: results.add_members(add_partitions),
     "adding up on Spark Connect": lambda: results.adder(blocks.join_findings),
     "the sample": lambda: blocks.pick(LAYOUT, {}),
     "the end": lambda: blocks.forget_all,
     "the score job": score_rows,
+    "groups": fit_groups,
+    "the components of groups": lambda: group_rows.component_batches,
+    "the score job of groups": score_groups,
     "transform": lambda: vectors.ColumnScorer(scoring.Scorer(MIXTURE, SCORE_COLUMNS), "features"),
 }
 

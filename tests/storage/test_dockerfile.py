@@ -133,7 +133,8 @@ def test_the_job_runs_by_the_images_spark_and_python(image: Image, tmp_path: Pat
         "output.path": str(tmp_path / "runs"),
         "output.run_id": "image",
     }
-    kept = {k: v for k, v in os.environ.items() if k in ("HOME", "JAVA_HOME", "LANG", "PATH")}
+    needed = ("HOME", "JAVA_HOME", "LANG", "PATH", "SPARK_SUBMIT_OPTS")
+    kept = {k: v for k, v in os.environ.items() if k in needed}
     done = subprocess.run(
         [
             str(Path(image.variables["SPARK_HOME"]) / "bin" / "spark-submit"),

@@ -58,13 +58,13 @@ def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
 
 def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) -> list[Model]:
     """Return models in which a component is put on the rows of an atom that none is on yet."""
-    if model.k < 2 or model.family.shared or model.others or prior.widths is None:
+    if model.k < 2 or model.family.shared or prior.widths is None:
         return []
     atoms = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
     if not atoms:
         return []
-    density = Density.of(model.weights, model.means, model.stack)
-    R = density.responsibilities(seeds.Z).T
+    density = Density.of(model.weights, model.means, model.stack, model.others)
+    R = density.responsibilities(seeds.rows).T
     proposals = []
     for atom in atoms:
         for freed in np.argsort(R @ seeds.w, kind="stable")[:_PLACES]:
@@ -96,7 +96,8 @@ def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | 
     )
     nothing = np.zeros_like(means)
     moments = Moments(counts, nothing, second, means, seeds.scale, seeds.total)
+    moments = moments._replace(others=seeds.part_sums(share, family.least_rows(seeds.Z.shape[1])))
     try:
-        return m_step(family, moments, prior)
+        return m_step(family, moments, prior, others=seeds.parts)
     except np.linalg.LinAlgError:
         return None

@@ -8,14 +8,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from sparkgmm.core.columns import Discrete, discrete_features
+from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Candidate, Held
 from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
-from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, MAX_ITER, REG_COVAR, WHERE, K
+from sparkgmm.options import (
+    COVARIANCE_TYPE,
+    COVARIANCE_TYPES,
+    FEATURES,
+    MAX_ITER,
+    REG_COVAR,
+    WHERE,
+    K,
+)
 
 # So many components, and columns of each, are named at most.
 _COMPONENTS = 5
 _COLUMNS = 3
 _REASONS = 3
+_FEATURES = 6
 
 
 class Caution(NamedTuple):
@@ -141,6 +152,58 @@ def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
     if len(groups) > _COMPONENTS:
         said.append(f"so it is with {len(groups) - _COMPONENTS} more components")
     return said
+
+
+class _Named(NamedTuple):
+    """An option by its name alone: a front end that lacks it does not say the remedy."""
+
+    name: str
+
+
+_CATEGORICAL, _COUNTS = _Named("categorical"), _Named("counts")
+
+
+def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str]) -> list[Caution]:
+    """Return which features are odd ones to have, by a sample's values, a sentence a kind.
+
+    Ids, labels and flags, and columns of few values: numbers that may be no quantities.
+    """
+    found = discrete_features(rows.sample, features)
+    ids = [one for one in found if one.is_id]
+    two = [one for one in found if len(one.values) == 2]
+    few = [one for one in found if len(one.values) > 2]
+    leave_out: Remedy = ("leave it out of", FEATURES, "unless it is a quantity")
+    categorical: Remedy = ("name it in", _CATEGORICAL)
+    said = []
+    if ids:
+        which = _listed([one.feature for one in ids])
+        problem = f"integers that differ in every row, as an id or a row number does: {which}"
+        said.append(_said(problem, [leave_out], names))
+    if two:
+        which = _listed([f"{one.feature} ({_plain(one.values)})" for one in two])
+        problem = f"two values only, as a label or a flag has: {which}"
+        said.append(_said(problem, [categorical, leave_out], names))
+    if few:
+        which = _listed([_of_few(one) for one in few])
+        problem = f"few values, fitted as a quantity: {which}"
+        counts: Remedy = ("if it counts things, in", _COUNTS)
+        remedies = [categorical, *([counts] if any(one.whole for one in few) else []), leave_out]
+        said.append(_said(problem, remedies, names))
+    return [Caution(text) for text in said]
+
+
+def _of_few(one: Discrete) -> str:
+    values = _plain(one.values) if len(one.values) <= _COLUMNS else f"{len(one.values)} values"
+    return f"{one.feature} ({values})"
+
+
+def _plain(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)
+
+
+def _listed(features: Sequence[str]) -> str:
+    more = len(features) - _FEATURES
+    return ", ".join(features[:_FEATURES]) + (f" and {more} more features" if more > 0 else "")
 
 
 def _said(problem: str, remedies: Sequence[Remedy], names: Mapping[str, str]) -> str:

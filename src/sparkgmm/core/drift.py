@@ -14,7 +14,9 @@ from sparkgmm.core.matching import hellinger_between, match
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.density import Density
+from sparkgmm.mixture import Array, Mixture, named
+from sparkgmm.parts import Column, aligned
 
 # The divergence is estimated from so many rows drawn from each mixture.
 _DRAWN = 20_000
@@ -72,7 +74,8 @@ def jensen_shannon(one: Mixture, other: Mixture, n: int = _DRAWN, seed: int = 0)
     terms = []
     for i, mixture in enumerate((one, other)):
         X, _ = mixture.sample(n, 2 * seed + i)
-        ratio = one.log_density(X) - other.log_density(X)
+        of_rows = [part.of for part in mixture.parts]
+        ratio = log_density_of(one, X, of_rows) - log_density_of(other, X, of_rows)
         terms.append(_information(np.clip(ratio, -_CERTAIN, _CERTAIN)))
     error = math.sqrt(sum(float(t.var()) / n for t in terms)) / 2
     return Estimate(float(np.mean(terms)), error)
@@ -99,7 +102,7 @@ def divergence_by_chance(before: Labelled, after: Labelled) -> float:
 def mean_log_density(rows: Rows, mixture: Mixture) -> float:
     """Return the mean log density of all rows under a mixture, in nats a row: one pass."""
     evidence = OverRows.of(rows)
-    model = from_mixture(mixture, evidence.frame)
+    model = from_mixture(mixture, evidence.frame, rows.columns)
     try:
         [measured] = evidence.measure([model], "log density under the earlier mixture")
     except np.linalg.LinAlgError:  # its components have no width at the scale of these rows
@@ -108,9 +111,27 @@ def mean_log_density(rows: Rows, mixture: Mixture) -> float:
     return -math.inf if math.isnan(log_likelihood) else log_likelihood - evidence.frame.log_volume
 
 
-def share_below(mixture: Mixture, X: Array, weights: Array, threshold: float) -> float:
-    """Return the weighted share of the rows X (n, d) whose log density is below a threshold."""
-    return float(weights[mixture.log_density(X) < threshold].sum() / weights.sum())
+def log_density_of(mixture: Mixture, X: Array, columns: Sequence[Column]) -> Array:
+    """Return log densities of rows X (n, D) that were read for another mixture's columns.
+
+    Levels are numbered as in `columns`, which come after the numeric ones.
+    """
+    if not mixture.parts:
+        return mixture.log_density(X[:, : mixture.d])
+    parts = aligned(mixture.parts, columns, mixture.d)
+    return Density.of(mixture.weights, mixture.means, mixture.stack, parts).score(X)
+
+
+def share_below(
+    mixture: Mixture,
+    X: Array,
+    weights: Array,
+    threshold: float,
+    columns: Sequence[Column] = (),
+) -> float:
+    """Return the weighted share of the rows X (n, D) whose log density is below a threshold."""
+    below = log_density_of(mixture, X, columns) < threshold
+    return float(weights[below].sum() / weights.sum())
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,10 @@ def _change(
 
 def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
     """Return how far the mean of component i is from that of a later component j."""
+    distance = float(hellinger_between(_only(before, i), _only(after, j))[0, 0])
     delta = after.mixture.means[j] - before.mixture.means[i]
+    if not len(delta):
+        return {"mean_shift": 0.0, "mean_z": 0.0, "distance": distance}
     variance = sum(
         m.mixture.variances[at] / (m.mixture.weights[at] * m.n_rows)
         for m, at in ((before, i), (after, j))
@@ -200,14 +224,15 @@ def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
         "mean_shift": float(np.linalg.norm(whitened)),
         "mean_z": float(z[feature]),
         "mean_z_feature": feature,
-        "distance": float(hellinger_between(_only(before, i), _only(after, j))[0, 0]),
+        "distance": distance,
     }
 
 
 def _only(labelled: Labelled, j: int) -> Mixture:
     m = labelled.mixture
     alone = FAMILIES[m.covariance_type].compact(m.stack.take(np.array([j])).values)
-    return Mixture([1.0], m.means[j : j + 1], alone, m.covariance_type)
+    parts = named([part.take(np.array([j])) for part in m.parts])
+    return Mixture([1.0], m.means[j : j + 1], alone, m.covariance_type, m.features, **parts)
 
 
 def largest(found: Sequence[Change], key: str) -> Change | None:

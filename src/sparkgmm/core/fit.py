@@ -35,7 +35,8 @@ _MENDED = 10
 class Fit:
     """All the candidates, the one that the criterion chose, and the passes over all the rows.
 
-    `history` is what a later fit needs in place of the rows; None where the choice was lenient.
+    `history` is what a later fit needs in place of the rows; None where the choice was lenient, and
+    of mixtures with parts beside the Gaussian.
     """
 
     chosen: Candidate
@@ -68,6 +69,8 @@ def fit(
         If every candidate is degenerate, or has to be by the number of rows.
 
     """
+    if not len(rows.profile.mean):  # without a numeric column all covariance types are one
+        search = replace(search, covariance_type=("diag",))
     check_rows(rows, max(search.k), features)
     rows, aside = set_aside(rows, features)
     if not search.lenient:
@@ -130,7 +133,7 @@ def _fit(
     chosen = choose(candidates, search.criterion, search.lenient)
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
     history = None
-    if not search.lenient and state.measured is not None:
+    if not search.lenient and state.measured is not None and not rows.columns:
         history = History.of(state.model, state.measured, evidence)
     return Fit(chosen, candidates, n_passes, history)
 

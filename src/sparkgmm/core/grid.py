@@ -25,9 +25,12 @@ _MOST_ROUNDS = 60
 _WHOLE = 1e-9
 
 
-def steps(blocks: Sequence[Block]) -> Array:
-    """Return the step of each feature's grid in the data's units, (d,), 0 where it has none."""
-    d = blocks[0].values.shape[0]
+def steps(blocks: Sequence[Block], d: int | None = None) -> Array:
+    """Return the step of each feature's grid in the data's units, (d,), 0 where it has none.
+
+    The first d columns are looked at, all without d.
+    """
+    d = len(blocks[0].values) if d is None else d
     columns = (np.concatenate([b.values[i] for b in blocks]) for i in range(d))
     return np.array([step(column) for column in columns])
 

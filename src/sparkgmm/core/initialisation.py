@@ -18,6 +18,7 @@ from sparkgmm.core.profile import Frame
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
+from sparkgmm.parts import Parts, fill, of_all, split
 from sparkgmm.products import Array, second_moment, squares
 
 # k-means++ looks at this many rows at most, or at a quarter of a sample that many components made
@@ -35,20 +36,61 @@ class Seeds(NamedTuple):
     """Rows that starts are drawn from, standardised (n, d), and their weights (n,).
 
     `scale` (d,) are the features' standard deviations in the data's units, `total` the second
-    moment of all the rows, standardised, as `Moments` has it.
+    moment of all the rows, standardised, as `Moments` has it. `beside` (n, columns) are the columns
+    of parts beside the Gaussian, `parts` those of one component for all rows.
     """
 
     Z: Array
     w: Array
     scale: Array
     total: Array
+    beside: Array | None = None
+    parts: Parts = ()
 
     @classmethod
     def of(cls, rows: Rows, frame: Frame) -> Seeds:
         """Take evenly spaced rows of the sample."""
         Z, w = frame.standardise(rows.sample)
+        seeds = cls(Z, w, frame.scale, frame.correlation)
+        if rows.columns:
+            beside = np.concatenate([b.values[len(frame.scale) :].T for b in rows.sample])
+            seeds = seeds._replace(beside=beside.astype(np.float64))
+            seeds = seeds._replace(parts=of_all(rows.columns, seeds.rows.T, w))
         thin = slice(None, None, max(1, -(-len(Z) // max(SEEDING_ROWS, len(Z) // 4))))
-        return cls(Z[thin], w[thin], frame.scale, frame.correlation)
+        return seeds.take(thin)
+
+    def take(self, rows: slice) -> Seeds:
+        """Return some of the rows."""
+        beside = None if self.beside is None else self.beside[rows]
+        return self._replace(Z=self.Z[rows], w=self.w[rows], beside=beside)
+
+    @property
+    def rows(self) -> Array:
+        """All columns of the rows, the numeric ones standardised, (n, D)."""
+        return self.Z if self.beside is None else np.concatenate([self.Z, self.beside], axis=1)
+
+    @property
+    def points(self) -> Array:
+        """The rows as points whose distances tell clusters apart: Z, and what parts see."""
+        return self.Z if not self.parts else np.concatenate([self.Z, self.part_points], axis=1)
+
+    @property
+    def part_points(self) -> Array:
+        """What the parts make of the rows: coordinates of levels and counts, (n, m)."""
+        if not self.parts:
+            return np.empty((len(self.Z), 0))
+        values = self.rows.T
+        return np.concatenate([part.coordinates(values) for part in self.parts]).T
+
+    def part_sums(self, share: Array, n_rows: float) -> tuple[Array, ...]:
+        """Return the parts' sums, of the rows' shares (k, n) and of so many rows like all of them.
+
+        Then a component that has few rows has something of every level.
+        """
+        if not self.parts:
+            return ()
+        T = fill(self.parts, self.rows.T)
+        return split(self.parts, share @ T.T + n_rows * (T @ self.w / len(self.w)))
 
 
 def _pick(cumulative: Array, u: Array) -> Array:
@@ -143,11 +185,10 @@ def _nearest(Z: Array, squares: Array, centres: Array) -> Array:
 
 
 def model_around(centres: Array, seeds: Seeds, family: Family) -> Model:
-    """Turn centres (k, d) into a model: each takes the rows that are nearest to it."""
-    Z = seeds.Z
-    labels = nearest_centres(centres, Z)
+    """Turn centres among the points of seeds into a model: each takes the rows nearest to it."""
+    labels = nearest_centres(centres, seeds.points)
     R = (labels == np.arange(len(centres))[:, None]).astype(np.float64)
-    return model_of(R, centres, seeds, family)
+    return model_of(R, centres[:, : seeds.Z.shape[1]], seeds, family)
 
 
 def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
@@ -175,4 +216,7 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     scatter *= (counts / (counts + prior)).reshape(k, *[1] * (scatter.ndim - 1))
     nothing = np.zeros((k, d))
     moments = Moments(counts, nothing, scatter, centres + offset, seeds.scale, seeds.total)
-    return m_step(family, moments, _START)
+    if not seeds.parts:
+        return m_step(family, moments, _START)
+    moments = moments._replace(others=seeds.part_sums(R * w, d + 1))
+    return m_step(family, moments, _START, others=seeds.parts)

@@ -102,14 +102,15 @@ class Fault(NamedTuple):
     def text(self, model: Model, frame: Frame, features: Sequence[str] | None) -> str:
         """Name the component, its rows, the columns and their value."""
         order = np.argsort(-self.parts, kind="stable")
-        involved = [int(i) for i in order[:_NAMED] if self.parts[i] > _PART * self.parts.max()]
+        most = self.parts.max(initial=0.0)
+        involved = [int(i) for i in order[:_NAMED] if self.parts[i] > _PART * most]
         text = f"component {order_of(model).index(self.j)} {self.what.format(rows=self.rows)}"
         if not involved:
             return text
         names = names_of(features, model.d)
         mean = frame.shift + model.means[self.j] * frame.scale
         where = ", ".join(f"{names[i]} = {mean[i]:.9g}" for i in involved)
-        more = int((self.parts > _PART * self.parts.max()).sum()) - len(involved)
+        more = int((self.parts > _PART * most).sum()) - len(involved)
         return f"{text} at {where}" + (f" and {more} more" if more else "")
 
 
@@ -134,13 +135,13 @@ def why_degenerate(
     if counts[least] < needed:
         what = f"has {{rows:.3g}} effective rows, {needed} are needed,"
         return Fault(what, least, float(counts[least]), np.ones(model.d))
-    if collapsed:
+    if collapsed and model.d:
         variances = np.broadcast_to(model.stack.variances, (model.k, model.d))
         thin, i = (int(at) for at in np.unravel_index(int(variances.argmin()), variances.shape))
         parts = (np.arange(model.d) == i).astype(float)
         return Fault("lost its volume: {rows:.3g} rows", thin, float(counts[thin]), parts)
     owners = [counts.sum()] if model.family.shared else counts
-    for j, count in enumerate(owners):
+    for j, count in enumerate(owners if model.d else []):
         if prior.widths is not None:
             parts = prior.widths.by_chance(model, j, count, measured.moments.total)
             if parts.any():
@@ -157,7 +158,7 @@ def held(
     features: Sequence[str] | None,
 ) -> tuple[Held, ...]:
     """Return which components are held open by a bound, in which features, and on what rows."""
-    if measured is None or prior.widths is None:
+    if measured is None or prior.widths is None or not model.d:
         return ()
     frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
     narrow, few = widths.held(model, counts), widths.few(model, counts)
@@ -187,6 +188,6 @@ def names_of(features: Sequence[str] | None, d: int) -> Sequence[str]:
 
 def regularised(model: Model, measured: Measured | None, prior: Prior) -> float:
     """Return how much of the narrowest variance is the least there may be: 1 where it binds."""
-    if measured is None or prior.widths is None:
+    if measured is None or prior.widths is None or not model.d:
         return 0.0
     return prior.widths.share(model, measured.moments.counts)

@@ -22,6 +22,7 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError, option_names
+from sparkgmm.levels import read_mixed
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
     COVARIANCE_TYPE,
@@ -37,8 +38,8 @@ from sparkgmm.options import (
     Option,
     taken,
 )
+from sparkgmm.parts import Column
 from sparkgmm.products import Array
-from sparkgmm.tabular import read
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,17 @@ def fit_array(
     weights_init: ArrayLike | None = None,
     means_init: ArrayLike | None = None,
     precisions_init: ArrayLike | None = None,
+    categorical: Sequence[str] = (),
+    counts: Sequence[str] = (),
 ) -> FitResult:
     """Fit a mixture of k Gaussians to an array in memory.
 
     Parameters
     ----------
     X : array-like of shape (n, d), finite; or a table of pandas, polars or pyarrow
-        The names of a table's columns become `mixture.features`.
+        The names of a table's columns become `mixture.features`. Its columns of text, categories
+        and booleans are modelled as such: each has a multinomial in every component, independent
+        of the other columns within the component.
     k : the number of components, or a list of them to choose from
     covariance_type : "full", "tied", "diag", "spherical" or "VEV", or a list to choose from
     criterion : "bic", "aic" or "icl": the lowest chooses among every k with every covariance type
@@ -95,6 +100,8 @@ def fit_array(
         Where to start, in place of `init` and `n_init`, if the means are given. Weights default
         to equal ones, precisions (inverse covariances, dense or in the shape of their type) to
         those of all the data.
+    categorical : more columns of a table that are categorical, as integers that are codes
+    counts : columns of a table that are counts: each has a Poisson in every component
 
     Raises
     ------
@@ -129,8 +136,13 @@ def fit_array(
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
     )
-    values, features = read(X)
-    rows, unit = _array_rows(values, features, sample_weight, search)
+    values, features, columns = read_mixed(X, _names(categorical), _names(counts))
+    rows, unit = _array_rows(values, features, sample_weight, search, columns)
+    if columns and means_init is not None:
+        raise InputError(
+            "means_init is for numeric columns alone, and X has "
+            f"{', '.join(column.name for column in columns)} beside them: leave it out"
+        )
     starts = _starts(rows.profile, search, weights_init, means_init, precisions_init)
     with option_names(PYTHON):
         found = fit(rows, search, features, starts=starts)
@@ -144,6 +156,10 @@ def fit_array(
         tuple(unit * value for value in chosen.log_likelihoods),
         found.candidates,
     )
+
+
+def _names(given: Sequence[str] | str) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _taken(option: Option, value: Any) -> Any:
@@ -234,6 +250,7 @@ def _array_rows(
     features: tuple[str, ...] | None,
     sample_weight: ArrayLike | None,
     search: Search,
+    columns: tuple[Column, ...] = (),
 ) -> tuple[LocalRows, float]:
     """Return the rows, and what a unit of their weights is of one that was given.
 
@@ -263,6 +280,6 @@ def _array_rows(
             unit = total / observations
             weights = np.rint(weights / unit)
     rows = LocalRows.of_array(
-        values, weights, search.seed, search.products, pilot_rows(max(search.k))
+        values, weights, search.seed, search.products, pilot_rows(max(search.k)), columns
     )
     return rows, unit

@@ -16,8 +16,20 @@ def bhattacharyya_between(one: Mixture, other: Mixture) -> Array:
     """Return the Bhattacharyya distances between the components of two mixtures, in nats.
 
     Bhattacharyya (1943); for two Gaussians with mean covariance S the distance is
-    (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2.
+    (m1 - m2)' S^-1 (m1 - m2) / 8 + log(det S / sqrt(det S1 det S2)) / 2. Of independent factors the
+    distances add.
     """
+    distances = _between_gaussians(one, other)
+    theirs = {part.of.name: part for part in other.parts}
+    for part in one.parts:
+        if part.of.name in theirs:
+            distances = distances - part.affinity(theirs[part.of.name])
+    return distances
+
+
+def _between_gaussians(one: Mixture, other: Mixture) -> Array:
+    if not one.d:
+        return np.zeros((one.k, other.k))
     if all(FAMILIES[m.covariance_type].diagonal for m in (one, other)):
         return _between_diagonal(one, other)
     matrices = [m.stack.dense(len(m.stack.values)) for m in (one, other)]

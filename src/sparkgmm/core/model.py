@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,8 +14,8 @@ from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import LOG_2PI
-from sparkgmm.mixture import Mixture
-from sparkgmm.parts import Parts
+from sparkgmm.mixture import Mixture, named
+from sparkgmm.parts import Column, Parts, aligned
 from sparkgmm.products import Array
 
 # A variance below this share of the feature's own is no volume: `core.widths` bounds them above it.
@@ -64,22 +65,17 @@ class Model:
 
     @cached_property
     def log_masses(self) -> Array:
-        """The log-weights and the log normalisers of the parts beside the Gaussian, (k,)."""
-        masses = np.log(self.weights)
-        for part in self.others:
-            masses = masses + part.constants
-        return masses
+        """The log-weights, (k,)."""
+        return np.asarray(np.log(self.weights))
 
 
 def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = None) -> Mixture:
-    """Go back to the data's units, heaviest component first, ties by mean.
-
-    Of a model with other parts it is the marginal mixture of the numeric columns.
-    """
+    """Go back to the data's units, heaviest component first, ties by mean."""
     w, order = model.weights, order_of(model)
     means = frame.shift + model.means * frame.scale
     covariances = model.family.written(model.stack.take(np.array(order)), frame.scale)
-    return Mixture(w[order], means[order], covariances, model.family.name, features)
+    parts = tuple(part.take(np.array(order)) for part in model.others)
+    return Mixture(w[order], means[order], covariances, model.family.name, features, **named(parts))
 
 
 def order_of(model: Model) -> list[int]:
@@ -87,12 +83,16 @@ def order_of(model: Model) -> list[int]:
     return [int(j) for j in np.lexsort((*model.means.T[::-1], -model.weights))]
 
 
-def from_mixture(mixture: Mixture, frame: Frame) -> Model:
-    """Bring a mixture in the data's units into standardised coordinates."""
+def from_mixture(mixture: Mixture, frame: Frame, columns: Sequence[Column] = ()) -> Model:
+    """Bring a mixture in the data's units into standardised coordinates.
+
+    `columns` are those of the rows after the numeric ones: its parts are found by their names.
+    """
     family = FAMILIES[mixture.covariance_type]
     means = (mixture.means - frame.shift) / frame.scale
     stack = family.kept(mixture.compact_covariances, frame.scale)
-    return Model(family, mixture.weights, means, stack)
+    parts = aligned(mixture.parts, columns, mixture.d)
+    return Model(family, mixture.weights, means, stack, parts)
 
 
 def check_volume(model: Model) -> None:
@@ -102,7 +102,7 @@ def check_volume(model: Model) -> None:
     smallest weight, but an extrapolation may, to where matrices cannot be inverted any more.
     """
     pivots = model.stack.pivots
-    if not (pivots.min() > VOLUME_FLOOR and pivots.max() < _TOO_WIDE):
+    if pivots.size and not (pivots.min() > VOLUME_FLOOR and pivots.max() < _TOO_WIDE):
         met = f"{pivots.min():.3g} to {pivots.max():.3g}"
         raise np.linalg.LinAlgError(f"the components' variances are {met} of the data's")
     if model.others and not all(part.sound for part in model.others):

@@ -22,14 +22,15 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
 
     At most `most` moves, of the components that describe the seeds worst.
     """
-    if model.k < 3 or model.others:  # the seeds have no column of another part
+    if model.k < 3:
         return []
-    Z, w = seeds.Z, seeds.w
-    R = Density.of(model.weights, model.means, model.stack).responsibilities(Z).T
+    Z, w, points = seeds.Z, seeds.w, seeds.points
+    density = Density.of(model.weights, model.means, model.stack, model.others)
+    R = density.responsibilities(seeds.rows).T
     proposals = []
     for split in _worst_described(R, model, Z, w)[:most]:
         kept, freed = _most_alike(R, w, without=split)
-        halves = _halves(R[split], Z, w, rng)
+        halves = _halves(R[split], points, w, rng)
         if halves is None:
             continue
         moved = R.copy()
@@ -59,6 +60,8 @@ def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:
     clusters under one component have less, heavy tails more.
     """
     d = Z.shape[1]
+    if not d:
+        return [int(j) for j in np.argsort(-(R @ w), kind="stable")]
     gains = []
     for j in range(len(R)):
         share = R[j] * w
@@ -99,7 +102,7 @@ def remove_and_split(
     coordinates, in which its rows have variance 1 in all directions, by a way drawn at random from
     CUTS. All pairs are taken in turn, in an order drawn at random, until there are `most`.
     """
-    if model.k < 2 or model.others:
+    if model.k < 2:
         return []
     L = sample.log_joint(model)
     pairs = [(i, j) for i in range(model.k) for j in range(model.k) if i != j]
@@ -112,8 +115,6 @@ def split_one(
     model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
 ) -> list[Model]:
     """Return models with one component more, which is half of another."""
-    if model.others:
-        return []
     R = _responsibilities(sample.log_joint(model), without=None)
     R = np.concatenate([R, np.zeros((1, R.shape[1]))])
     order = [j for _ in range(-(-most // model.k)) for j in rng.permutation(model.k)]
@@ -130,7 +131,7 @@ def shaken(
     1994), to a power drawn at random: there are optima beside an optimum, that differ by a few
     rows.
     """
-    if model.k < 2 or model.others:
+    if model.k < 2:
         return []
     R = _responsibilities(sample.log_joint(model), without=None)
     weights = (rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0) for _ in range(most))
@@ -149,6 +150,8 @@ def _responsibilities(L: Array, without: int | None) -> Array:
 def _cut(R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator) -> Array:
     """Give component i a part of the rows of component j, in the responsibilities (k, n)."""
     Y = model.stack.whitened(j, (ground.seeds.Z - model.means[j]).T).T
+    if model.others:
+        Y = np.concatenate([Y, ground.bounded[:, ground.d :]], axis=1)
     share = R[j] * ground.w
     second = CUTS[rng.integers(len(CUTS))](Y, share, rng)
     R[i] = np.where(second, R[j], 0.0)

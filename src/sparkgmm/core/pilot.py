@@ -45,7 +45,7 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
     """
     first = "k-means++" if search.init == AUTO else search.init
     seeds = Seeds.of(rows, frame)
-    Z, w = seeds.Z, seeds.w
+    Z, w = seeds.points, seeds.w
     starts = []
     for i in range(search.n_init):
         rng = np.random.default_rng([search.seed, i])
@@ -157,7 +157,7 @@ def screen(
 def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings) -> Race:
     """Return a race over every fourth row of the sample."""
     n_rows = count_rows(rows.sample)
-    part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)))
+    part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)), n_beside=len(rows.columns))
     return Race(states, OverBlocks.of(part, frame, rows.profile), settings)
 
 

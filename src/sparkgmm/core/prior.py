@@ -13,7 +13,7 @@ from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.options import REG_COVAR
-from sparkgmm.parts import Parts
+from sparkgmm.parts import Parts, estimated
 from sparkgmm.products import Array
 
 
@@ -147,9 +147,7 @@ def m_step(
     moments = prior.join(moments, family)
     stack = family.estimate(moments, before)
     means = moments.origin + moments.offset
-    if others:
-        pairs = zip(others, moments.others, strict=True)
-        others = tuple(part.estimate(moments.counts, sums) for part, sums in pairs)
+    others = estimated(others, moments.counts, moments.others)
     model = prior.within(Model(family, moments.shares, means, stack, others), moments.counts)
     check_volume(model)
     return model

@@ -45,9 +45,11 @@ def _double(model: Model) -> int | None:
     means, stack = model.means, model.stack
     sd = np.broadcast_to(np.sqrt(stack.variances), means.shape)
     for j in range(1, model.k):
-        near = (np.abs(means[:j] - means[j]) / sd[j]).max(axis=1)
-        if any(stack.alike(int(i), j, _ALIKE) for i in np.flatnonzero(near < _ALIKE)):
-            return j
+        near = (np.abs(means[:j] - means[j]) / sd[j]).max(axis=1, initial=0.0)
+        for i in np.flatnonzero(near < _ALIKE).tolist():
+            alike = all(part.alike(i, j, _ALIKE) for part in model.others)
+            if alike and stack.alike(i, j, _ALIKE):
+                return j
     return None
 
 
@@ -61,8 +63,9 @@ def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
         weights, means = model.weights.copy(), model.means.copy()
         others = np.arange(model.k) != j
         stack = model.stack.take(others)
-        rest = Density.of(weights[others] / weights[others].sum(), means[others], stack)
-        order = np.argsort(rest.score(seeds.Z))
+        parts = tuple(part.take(others) for part in model.others)
+        rest = Density.of(weights[others] / weights[others].sum(), means[others], stack, parts)
+        order = np.argsort(rest.score(seeds.rows))
         worst = order[: max(1, int(_BADLY_EXPLAINED * len(order)))]
         means[j] = seeds.Z[rng.choice(worst, p=seeds.w[worst] / seeds.w[worst].sum())]
         stack = model.stack.with_mean_at(j, others)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import add
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, Sums, add_partitions, run_kernels, total
 from sparkgmm.core.tree import add_in_tree
 from sparkgmm.mixture import Array
+from sparkgmm.parts import Column
 
 # Starts are compared on this many rows, or on so many a component where that is more; data no
 # larger than this is its own sample.
@@ -40,12 +40,12 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limits: threadpool_limits | None = None
+        self._limits: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._limits = threadpool_limits(1, user_api="blas")
+                self._limits = _blas_limits()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -53,6 +53,15 @@ class _OneBlasThread:
             self._inside -= 1
             if self._inside == 0 and self._limits is not None:
                 self._limits.restore_original_limits()
+
+
+def _blas_limits() -> Any:
+    """Limit BLAS to one thread; executors may lack the package, and have Spark's limit."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return None
+    return threadpool_limits(1, user_api="blas")
 
 
 one_blas_thread = _OneBlasThread()
@@ -67,6 +76,10 @@ class Rows(Protocol):
     def sample(self) -> Sequence[Block]: ...  # noqa: D102
     @property
     def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns after the numeric ones, each modelled by a part."""
+        ...
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
@@ -82,15 +95,19 @@ class LocalRows:
         profile: Profile,
         seed: int,
         n_pilot: int = PILOT_ROWS,
+        columns: tuple[Column, ...] = (),
     ) -> None:
         self.profile = profile
+        self.columns = columns
         self._partitions = partitions
         blocks = [block for p in self._partitions for block in p]
         self.complete = profile.n_rows <= n_pilot
         self.sample: Sequence[Block] = (
             blocks
             if self.complete
-            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
+            else cut(
+                take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)), n_beside=len(columns)
+            )
         )
 
     @classmethod
@@ -101,9 +118,11 @@ class LocalRows:
         seed: int,
         products: bool = True,
         n_pilot: int = PILOT_ROWS,
+        columns: tuple[Column, ...] = (),
     ) -> LocalRows:
         """Cut rows (n, d) and their weights (n,), if they have any, into blocks.
 
+        The last of the columns are those of the parts `columns`.
         `products` says whether the profile needs all products of two features.
         """
         step = block_rows(X.shape[1])
@@ -114,8 +133,10 @@ class LocalRows:
             )
             for i in range(0, len(X), step)
         ]
-        profile = reduce(add, (Profile.of(block, products) for block in blocks))
-        return cls([blocks], profile, seed, n_pilot)
+        profile = reduce(add, (Profile.of(block, products, len(columns)) for block in blocks))
+        if profile.seen is not None:
+            blocks = [grouped(block, len(columns)) for block in blocks]
+        return cls([blocks], profile, seed, n_pilot, columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
@@ -153,7 +174,11 @@ def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
     return np.sort(rng.choice(n_rows, most, replace=False, shuffle=False))
 
 
-def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
-    """Cut a block into blocks of `step` rows."""
+def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS, n_beside: int = 0) -> list[Block]:
+    """Cut a block into blocks of `step` rows; rows of which the same is missing go together.
+
+    The last columns, so many, are of parts beside the Gaussian: what is missing there is no matter.
+    """
+    block = grouped(block, n_beside)
     numbers = np.arange(block.n_rows)
     return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]

@@ -20,6 +20,7 @@ from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import CANCELLATION_LIMIT, natural_parameters
+from sparkgmm.parts import Parts, estimated, fill, natural, split
 from sparkgmm.products import Array, fill_monomials, second_moment, squares
 
 # A chunk of log joint densities holds so many values.
@@ -32,34 +33,40 @@ _LEAST_SHARE = 0.5
 class Sample:
     """Rows in memory: their weights (n,) and monomials T (F, n), and the constants of the data.
 
-    `scale` (d,) and `total` (d, d) are those of `Seeds`.
+    `scale` (d,) and `total` (d, d) are those of `Seeds`. `beside` (width, n) is what parts beside
+    the Gaussian make of the rows.
     """
 
     w: Array
     T: Array
     scale: Array
     total: Array
+    beside: Array
 
     @classmethod
     def of(cls, seeds: Seeds, n_features: int) -> Sample:
         """Fill so many monomials of the seeds: those that the families to be fitted need."""
-        Z, w, scale, total = seeds
+        Z, w, scale, total = seeds[:4]
         n, d = Z.shape
         T = np.empty((n_features, n))
         T[1 : 1 + d] = Z.T
         fill_monomials(T[1 : 1 + d], T)
         second = second_moment(Z.T, w) if total.ndim == 2 else squares(Z.T, w)
-        return cls(w, T, scale, second / w.sum())
+        beside = fill(seeds.parts, seeds.rows.T) if seeds.parts else np.empty((0, n))
+        return cls(w, T, scale, second / w.sum(), beside)
 
     @property
     def d(self) -> int:
         """The number of features."""
         return len(self.scale)
 
-    def sums(self, eta: Array, k: int) -> tuple[Array, Array]:
-        """Return each run's mean log-likelihood (B,), and the moments (B k, F)."""
+    def sums(self, every: Model, k: int) -> tuple[Array, Array]:
+        """Return each run's mean log-likelihood (B,), and the moments (B k, F).
+
+        The sums of parts beside the Gaussian come last.
+        """
+        eta, T = self._products(every)
         B, F = len(eta) // k, eta.shape[1]
-        T = self.T[:F]
         n = T.shape[1]
         step = max(64, _CHUNK_VALUES // len(eta))
         S, total = np.zeros((B * k, F)), np.zeros(B)
@@ -78,13 +85,26 @@ class Sample:
 
     def log_joint(self, model: Model) -> Array:
         """Return the log joint densities (k, n) at a model, but for a term that all share."""
-        eta = natural_parameters(model)
-        return np.asarray(eta @ self.T[: eta.shape[1]])
+        eta, T = self._products(model)
+        return np.asarray(eta @ T)
 
-    def moments(self, packed: Array) -> Moments:
+    def _products(self, model: Model) -> tuple[Array, Array]:
+        """Return what is multiplied for log joint densities: eta (k, F) and T (F, n)."""
+        eta = natural_parameters(model)
+        T = self.T[: eta.shape[1]]
+        if not model.others:
+            return eta, T
+        eta = np.concatenate([eta, natural(model.others)], axis=1)
+        return eta, np.concatenate([T, self.beside])
+
+    def moments(self, packed: Array, parts: Parts) -> Moments:
         """Read the sums (k, F)."""
         origin = np.zeros((len(packed), self.d))
-        return Moments.unpack(packed, origin, self.scale, self.total)
+        others: tuple[Array, ...] = ()
+        if parts:
+            width = len(self.beside)
+            packed, others = packed[:, :-width], split(parts, packed[:, -width:])
+        return Moments.unpack(packed, origin, self.scale, self.total, others)
 
     @property
     def rows_per_weight(self) -> float:
@@ -107,7 +127,7 @@ def climb(
     if every is None:
         return []
     for number in range(passes):
-        log_likelihoods, packed = sample.sums(natural_parameters(every), k)
+        log_likelihoods, packed = sample.sums(every, k)
         if number + 1 < passes:
             after = _step(every, k, packed, sample, prior)
             if after is None:
@@ -118,7 +138,7 @@ def climb(
         log_likelihoods -= [0.5 * model.stack.quadratic_of(sample.total) for model in parts]
     sums = packed.reshape(-1, k, packed.shape[1])
     return [
-        (model, Measured(sample.moments(mine), log_likelihood))
+        (model, Measured(sample.moments(mine, model.others), log_likelihood))
         for model, mine, log_likelihood in zip(parts, sums, log_likelihoods.tolist(), strict=True)
     ]
 
@@ -141,8 +161,8 @@ def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> 
         sums = packed.reshape(-1, k, packed.shape[1])
         for model, mine in zip(_parts(every, k), sums, strict=True):
             with suppress(np.linalg.LinAlgError):
-                moments = sample.moments(mine)
-                stepped.append(m_step(every.family, moments, prior, model.stack))
+                moments = sample.moments(mine, model.others)
+                stepped.append(m_step(every.family, moments, prior, model.stack, model.others))
         if not stepped:
             return None
         after = _joined(stepped)
@@ -166,15 +186,16 @@ def _step_at_once(
     the components of one model and of many.
     """
     family = every.family
-    moments = sample.moments(packed)
+    moments = sample.moments(packed, every.others)
     if not family.closed:
         return None
     if not family.shared:
-        return m_step(family, moments, prior, every.stack)
+        return m_step(family, moments, prior, every.stack, every.others)
     stack = family.estimate_each(moments, k)
     if stack is None:
         return None
-    model = Model(family, moments.shares, moments.origin + moments.offset, stack)
+    parts = estimated(every.others, moments.counts, moments.others)
+    model = Model(family, moments.shares, moments.origin + moments.offset, stack, parts)
     model = prior.within(model, moments.counts)
     check_volume(model)
     return _spread(model, k)
@@ -183,7 +204,7 @@ def _step_at_once(
 def _spread(model: Model, k: int) -> Model:
     """Return a model with a matrix a component from one with a matrix for k components."""
     which = np.repeat(np.arange(len(model.stack.values)), k)
-    return Model(model.family, model.weights, model.means, _at(model.stack, which))
+    return Model(model.family, model.weights, model.means, _at(model.stack, which), model.others)
 
 
 def _joined(models: Sequence[Model]) -> Model:
@@ -195,7 +216,10 @@ def _joined(models: Sequence[Model]) -> Model:
     ]
     weights = np.concatenate([model.weights for model in models])
     means = np.concatenate([model.means for model in models])
-    return Model(models[0].family, weights, means, stack.like(np.concatenate(values)))
+    parts = tuple(
+        first.joined(others) for first, *others in zip(*(m.others for m in models), strict=True)
+    )
+    return Model(models[0].family, weights, means, stack.like(np.concatenate(values)), parts)
 
 
 def _at(stack: Stack, which: Array) -> Stack:
@@ -207,7 +231,10 @@ def _some(every: Model, which: Array, k: int) -> Model:
     if which.all():
         return every
     rows = np.flatnonzero(np.repeat(which, k))
-    return Model(every.family, every.weights[rows], every.means[rows], _at(every.stack, rows))
+    parts = tuple(part.take(rows) for part in every.others)
+    return Model(
+        every.family, every.weights[rows], every.means[rows], _at(every.stack, rows), parts
+    )
 
 
 def _parts(every: Model, k: int) -> list[Model]:
@@ -217,5 +244,6 @@ def _parts(every: Model, k: int) -> list[Model]:
     for first in range(0, every.k, k):
         mine = slice(first, first + k)
         stack = every.stack.like(every.stack.values[first : first + (1 if family.shared else k)])
-        models.append(Model(family, every.weights[mine], every.means[mine], stack))
+        parts = tuple(part.take(np.arange(every.k)[mine]) for part in every.others)
+        models.append(Model(family, every.weights[mine], every.means[mine], stack, parts))
     return models

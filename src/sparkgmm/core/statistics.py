@@ -238,7 +238,8 @@ class NaturalKernel:
         """Return the statistics of one block, a candidate each."""
         d, n = len(self.frame.shift), block.n_rows
         F = max(eta.shape[1] for eta in self.etas)
-        step = _chunk_rows(n, _NATURAL_VALUES // F, _NATURAL_ROWS)
+        most = _NATURAL_VALUES // (F + sum(part.width for part in self.parts))
+        step = _chunk_rows(n, most, _NATURAL_ROWS)
         T_buffer = aligned_empty(F, step)
         L_buffer = aligned_empty(max(len(eta) for eta in self.etas), step)
         Z_buffer, Y_buffer = aligned_empty(1 + d, step), aligned_empty(d, step)

@@ -37,8 +37,8 @@ def held_out(
     weight = 0.0
     for fold in range(_FOLDS):
         hidden = np.arange(len(numbers)) % _FOLDS == fold
-        seen = cut(take_rows(rows.sample, numbers[~hidden]))
-        unseen = cut(take_rows(rows.sample, numbers[hidden]))
+        seen = cut(take_rows(rows.sample, numbers[~hidden]), n_beside=len(rows.columns))
+        unseen = cut(take_rows(rows.sample, numbers[hidden]), n_beside=len(rows.columns))
         refitted = _refit(states, OverBlocks.of(seen, frame, rows.profile), search)
         hidden_rows = OverBlocks.of(unseen, frame, rows.profile)
         results = hidden_rows.measure([state.model for state in refitted], "rows held out")

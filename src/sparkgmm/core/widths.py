@@ -65,7 +65,8 @@ class Widths:
     @classmethod
     def of(cls, rows: Rows, evidence: Evidence, reg_covar: float) -> Widths:
         """Look at the sample of the rows for the grid of each feature: no pass is made."""
-        frame, grid = evidence.frame, steps(rows.sample)
+        frame = evidence.frame
+        grid = steps(rows.sample, len(frame.scale))
         # the variance of a value that may lie anywhere within half a step of the recorded one
         rounding = (grid / frame.scale) ** 2 / 12
         most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
@@ -111,6 +112,8 @@ class Widths:
         Without effective counts (k,) no component has few rows.
         """
         counts = np.full(model.k, np.inf) if counts is None else counts
+        if not model.d:
+            return model
         if not model.family.closed:  # its moments are `opened`: matrices would lose their likeness
             return model
         stack = model.stack.raised(self.least(model.family, counts))

@@ -23,6 +23,7 @@ from sparkgmm.core.selection import Aside
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.core.widths import ATOM_ROWS
 from sparkgmm.core.within import Bounds, ProfileKernel, Within
+from sparkgmm.parts import Column
 from sparkgmm.products import Array, diagonal
 
 # A row is wild if it is so many times as far from the middle as any that is not ...
@@ -47,6 +48,11 @@ class TamedRows:
         """Whether the sample is all of them."""
         return self.rows.complete
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns after the numeric ones, each modelled by a part."""
+        return self.rows.columns
+
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
         return self.rows.scan([Within(kernel, self.bounds) for kernel in kernels], label)
@@ -56,10 +62,11 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     """Return the rows without a handful of wild ones, and where those are; all if none is wild.
 
     Nothing is read where the sample and the range of all the rows show none. Where the sample is
-    not all the rows, one pass counts those within the bounds.
+    not all the rows, one pass counts those within the bounds. Where values are missing all rows
+    stay.
     """
     profile = rows.profile
-    found = _bounds(rows)
+    found = _bounds(rows) if profile.seen is None else None
     if found is None:
         return rows, ()
     bounds, which = found
@@ -130,7 +137,7 @@ def _is_handful(n_wild: float, n: float) -> bool:
 def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Profile:
     """Return the profile of the rows within bounds."""
     products = rows.profile.scatter.ndim == 2
-    of_sample = reduce(add, (Profile.of(block, products) for block in sample))
+    of_sample = reduce(add, (Profile.of(block, products, len(rows.columns)) for block in sample))
     if not rows.complete:
         kernel = ProfileKernel(of_sample.mean, products)
         [sums] = rows.scan([Within(kernel, bounds)], "counting the rows within bounds")

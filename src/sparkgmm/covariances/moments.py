@@ -59,7 +59,7 @@ class Moments(NamedTuple):
         k, d = origin.shape
         counts, first, rest = packed[:, 0], packed[:, 1 : 1 + d], packed[:, 1 + d :]
         second: Array | None = None
-        if rest.shape[1] == d > 1:  # of one feature, the diagonal is all there is: dense
+        if rest.shape[1] == d != 1:  # of one feature, the diagonal is all there is: dense
             second = rest
         elif rest.shape[1]:
             second = np.empty((k, d, d))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sparkgmm.checks import numeric_alone
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.exports.whitened import whitened
@@ -40,6 +41,7 @@ def graph(mixture: Mixture, input_type: str = "float64") -> bytes:
         raise InputError("onnx is not installed: pip install 'sparkgmm[onnx]'") from None
     double = TensorProto.DOUBLE
     given = double if input_type == "float64" else TensorProto.FLOAT
+    numeric_alone(mixture.parts, "a mixture as ONNX")
     k, d = mixture.means.shape
     constants = _constants(mixture)
     nodes = [

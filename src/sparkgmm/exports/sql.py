@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparkgmm.checks import numeric_alone
 from sparkgmm.errors import InputError
 from sparkgmm.exports.whitened import whitened
 from sparkgmm.mixture import Mixture
@@ -60,11 +61,13 @@ def select(mixture: Mixture, dialect: str) -> str:
     Raises
     ------
     InputError
-        If the dialect is another, or a feature has the name of a column that is added.
+        If the dialect is another, a feature has the name of a column that is added, or the mixture
+        has categorical columns or counts.
 
     """
     if dialect not in DIALECTS:
         raise InputError(f"dialect is {dialect!r}: use one of {', '.join(DIALECTS)}")
+    numeric_alone(mixture.parts, "a mixture as SQL")
     features = mixture.features or tuple(f"x{i}" for i in range(mixture.d))
     added = ["component", *(f"probability_{j}" for j in range(mixture.k)), "log_density"]
     taken = sorted({name.lower() for name in features} & set(added))

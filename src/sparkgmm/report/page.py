@@ -51,6 +51,7 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
                 run.metrics,
                 run.configuration,
                 run.past,
+                run.column_cautions,
             ),
             sections=parts,
         )

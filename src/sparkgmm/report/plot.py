@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from sparkgmm.core.sample import Sample
 from sparkgmm.errors import InputError
+from sparkgmm.levels import read_mixed_like
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
 from sparkgmm.report.views import informative_features, marginal, names_of
@@ -42,8 +43,10 @@ def plot(
     """
     rows = None
     if X is not None:
-        array = read_like(X, mixture.features, mixture.d).astype(np.float64)
+        array = read_rows(mixture, X).astype(np.float64)
         rows = array[:: max(1, -(-len(array) // _MOST_ROWS))] if len(array) else None
+    if not mixture.d:
+        raise InputError("the mixture has no numeric feature to draw: print it, or its report")
     index = _resolve(mixture, rows, features)
     if ax is None:
         from matplotlib import pyplot
@@ -60,6 +63,14 @@ def plot(
         ax.set_ylabel(names[1], parse_math=False)
     ax.set_xlabel(names[0], parse_math=False)
     return ax
+
+
+def read_rows(mixture: Mixture, X: Any) -> Any:
+    """Return rows for a mixture: with the columns beside the numeric ones where it has such."""
+    if mixture.parts:
+        columns = [part.of for part in mixture.parts]
+        return read_mixed_like(X, mixture.features, mixture.d, columns)
+    return read_like(X, mixture.features, mixture.d)
 
 
 def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) -> list[int]:

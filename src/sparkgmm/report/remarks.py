@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sparkgmm.core.cautions import refused, widths_held
+from sparkgmm.core.dispersion import overdispersed
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
 from sparkgmm.mixture import Mixture
@@ -21,6 +22,8 @@ _SINGULAR = 1e6
 _HEAVY = 5.0
 _TAIL = 0.001
 _DRAWN = 20_000
+# So many columns at fault are named.
+_COLUMNS = 8
 
 
 def remarks(
@@ -30,6 +33,7 @@ def remarks(
     metrics: Mapping[str, Any],
     configuration: Mapping[str, Any],
     past: PastRuns | None = None,
+    column_cautions: Sequence[str] = (),
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; an empty list if there is nothing to say."""
     model = configuration["model"]
@@ -39,7 +43,9 @@ def remarks(
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen),
         *_about_fit(membership),
+        *_about_counts(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
+        *(f"{text[0].upper()}{text[1:]}." for text in column_cautions),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
     ]
 
@@ -116,6 +122,15 @@ def _about_fit(membership: Membership) -> Iterator[str]:
         )
 
 
+def _about_counts(membership: Membership) -> Iterator[str]:
+    for name, j, times in overdispersed(membership):
+        yield (
+            f"Counts of {name} vary more than a Poisson does: in component {j} their variance is "
+            f"{times:.1f} times their mean. Components may be split for it, and what looks like an "
+            f"outlier may be none; consider {name}, or its logarithm, as a numeric feature."
+        )
+
+
 def _about_choice(
     chosen: Candidate, candidates: Sequence[Candidate], criterion: str
 ) -> Iterator[str]:
@@ -141,7 +156,18 @@ def _about_rows(metrics: Mapping[str, Any], invalid_rows: str) -> Iterator[str]:
             "are in rejected/ with the reason" if invalid_rows == "quarantine" else "were left out"
         )
         share = invalid / max(int(metrics["rows_read"]), 1)
-        yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}."
+        blame = _blame(metrics.get("invalid_by_column", {}))
+        yield f"{invalid:,} of the rows read ({share:.2%}) were invalid: they {fate}{blame}."
     if metrics["constant_features_dropped"]:
         dropped = ", ".join(metrics["constant_features_dropped"])
         yield f"Dropped as constant: {dropped}."
+
+
+def _blame(by_column: Mapping[str, int]) -> str:
+    """Name the columns at fault, the worst first."""
+    worst = sorted(((n, name) for name, n in by_column.items() if n), key=lambda pair: -pair[0])
+    if not worst:
+        return ""
+    said = ", ".join(f"{name} in {n:,} rows" for n, name in worst[:_COLUMNS])
+    more = f" and {len(worst) - _COLUMNS} more columns" if len(worst) > _COLUMNS else ""
+    return f". At fault: {said}{more}"

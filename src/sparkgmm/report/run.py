@@ -15,7 +15,10 @@ from sparkgmm.report.past_runs import PastRuns
 
 @dataclass(frozen=True)
 class Run:
-    """All that a report says of a run; the rows come as a bounded sample."""
+    """All that a report says of a run; the rows come as a bounded sample.
+
+    `column_cautions` say which features are odd ones to have: ids, labels, of few values.
+    """
 
     chosen: Candidate
     candidates: Sequence[Candidate]
@@ -24,6 +27,7 @@ class Run:
     metrics: Mapping[str, Any]
     manifest: Mapping[str, Any]
     past: PastRuns | None = None
+    column_cautions: Sequence[str] = ()
 
     @property
     def mixture(self) -> Mixture:

@@ -206,6 +206,36 @@ def _export_by_spark(options: argparse.Namespace, forms: Mapping[str, str]) -> N
         export(mixture, options.to, options.path, spark, options.overwrite, **forms)
 
 
+def init_main(argv: Sequence[str] | None = None) -> int:
+    """Look at a table and write a configuration that fits it; return the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(arguments, lambda: _init(_init_parser().parse_args(arguments)))
+
+
+def _init_parser() -> _Parser:
+    parser = _Parser(
+        prog="sparkgmm-init",
+        description="Look at a table and write a commented configuration that fits it as it is.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "table", help="a file, folder or glob, any URI that Spark reads, or a table of a catalog"
+    )
+    parser.add_argument("--output", metavar="FILE", help="what to write; default: to the terminal")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
+    )
+    parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
+    return parser
+
+
+def _init(options: argparse.Namespace) -> None:
+    from sparkgmm.runs.init_job import init
+
+    print(init(options.table, options.output, options.overwrite, options.verbose))
+
+
 def _main(job: _Job, argv: Sequence[str] | None) -> int:
     """Run a job; what a user can correct is one line on standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)

@@ -22,6 +22,7 @@ from pydantic import (
     StrictBool,
     StrictStr,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
@@ -172,22 +173,48 @@ class _Source(_Section):
 class InputConfig(_Source):
     """Where the rows are and which columns count."""
 
-    features: StrictStr | Annotated[list[StrictStr], Field(min_length=1)] | None = (
-        opt.FEATURES.default
-    )
+    categorical: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.CATEGORICAL.default
+    counts: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.COUNTS.default
+    features: StrictStr | list[StrictStr] | None = opt.FEATURES.default
     weight: StrictStr | None = opt.WEIGHT.default
+    group_by: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.GROUP_BY.default
     where: StrictStr | None = opt.WHERE.default
     invalid_rows: Annotated[str, _checked(opt.INVALID_ROWS)] = opt.INVALID_ROWS.default
     constant_features: Annotated[str, _checked(opt.CONSTANT_FEATURES)] = (
         opt.CONSTANT_FEATURES.default
     )
 
-    _distinct = field_validator("features")(_distinct_if_listed)
+    _distinct = field_validator("features", "categorical", "counts", "group_by")(
+        _distinct_if_listed
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _some_column(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == [] and not info.data.get("categorical") and not info.data.get("counts"):
+            raise ValueError("name one or more columns, or leave it out")
+        return value
+
+    @property
+    def beside(self) -> list[str]:
+        """The columns that are categorical or counts."""
+        return [*self.categorical, *self.counts]
 
     @model_validator(mode="after")
-    def _weight_apart(self) -> Self:
+    def _columns_apart(self) -> Self:
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
+        named = {"features": _names(self.features), "weight": _names(self.weight)}
+        named |= {
+            "categorical": self.categorical,
+            "counts": self.counts,
+            "group_by": self.group_by,
+        }
+        for key in ("categorical", "counts", "group_by"):
+            for other, names in named.items():
+                both = [name for name in named[key] if name in names]
+                if other != key and both:
+                    raise ValueError(f"{key} and {other} both name {both[0]!r}: name it in one")
         return self
 
 
@@ -391,6 +418,43 @@ class FitConfig(_Job):
     output: OutputConfig
     drift: DriftConfig | None = None
 
+    @model_validator(mode="after")
+    def _parts_can(self) -> Self:
+        if not self.input.beside:
+            return self
+        what = "input.categorical or input.counts are set"
+        if self.model.engine != "em":
+            raise ValueError(
+                f"{what}, engine {self.model.engine} fits numeric features alone: use engine em"
+            )
+        for key in ("update", "warm_start"):
+            if getattr(self.model, key) is not None:
+                raise ValueError(
+                    f"{what}, and model.{key} goes with numeric features alone so far: leave it "
+                    "out, and fit all the rows anew"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_can(self) -> Self:
+        """Refuse with groups what needs one mixture, or all the rows at once."""
+        if self.input.group_by:
+            model, beside = self.model, self.input.beside
+            asked = {
+                "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
+                "model.warm_start": model.warm_start is not None and "set: leave it out",
+                "model.update": model.update is not None and "set: leave it out",
+                "drift": self.drift is not None and "set: leave it out",
+                "input.categorical or input.counts": beside and "set: leave it out",
+            }
+            for key, problem in asked.items():
+                if problem:
+                    raise ValueError(
+                        f"{key} does not go with input.group_by, and is {problem}, or fit one "
+                        "mixture"
+                    )
+        return self
+
     def deciding(self) -> dict[str, Any]:
         """Return the sections that decide what the fit finds, resolved."""
         return {key: value for key, value in self.resolved().items() if key not in _JUDGED_AFTER}
@@ -398,8 +462,9 @@ class FitConfig(_Job):
     def digest(self) -> str:
         """Return a short hash of what is fitted: everything but where it goes."""
         values = self.model_dump(exclude=_JUDGED_AFTER)
-        if values["input"]["table"] is None:  # a key that came later: digests stay as they were
-            del values["input"]["table"]
+        for key in ("table", "categorical", "counts", "group_by"):
+            if not values["input"][key]:  # a key that came later: digests stay as they were
+                del values["input"][key]
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -424,6 +489,13 @@ class CompareConfig(_Job):
     def _all_rows(self) -> Self:
         if self.model.update is not None:
             raise ValueError("model.update is set: peers are compared over all the rows, leave it")
+        if self.input.beside:
+            raise ValueError(
+                f"input.categorical or input.counts name {self.input.beside[0]!r}, which no peer "
+                "can fit: compare by numeric features alone"
+            )
+        if self.input.group_by:
+            raise ValueError("input.group_by is set: one mixture is compared, leave it out")
         return self
 
 

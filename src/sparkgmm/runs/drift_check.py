@@ -138,19 +138,26 @@ def open_compared_run(
     return earlier
 
 
-def check_same_features(earlier: ComparedRun | None, names: Sequence[str]) -> None:
-    """Refuse to compare mixtures of other features.
+def check_same_features(
+    earlier: ComparedRun | None, names: Sequence[str], beside: Sequence[str] = ()
+) -> None:
+    """Refuse to compare mixtures of other features; those `beside` are categorical or counts.
 
     Raises
     ------
     ConfigurationError
         If their names or their order differ.
     """
-    if earlier is None or earlier.labelled.mixture.features in (None, tuple(names)):
+    if earlier is None:
+        return
+    mixture = earlier.labelled.mixture
+    had = [part.of.name for part in mixture.parts]
+    same = mixture.features in (None, tuple(names)) and sorted(had) == sorted(beside)
+    if same:
         return
     raise ConfigurationError(
         f"run {earlier.folder.path!r}, which drift compares with, has features "
-        f"{list(earlier.labelled.mixture.features or ())}, the input {list(names)}: name the same "
+        f"{[*(mixture.features or ()), *had]}, the input {[*names, *beside]}: name the same "
         "in the same order, or begin in another output.path"
     )
 
@@ -260,7 +267,7 @@ def _measure(earlier: ComparedRun, after: Labelled, rows: Rows) -> Drift:
     share = None
     if earlier.edge is not None:
         sample = Sample.of(rows)
-        share = share_below(before.mixture, sample.X, sample.weights, earlier.edge)
+        share = share_below(before.mixture, sample.X, sample.weights, earlier.edge, rows.columns)
     return Drift(
         before,
         after,

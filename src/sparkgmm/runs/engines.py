@@ -69,11 +69,14 @@ class EarlierRuns:
             say(f"no run of {config.model.update} is before this one: its rows are fitted")
         return cls(start, compared, base)
 
-    def check_features(self, names: Sequence[str]) -> None:
-        """Refuse to go on from, or to compare with, mixtures of other features."""
+    def check_features(self, names: Sequence[str], beside: Sequence[str] = ()) -> None:
+        """Refuse to go on from, or to compare with, mixtures of other features.
+
+        Those `beside` are categorical or counts.
+        """
         if self.base is not None:
             self.base.check_features(names)
-        check_same_features(self.compared, names)
+        check_same_features(self.compared, names, beside)
 
     @property
     def updated_from(self) -> dict[str, str] | None:

@@ -32,6 +32,11 @@ def export() -> None:
     _end(cli.export_main)
 
 
+def init() -> None:
+    """Write a configuration for a table, by the command line."""
+    _end(cli.init_main)
+
+
 def _end(main: Callable[[], int]) -> None:
     code = main()
     if code:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
+from sparkgmm.core.cautions import Caution, column_cautions
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
-from sparkgmm.errors import InputError, SparkGmmError, option_names
+from sparkgmm.errors import SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import (
@@ -30,9 +30,13 @@ from sparkgmm.runs.drift_check import (
 )
 from sparkgmm.runs.engines import EarlierRuns, asks_for_products, solve
 from sparkgmm.runs.folder import RunFolder, components_parquet, retain, to_json
+from sparkgmm.runs.groups_job import fit_groups
 from sparkgmm.runs.prometheus import exposition
 from sparkgmm.runs.reading import (
+    Source,
     check_valid,
+    how_to_read,
+    naming_attempt,
     open_input,
     plan_input,
     what_was_read,
@@ -40,6 +44,7 @@ from sparkgmm.runs.reading import (
 )
 from sparkgmm.runs.record import (
     Stopwatch,
+    drawing,
     figures,
     manifest_of,
     metrics_of,
@@ -53,12 +58,11 @@ from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.driver_memory import check_models_fit
 from sparkgmm.spark.error_translation import translate_writing
-from sparkgmm.spark.masking import masked
 from sparkgmm.spark.partitions import described
-from sparkgmm.spark.quarantine import rejected
+from sparkgmm.spark.quarantine import describe_fate, rejected
 from sparkgmm.spark.source import Features, files_of
-from sparkgmm.spark.storage import FileInfo, Folder
-from sparkgmm.spark.tables import Snapshot, reading_files_of
+from sparkgmm.spark.storage import Folder
+from sparkgmm.spark.tables import reading_files_of
 
 
 @option_names(KEYS)
@@ -93,26 +97,6 @@ def _plan_drift(spark: SparkSession, config: FitConfig, run_id: str) -> list[str
 
 
 @dataclass(frozen=True)
-class Source:
-    """What was read: the files, or the state of a table, or both where its state is its files."""
-
-    df: DataFrame
-    files: Sequence[FileInfo]
-    snapshot: Snapshot | None
-    table: str | None
-
-    def record(self) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return what the manifest says of the input."""
-        if self.snapshot is not None:
-            return self.snapshot.record()
-        files = [
-            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
-            for info in self.files
-        ]
-        return files if self.table is None else {"table": self.table, "files": files}
-
-
-@dataclass(frozen=True)
 class _Fitted:
     """What was read and what was found."""
 
@@ -120,10 +104,16 @@ class _Fitted:
     features: Features
     read: Read
     dropped: Sequence[str]
+    columns: Sequence[Caution]
     rows: Rows
     fit: Fit
     judged: Judged | None
     earlier_runs: EarlierRuns
+
+    def fate(self, invalid_rows: str) -> str | None:
+        """Say what became of the invalid rows, if there were any."""
+        counts = self.read.counts
+        return describe_fate(counts, self.features, invalid_rows) if counts.invalid else None
 
 
 @option_names(KEYS)
@@ -149,6 +139,10 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
         return
     run.check_own()
     root.check_writable()
+    if config.input.group_by:
+        published = fit_groups(spark, config, run, terminal, started, overwrite)
+        _end(config, run, terminal, published)
+        return
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
     terminal.set_context(step="report")
@@ -163,13 +157,19 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
             "report.html" in made.files,
             config.model.max_iter,
             fitted.judged,
+            fitted.columns,
+            fitted.fate(config.input.invalid_rows),
         )
         terminal.result(text, **figures(made.metrics))
     refuse_drifted(run, made.manifest, published)
+    _end(config, run, terminal, published)
+
+
+def _end(config: FitConfig, run: RunFolder, terminal: Terminal, published: bool) -> None:
     if not published:
-        terminal.say(f"run {run_id} was published by another job meanwhile and is left alone")
+        terminal.say(f"run {run.run_id} was published by another job meanwhile and is left alone")
     elif config.output.keep_runs is not None:
-        _retain(root, config.output.keep_runs, terminal)
+        _retain(run.root, config.output.keep_runs, terminal)
 
 
 def _retain(root: Folder, keep: int, terminal: Terminal) -> None:
@@ -197,8 +197,10 @@ def _read_and_fit(
     terminal.set_context(step="read")
     with described(spark, "opening the input"):
         begun_with = state.begun_with(versions(spark), overwrite)
-        with _naming_attempt(run.run_id, begun_with):
+        with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    if (odd := how_to_read(config.input)) is not None:
+        terminal.say(odd)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":
@@ -212,9 +214,10 @@ def _read_and_fit(
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
-        earlier_runs.check_features(features.names)
+        earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
-        terminal.say(what_was_read(blocks, features, dropped, seconds))
+        invalid_rows = config.input.invalid_rows
+        terminal.say(what_was_read(blocks, features, dropped, seconds, invalid_rows))
         table = None if snapshot is None else snapshot.record()
         begun = BegunRun.of(
             config.deciding(),
@@ -228,6 +231,9 @@ def _read_and_fit(
         terminal.set_context(step="fit")
         n_pilot = pilot_rows(max(config.model.k))
         rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
+        columns = column_cautions(rows, features.names, KEYS)
+        for caution in columns:
+            terminal.say(f"warning: {caution.text}")
         try:
             result = solve(df, rows, features, config.model, earlier_runs, terminal)
         except SparkGmmError:
@@ -237,23 +243,9 @@ def _read_and_fit(
         judged = judge_drift(config.drift, run, earlier_runs.compared, result.chosen, rows)
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
-        return _Fitted(read, features, blocks.read, dropped, rows, result, judged, earlier_runs)
-
-
-@contextmanager
-def _naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
-    """Say of which attempt a state of a table is that is no longer there."""
-    try:
-        yield
-    except InputError as error:
-        if state is None:
-            raise
-        raise InputError(
-            f"run {run_id!r} was begun and goes on with "
-            f"{'version ' if 'version' in state else 'snapshot '}"
-            f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
-            f"({error}): start it again with --overwrite, or name another output.run_id"
-        ) from error
+        return _Fitted(
+            read, features, blocks.read, dropped, columns, rows, result, judged, earlier_runs
+        )
 
 
 def _existing_run_message(run: RunFolder, config: FitConfig) -> str:
@@ -297,7 +289,9 @@ def _documents(
         return metrics_of(
             result,
             fitted.read,
+            fitted.features,
             fitted.dropped,
+            fitted.columns,
             watch,
             config.model.max_iter,
             earlier_runs.base,
@@ -307,13 +301,16 @@ def _documents(
     watch.lap("report")
     final = metrics()
     model = model_json(result.chosen, fitted.features, membership, judged)
-    statistics = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+    statistics = {}
+    if result.history is not None:  # none stands for rows with categorical columns or counts
+        kept = statistics_of(result.history, fitted.features.names, run, spark, earlier_runs.base)
+        statistics = {STATISTICS: to_json(kept).encode()}
     files = {
         "components/part-00000.snappy.parquet": components_parquet(mixture),
         "model.json": to_json(model).encode(),
         "metrics.json": to_json(final).encode(),
         "metrics.prom": exposition(final, manifest, mixture.weights, run.root.path).encode(),
-        STATISTICS: to_json(statistics).encode(),
+        **statistics,
         **drift_json(judged),
         **pages,
     }
@@ -341,10 +338,6 @@ def _publish(
         raise known or error from error
 
 
-# matplotlib keeps fonts and texts for the whole process; jobs may run in several threads of one
-_drawing = threading.Lock()
-
-
 def _report(
     config: FitConfig,
     fitted: _Fitted,
@@ -364,8 +357,18 @@ def _report(
     try:
         found, profile = fitted.fit, fitted.rows.profile
         past = past_runs_of(fitted.judged, run, config.drift)
-        shown = Run(found.chosen, found.candidates, profile, membership, metrics, manifest, past)
-        with _drawing:
+        columns = [caution.text for caution in fitted.columns]
+        shown = Run(
+            found.chosen,
+            found.candidates,
+            profile,
+            membership,
+            metrics,
+            manifest,
+            past,
+            columns,
+        )
+        with drawing:
             return report(shown)
     except Exception as error:
         terminal.say(

@@ -36,6 +36,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.json"
 LATEST = "LATEST"
 STATE = "state"
+GROUPS = "groups"
 
 
 class RunFolder:
@@ -133,6 +134,7 @@ class RunFolder:
         manifest: Mapping[str, Any],
         overwrite: bool = True,
         accepted: bool = True,
+        tables: Mapping[str, DataFrame] | None = None,
     ) -> bool:
         """Write everything, manifest last, and then have LATEST name this run.
 
@@ -141,23 +143,26 @@ class RunFolder:
         `accepted` leaves LATEST as it is, and does not replace the run that LATEST names. Returns
         whether this run was published. If anything fails, what was written goes, and an old run
         and LATEST stay as they were. What earlier jobs left that were killed here goes as well.
+        `tables` are written by Spark, as Parquet folders of these names, and so are `rejected`
+        rows.
         """
+        frames = dict(tables or {}) | ({} if rejected is None else {"rejected": rejected})
         with claimed(self._root, f".{self.run_id}{_CLAIM}") as claim:
             remove_leftovers(self._root, self.run_id)
             whole = self.is_whole()
             published = overwrite or not whole
             published = published and (accepted or not self.is_latest())
             if published and (whole or self._root.renames):
-                self._publish_by_moving(files, rejected, manifest, accepted, claim)
+                self._publish_by_moving(files, frames, manifest, accepted, claim)
             elif published:
-                self._publish_in_place(files, rejected, manifest, accepted, claim)
+                self._publish_in_place(files, frames, manifest, accepted, claim)
         self.state.tidy()
         return published
 
     def _publish_by_moving(
         self,
         files: Mapping[str, bytes],
-        rejected: DataFrame | None,
+        frames: Mapping[str, DataFrame],
         manifest: Mapping[str, Any],
         accepted: bool,
         claim: Claim,
@@ -171,8 +176,8 @@ class RunFolder:
         try:
             for name, content in files.items():
                 draft.write(name, content)
-            if rejected is not None:
-                rejected.write.parquet(draft.child("rejected").uri)
+            for name, frame in frames.items():
+                frame.write.parquet(draft.child(name).uri)
             listed = _checksums(draft, files)
             draft.write(MANIFEST, to_json({**manifest, "files": listed}).encode())
             with sigterm_delayed():
@@ -184,7 +189,7 @@ class RunFolder:
     def _publish_in_place(
         self,
         files: Mapping[str, bytes],
-        rejected: DataFrame | None,
+        frames: Mapping[str, DataFrame],
         manifest: Mapping[str, Any],
         accepted: bool,
         claim: Claim,
@@ -192,17 +197,15 @@ class RunFolder:
         """Put each file to its place at once, where moving it would be a copy: on object stores."""
         draft = self._beside()
         try:
-            if rejected is not None:
-                rejected.write.parquet(draft.child("rejected").uri)
-                listed = _checksums(draft, {})
-            else:
-                listed = []
+            for name, frame in frames.items():
+                frame.write.parquet(draft.child(name).uri)
+            listed = _checksums(draft, {}) if frames else []
             with sigterm_delayed():
                 try:
                     claim.check()
                     for name, content in files.items():
                         self._folder.write(name, content)
-                    if rejected is not None:
+                    if frames:
                         draft.move_files(self._folder)
                     listed = sorted(listed + _listed(files), key=lambda entry: entry["path"])
                     claim.check()
@@ -213,7 +216,7 @@ class RunFolder:
                         self._clear_target()
                     raise
         finally:
-            if rejected is not None:
+            if frames:
                 draft.tidy()
 
     def _beside(self, kind: str = "") -> Folder:
@@ -252,7 +255,7 @@ class RunFolder:
 
 
 # What a run holds, by the first part of a file's path.
-_OF_RUN = {STATE, "components", "plots", "rejected", MODEL, MANIFEST, "report.html"}
+_OF_RUN = {STATE, "components", GROUPS, "plots", "rejected", MODEL, MANIFEST, "report.html"}
 
 
 def _is_of_run(info: FileInfo) -> bool:
@@ -469,6 +472,11 @@ def load_model(folder: Folder) -> StoredModel:
         )
     path = f"{run.path}/{MODEL}"
     content = run.read_if_there(MODEL)
+    if content is None and grouped_by(manifest):
+        raise ConfigurationError(
+            f"{run.path!r} has a mixture for each group ({GROUPS}/, column model), and one is "
+            "needed here: give a run without input.group_by"
+        )
     if content is None:
         raise InputError(f"{path!r} is missing: restore it, or fit the model again")
     if _listed_sha256(run, manifest) not in (_sha256(content), None):
@@ -485,6 +493,45 @@ def load_model(folder: Folder) -> StoredModel:
     vector = values["vector"] if "vector" in values else _vector_of(mixture.features)
     quantiles = values.get("log_density_quantiles")
     return StoredModel(mixture, vector, quantiles, run, *_labels_of(values, mixture.k, path))
+
+
+@dataclass(frozen=True)
+class StoredGroups:
+    """A run with a mixture for each group: the columns that tell groups apart, the features.
+
+    `vector` is the column that held all features, or None where each had a column of its own.
+    """
+
+    run: Folder
+    names: tuple[str, ...]
+    features: tuple[str, ...]
+    vector: str | None
+
+
+def load_groups(folder: Folder) -> StoredGroups | None:
+    """Return what is known of a run's groups, or of LATEST's; None of a run of one mixture."""
+    run_id = latest_of(folder)
+    run = folder if run_id is None else folder.child(run_id)
+    manifest = run.read_if_there(MANIFEST)
+    names = [] if manifest is None else grouped_by(manifest)
+    if manifest is None or not names:
+        return None
+    try:
+        known = json.loads(manifest)[GROUPS]
+        return StoredGroups(run, tuple(names), tuple(known["features"]), known["vector"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{run.path + '/' + MANIFEST!r} does not say which features its groups have: fit the "
+            "run again"
+        ) from error
+
+
+def grouped_by(manifest: bytes) -> list[str]:
+    """Return the columns that a run has groups by: of a run of one mixture, none."""
+    try:
+        return list(json.loads(manifest)["configuration"]["input"]["group_by"])
+    except (ValueError, KeyError, TypeError):  # of an older version, or no manifest
+        return []
 
 
 def _labels_of(values: Mapping[str, Any], k: int, path: str) -> tuple[tuple[int, ...] | None, int]:
@@ -649,19 +696,31 @@ class RowsFolder:
 def components_parquet(mixture: Mixture) -> bytes:
     """Return the components as a Parquet file, a row each, heaviest first.
 
-    The covariance of a component is as in `ComponentRow`.
+    The covariance of a component is as in `ComponentRow`. With parts beside the Gaussian there are
+    columns `categorical` and `counts`: maps by the names of the columns.
     """
     rows = component_rows(mixture)
     vector = pa.list_(pa.field("element", pa.float64(), nullable=False))
     matrix = pa.list_(pa.field("element", vector, nullable=False))
-    table = pa.table(
-        {
-            "component": pa.array([row.component for row in rows], pa.int32()),
-            "weight": pa.array([row.weight for row in rows], pa.float64()),
-            "mean": pa.array([row.mean for row in rows], vector),
-            "covariance": pa.array([row.covariance for row in rows], matrix),
-        }
-    )
+    columns = {
+        "component": pa.array([row.component for row in rows], pa.int32()),
+        "weight": pa.array([row.weight for row in rows], pa.float64()),
+        "mean": pa.array([row.mean for row in rows], vector),
+        "covariance": pa.array([row.covariance for row in rows], matrix),
+    }
+    if mixture.parts:
+        by_name = pa.map_(pa.string(), pa.float64())
+        levels = [
+            [
+                (name, [(level, p[j]) for level, p in by_level.items()])
+                for name, by_level in mixture.categorical.items()
+            ]
+            for j in range(mixture.k)
+        ]
+        counts = [[(name, r[j]) for name, r in mixture.counts.items()] for j in range(mixture.k)]
+        columns["categorical"] = pa.array(levels, pa.map_(pa.string(), by_name))
+        columns["counts"] = pa.array(counts, by_name)
+    table = pa.table(columns)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="snappy")
     return sink.getvalue()

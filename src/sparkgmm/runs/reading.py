@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from sparkgmm.errors import InputError
+from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
-from sparkgmm.spark.quarantine import describe_invalid
-from sparkgmm.spark.source import Features, Opened, files_of, find_features, open_rows
+from sparkgmm.spark.masking import masked
+from sparkgmm.spark.names import TableName
+from sparkgmm.spark.quarantine import describe_fate, describe_invalid
+from sparkgmm.spark.source import (
+    Features,
+    Opened,
+    files_of,
+    find_features,
+    find_part_columns,
+    format_of,
+    open_rows,
+)
+from sparkgmm.spark.storage import FileInfo
+from sparkgmm.spark.tables import Snapshot
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: the files, or the state of a table, or both where its state is its files."""
+
+    df: DataFrame
+    files: Sequence[FileInfo]
+    snapshot: Snapshot | None
+    table: str | None
+
+    def record(self) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return what the manifest says of the input."""
+        if self.snapshot is not None:
+            return self.snapshot.record()
+        files = [
+            {"path": masked(info.path), "bytes": info.n_bytes, "modified_ms": info.modified}
+            for info in self.files
+        ]
+        return files if self.table is None else {"table": self.table, "files": files}
 
 
 def open_source(
@@ -35,7 +69,27 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
-        return opened, find_features(opened.df, source.features, source.weight)
+        try:
+            columns = find_part_columns(opened.df, source.categorical, source.counts)
+            return opened, find_features(
+                opened.df, source.features, source.weight, columns, source.group_by
+            )
+        except InputError as error:
+            mended = how_to_read(source)
+            if mended is None:
+                raise
+            raise InputError(f"{mended} (as it is read, {error})") from error
+
+
+def how_to_read(source: InputConfig | ScoreInputConfig) -> str | None:
+    """Say what a CSV file looks like and which options read it so, None where it is."""
+    place = source.place
+    if isinstance(place, TableName):
+        return None
+    with suppress(ConfigurationError):
+        if (source.format or format_of(place)) == "csv" and (form := form_of_file(place)):
+            return mending(form, source.options)
+    return None
 
 
 def what_is_read(opened: Opened, source: InputConfig | ScoreInputConfig) -> str:
@@ -56,6 +110,11 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     return [
         f"reads    {what_is_read(opened, config.input)}",
         f"features {len(features.names)} ({features.dtype}): {names}",
+        *(
+            f"{column.kind:<8} {column.name}"
+            + (f": {len(column.levels)} levels" if column.levels else "")
+            for column in features.beside
+        ),
         f"weight   {features.weight or 'none: every row counts once'}",
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
@@ -106,16 +165,39 @@ def without_constants(
 
 
 def what_was_read(
-    blocks: Blocks, features: Features, dropped: Sequence[str], seconds: float
+    blocks: Blocks,
+    features: Features,
+    dropped: Sequence[str],
+    seconds: float,
+    invalid_rows: str,
 ) -> str:
     """Say how many rows there are, of what size, and which did not count."""
     found = blocks.read
+    beside = f", {len(features.beside)} of levels or counts," if features.beside else ""
+    n_columns = len(features.names) + len(features.beside)
     parts = [
-        f"read {found.counts.read:,} rows of {len(features.names)} features in {seconds:.1f} s "
+        f"read {found.counts.read:,} rows of {n_columns} features{beside} in {seconds:.1f} s "
         f"({found.n_bytes / 2**20:,.1f} MiB in {found.n_partitions} partitions)"
     ]
     if found.counts.invalid:
-        parts.append(f"{found.counts.invalid:,} invalid, {found.used:,} used")
+        parts.append(describe_fate(found.counts, features, invalid_rows))
+        parts.append(f"{found.used:,} used")
     if dropped:
         parts.append(f"dropped as constant: {', '.join(dropped)}")
     return "; ".join(parts)
+
+
+@contextmanager
+def naming_attempt(run_id: str, state: Mapping[str, Any] | None) -> Iterator[None]:
+    """Say of which attempt a state of a table is that is no longer there."""
+    try:
+        yield
+    except InputError as error:
+        if state is None:
+            raise
+        raise InputError(
+            f"run {run_id!r} was begun and goes on with "
+            f"{'version ' if 'version' in state else 'snapshot '}"
+            f"{state.get('version', state.get('snapshot_id'))}, which cannot be read any more "
+            f"({error}): start it again with --overwrite, or name another output.run_id"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +27,12 @@ from sparkgmm.runs.provenance import source
 from sparkgmm.runs.statistics_file import BaseRun
 from sparkgmm.runs.terminal import candidates_as_text, components_as_text
 from sparkgmm.spark.cluster_rows import Read
+from sparkgmm.spark.quarantine import invalid_by_column, missing_by_column
 from sparkgmm.spark.source import Features
 from sparkgmm.version import __version__
+
+# matplotlib keeps fonts and texts for the whole process; jobs may run in several threads of one
+drawing = threading.Lock()
 
 
 @dataclass
@@ -71,7 +76,9 @@ def model_json(
 def metrics_of(
     result: Fit,
     found: Read,
+    features: Features,
     dropped: Sequence[str],
+    columns: Sequence[Caution],
     watch: Stopwatch,
     max_iter: int,
     base: BaseRun | None = None,
@@ -86,12 +93,14 @@ def metrics_of(
         "rows_read": found.counts.read,
         "rows_used": found.used,
         "rows_invalid": found.counts.invalid,
+        "missing_by_column": missing_by_column(found.counts, features),
+        "invalid_by_column": invalid_by_column(found.counts, features),
         "sum_of_weights": result.chosen.weight,
         "constant_features_dropped": list(dropped),
         "updated_from": None if base is None else base.run_id,
         **_of_history(result),
         "every_k_above_1_refused": refused_above_one(result.candidates),
-        "warnings": [caution.text for caution in result_cautions(result, max_iter)],
+        "warnings": [caution.text for caution in (*result_cautions(result, max_iter), *columns)],
         "candidates": [figures_of(candidate) for candidate in result.candidates],
         "seconds": sum(watch.seconds.values()),
         "seconds_by_step": dict(watch.seconds),
@@ -160,8 +169,13 @@ def summary(
     reported: bool,
     max_iter: int,
     judged: Judged | None = None,
+    columns: Sequence[Caution] = (),
+    fate: str | None = None,
 ) -> str:
-    """Return what the person at the terminal reads at the end."""
+    """Return what the person at the terminal reads at the end.
+
+    `columns` are the cautions about the features, `fate` what became of invalid rows.
+    """
     chosen = result.chosen
     lines = []
     if len(result.candidates) > 1:
@@ -172,11 +186,12 @@ def summary(
         "",
         f"log-likelihood {chosen.log_likelihood:.5f}, bic {chosen.bic:.4f}, {ended} after "
         f"{chosen.n_iter} passes",
+        *([] if fate is None else [fate]),
         *([] if judged is None else lines_of(judged)),
         f"run {path}",
         *([f"report {path}/report.html"] if reported else []),
     ]
-    said = [_shown(caution) for caution in result_cautions(result, max_iter)]
+    said = [_shown(caution) for caution in (*result_cautions(result, max_iter), *columns)]
     return "\n".join([*said, *([""] if said else []), *lines])
 
 

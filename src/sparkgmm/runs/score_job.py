@@ -16,16 +16,25 @@ from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
-from sparkgmm.runs.folder import RowsFolder, StoredModel, load_model
+from sparkgmm.runs.folder import (
+    GROUPS,
+    RowsFolder,
+    StoredGroups,
+    StoredModel,
+    load_groups,
+    load_model,
+)
 from sparkgmm.runs.reading import open_source, what_is_read
 from sparkgmm.runs.scored_table import ScoredTable, differing
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.error_translation import translate, translate_writing, translated_errors
 from sparkgmm.spark.file_systems import MODEL, first_line
+from sparkgmm.spark.group_scoring import GroupCounts
 from sparkgmm.spark.names import TableName, place_named
 from sparkgmm.spark.partitions import described
 from sparkgmm.spark.quarantine import count_invalid, describe_invalid, rejected, valid
 from sparkgmm.spark.score_columns import columns_of
+from sparkgmm.spark.scored_groups import GroupModels, score_groups
 from sparkgmm.spark.scored_rows import ScoreRequest, check_columns, score_rows
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
 from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
@@ -44,10 +53,11 @@ class Task:
 
     df: DataFrame
     features: Features
-    model: StoredModel
+    model: StoredModel | StoredGroups
     request: ScoreRequest
     output: RowsFolder | ScoredTable
     opened: Opened
+    groups: GroupModels | None = None
 
 
 def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
@@ -60,6 +70,9 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
 
     """
     output = _open_output(spark, config)
+    stored = load_groups(Folder(spark, config.model, MODEL))
+    if stored is not None:
+        return _open_groups(spark, config, output, stored)
     model = load_model(Folder(spark, config.model, MODEL))
     source = config.input
     mixture = model.mixture
@@ -73,7 +86,8 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         opened = open_source(spark, source)
         df = opened.df
         _check_apart(spark, config, output, model)
-        features = find_model_features(df, mixture.features, mixture.d, model.vector)
+        columns = [part.of for part in mixture.parts]
+        features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(df.columns if keep == "all" else keep),
@@ -84,6 +98,42 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
     )
     check_columns(df, features, request)
     return Task(df, features, model, request, output, opened)
+
+
+def _open_groups(
+    spark: SparkSession,
+    config: ScoreConfig,
+    output: RowsFolder | ScoredTable,
+    stored: StoredGroups,
+) -> Task:
+    """Open the task where each group has a mixture of its own."""
+    refused = {
+        "output.outlier_quantile": config.output.outlier_quantile is not None,
+        "output.columns label": "label" in config.output.columns,
+    }
+    for key, asked in refused.items():
+        if asked:
+            raise ConfigurationError(
+                f"{key} is for a run of one mixture, and {stored.run.path!r} has one for each "
+                "group: leave it out"
+            )
+    with translated_errors(config.input.place):
+        opened = open_source(spark, config.input)
+        df = opened.df
+        _check_apart(spark, config, output, stored)
+        features = find_model_features(df, stored.features, len(stored.features), stored.vector)
+    found = spark.read.parquet(stored.run.child(GROUPS).uri)
+    groups = GroupModels.of(found, stored.names, stored.features, stored.vector)
+    groups.check(df)
+    keep = config.output.keep
+    request = ScoreRequest(
+        tuple(df.columns if keep == "all" else keep),
+        tuple(config.output.columns),
+        None,
+        config.input.invalid_rows == "fail",
+    )
+    check_columns(df, features, request)
+    return Task(df, features, stored, request, output, opened, groups)
 
 
 def _open_output(spark: SparkSession, config: ScoreConfig) -> RowsFolder | ScoredTable:
@@ -112,7 +162,7 @@ def _check_apart(
     spark: SparkSession,
     config: ScoreConfig,
     output: RowsFolder | ScoredTable,
-    model: StoredModel,
+    model: StoredModel | StoredGroups,
 ) -> None:
     """Refuse an output that is within what is read, or would take its place."""
     at = output.folder.uri if isinstance(output, RowsFolder) else output.store.location()
@@ -172,7 +222,7 @@ def _without_braces(path: str) -> list[str]:
 def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
-    mixture, names = task.model.mixture, task.features.names
+    names = task.features.names
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
     outliers = (
@@ -184,7 +234,7 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     return "\n".join(
         [
             f"reads    {what_is_read(task.opened, config.input)}",
-            f"model    {task.model.run.path}: k = {mixture.k}, {mixture.covariance_type}",
+            f"model    {task.model.run.path}: {_described(task.model)}",
             f"features {len(names)}{source}: {shown}",
             f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
             f"adds     {', '.join(task.request.columns)}",
@@ -192,6 +242,12 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
             f"writes   {_written_to(config, task)}",
         ]
     )
+
+
+def _described(model: StoredModel | StoredGroups) -> str:
+    if isinstance(model, StoredGroups):
+        return f"a mixture for each group by {', '.join(model.names)}"
+    return f"k = {model.mixture.k}, {model.mixture.covariance_type}"
 
 
 def _written_to(config: ScoreConfig, task: Task) -> str:
@@ -215,7 +271,7 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
         task = open_task(spark, config)
     terminal.set_context(run_id=task.model.run.path.rstrip("/").rpartition("/")[2], step="score")
     task.output.check_writable()
-    scored, totals = score_rows(task.df, task.features, task.model.mixture, task.request)
+    scored, totals = _scored(task)
     with reading_files_of(task.opened.snapshot):
         if isinstance(task.output, ScoredTable):
             seconds = _into_table(spark, config, task.output, task, scored, terminal)
@@ -224,10 +280,26 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
     counts = {
         "rows_read": totals.read.value,
         "rows_invalid": totals.invalid.value,
-        "outliers": totals.outliers.value,
+        **_more_counts(totals),
         "seconds": seconds,
     }
     terminal.result(_summary(config, task, totals, seconds), **counts)
+
+
+def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
+    if task.groups is not None:
+        return score_groups(task.df, task.features, task.groups, task.request)
+    assert isinstance(task.model, StoredModel)
+    return score_rows(task.df, task.features, task.model.mixture, task.request)
+
+
+def _more_counts(totals: Totals | GroupCounts) -> dict[str, int]:
+    if isinstance(totals, Totals):
+        return {"outliers": totals.outliers.value}
+    return {
+        "rows_of_unknown_groups": totals.unknown.value,
+        "rows_without_mixture": totals.without.value,
+    }
 
 
 def _into_folder(
@@ -236,7 +308,7 @@ def _into_folder(
     folder: RowsFolder,
     task: Task,
     scored: DataFrame,
-    totals: Totals,
+    totals: Totals | GroupCounts,
     terminal: Terminal,
 ) -> float:
     """Write a draft, judge it, and let it take its place; return the seconds of writing."""
@@ -398,18 +470,22 @@ def _check_rows(n_read: int, n_invalid: int) -> None:
         )
 
 
-def _summary(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> str:
+def _summary(config: ScoreConfig, task: Task, totals: Totals | GroupCounts, seconds: float) -> str:
     return "\n".join(_lines(config, task, totals, seconds))
 
 
-def _lines(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> Iterator[str]:
+def _lines(
+    config: ScoreConfig, task: Task, totals: Totals | GroupCounts, seconds: float
+) -> Iterator[str]:
     n_read, n_invalid = totals.read.value, totals.invalid.value
     n_scored = n_read - n_invalid
     yield (
         f"rows     {n_read:,} read, {n_scored:,} scored, {n_invalid:,} invalid, in {seconds:.1f} s "
         f"({n_read / max(seconds, 1e-9):,.0f} rows/s)"
     )
-    if task.request.threshold is not None:
+    if isinstance(totals, GroupCounts):
+        yield from _group_lines(totals)
+    elif task.request.threshold is not None:
         n = totals.outliers.value
         yield (
             f"outliers {n:,} ({n / n_scored:.3%}): log density below {task.request.threshold:.6g}, "
@@ -422,3 +498,13 @@ def _lines(config: ScoreConfig, task: Task, totals: Totals, seconds: float) -> I
     version = table.version() if table else None
     word = "snapshot" if table and table.format == "iceberg" else "version"
     yield f"scored   {config.output.place}" + ("" if version is None else f", {word} {version}")
+
+
+def _group_lines(counts: GroupCounts) -> Iterator[str]:
+    """Say how many rows have no mixture of their group: what is added to them is null."""
+    for n, why in (
+        (counts.unknown.value, "belong to groups that the run does not know"),
+        (counts.without.value, "belong to groups without a mixture (column error of groups/)"),
+    ):
+        if n:
+            yield f"groups   {n:,} rows {why}: nulls are added to them"

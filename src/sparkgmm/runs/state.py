@@ -71,6 +71,19 @@ class BegunRun:
         return cls(configuration, versions, listed, _digest(profile.pack()), base, table)
 
     @classmethod
+    def of_files(
+        cls,
+        configuration: Mapping[str, Any],
+        versions: Mapping[str, str],
+        files: Sequence[FileInfo],
+        table: Mapping[str, Any] | None = None,
+    ) -> BegunRun:
+        """Describe a run that goes on by parts of its rows: its files must be the same."""
+        listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
+        rows = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        return cls(configuration, versions, listed, rows, None, table)
+
+    @classmethod
     def read(cls, text: str) -> BegunRun | None:
         """Return what a run wrote, or None where that is damaged or of another format."""
         try:
@@ -209,11 +222,15 @@ class State:
         ended = time.monotonic()
         self._next_write = ended + max(_EVERY_SECONDS, (ended - begun) / _SHARE)
 
-    def _write(self) -> None:
+    def write_begun(self) -> None:
+        """Write down what the run was begun with, if that is not there yet."""
         if self._unwritten is not None:
             content = to_json({"format_version": _FORMAT, **asdict(self._unwritten)})
             self._folder.replace(_BEGUN, content.encode())
             self._unwritten = None
+
+    def _write(self) -> None:
+        self.write_begun()
         passes = b"".join(kept.packed() for kept in self._fresh)
         self._folder.replace(f"{self._fresh[0].number:06d}.passes", passes)
         self._fresh.clear()
@@ -226,6 +243,7 @@ class KeptRows:
         self.profile = rows.profile
         self.sample = rows.sample
         self.complete = rows.complete
+        self.columns = rows.columns
         self._rows = rows
         self._state = state
         self._n_passes = 0

@@ -62,14 +62,13 @@ class BaseRun:
 
 
 def statistics_of(
-    history: History | None,
+    history: History,
     features: Sequence[str],
     run: RunFolder,
     spark: SparkSession,
     base: BaseRun | None,
 ) -> dict[str, Any]:
     """Return statistics.json: what stands for the rows of a run and of those before it."""
-    assert history is not None  # a job's fit is never lenient
     lineage = () if base is None else base.lineage
     return {
         "format_version": _FORMAT,

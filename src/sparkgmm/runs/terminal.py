@@ -29,6 +29,9 @@ _LINE_SECONDS = 2.0
 _POLL_SECONDS = 0.25
 # A wide mixture is shown by its first features.
 _COLUMNS = 6
+# Beside them are at least so many columns of levels or counts.
+_PARTS = 2
+_OF_PARTS = {"categorical": "likeliest levels", "counts": "mean count"}
 
 # What is shown of a pass, in the order of its arguments.
 _PASS_FIGURES = ("pass", "candidates", "mean_log_likelihood", "distance")
@@ -161,7 +164,9 @@ def components_as_text(mixture: Mixture, labels: Sequence[int] | None = None) ->
     names = list(mixture.features or [f"x{i}" for i in range(mixture.d)])
     shown = names[:_COLUMNS]
     labelled = [] if labels is None else ["label"]
-    header = ["component", *labelled, "weight", *(name[:24] for name in shown)]
+    beside = mixture.parts[: max(_PARTS, _COLUMNS - len(shown))]
+    heads = [*shown, *(part.of.name for part in beside)]
+    header = ["component", *labelled, "weight", *(name[:24] for name in heads)]
     rows = [header]
     for j in range(mixture.k):
         cells = [
@@ -169,13 +174,15 @@ def components_as_text(mixture: Mixture, labels: Sequence[int] | None = None) ->
             for i in range(len(shown))
         ]
         mine = [] if labels is None else [str(labels[j])]
+        cells += [part.summary(j) for part in beside]
         rows.append([str(j), *mine, f"{mixture.weights[j]:.4f}", *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    if len(names) > len(shown):
-        lines.append(f"(mean ± standard deviation; {len(names) - len(shown)} more features)")
-    else:
-        lines.append("(mean ± standard deviation)")
+    said = [*(["mean ± standard deviation"] if shown else [])]
+    said += sorted({_OF_PARTS[part.of.kind] for part in beside})
+    more = len(names) - len(shown) + len(mixture.parts) - len(beside)
+    said += [f"{more} more features"] if more else []
+    lines.append(f"({'; '.join(said)})")
     return "\n".join(lines)
 
 

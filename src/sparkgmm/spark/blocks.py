@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
-from sparkgmm.core.profile import Block, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Profile, block_rows, grouped, take_rows
 from sparkgmm.core.statistics import Kernel, run_kernels, total
 from sparkgmm.mixture import Array
+from sparkgmm.parts import MOST_LEVELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,9 @@ _ALIGNMENT = 64
 class Layout:
     """How a projected row is laid out: d features of a dtype, in columns or a vector, a weight.
 
-    `products` says whether its profile is to have them.
+    `products` says whether its profile is to have them, `missing` whether a feature that is null or
+    NaN is a missing value, rather than what makes a row invalid. `n_beside` columns of parts beside
+    the Gaussian are between the features and the weight.
     """
 
     d: int
@@ -54,10 +57,17 @@ class Layout:
     vector: bool
     weighted: bool
     products: bool = True
+    missing: bool = False
+    n_beside: int = 0
+
+    @property
+    def width(self) -> int:
+        """The columns of a block."""
+        return self.d + self.n_beside
 
     def sizes(self, n_rows: int) -> tuple[int, int]:
         """Return the bytes that a block's values and weights take in a file."""
-        values = self.d * n_rows * np.dtype(self.dtype).itemsize
+        values = self.width * n_rows * np.dtype(self.dtype).itemsize
         weights = 8 * n_rows if self.weighted else 0
         return _aligned(values), _aligned(weights)
 
@@ -92,7 +102,8 @@ class Counts(NamedTuple):
     """Rows read and what was wrong with the invalid ones; two of them add.
 
     `null`, `nan` and `infinite` count per feature, and once more for the weight; `negative` is
-    about the weight, `ragged` about a vector of another length.
+    about the weight, `ragged` about a vector of another length. Where values may be missing `null`
+    and `nan` count them in all rows, valid or not.
     """
 
     read: int
@@ -133,7 +144,8 @@ class Findings(NamedTuple):
         """Return how many bytes the findings of a partition take."""
         d = layout.d
         scatter = d * d if layout.products else d
-        return 8 * (6 + scatter + 3 * d + 3 * (d + layout.weighted))
+        at_all = 3 * (layout.width + layout.weighted)
+        return 8 * (6 + scatter + 3 * d + at_all + layout.missing * (1 + 2 * d))
 
 
 @dataclass(frozen=True)
@@ -183,17 +195,38 @@ def block_maker(
         with _Store(layout) as store:
             for arrow_batch in batches:
                 for block in buffer.add(_decode(arrow_batch, layout, tally)):
-                    profile = _joined(profile, Profile.of(block, layout.products))
-                    store.write(block)
+                    profile = _joined(profile, _profile(block, layout))
+                    store.write(grouped(block, layout.n_beside) if layout.missing else block)
             for block in buffer.rest():
-                profile = _joined(profile, Profile.of(block, layout.products))
-                store.write(block)
+                profile = _joined(profile, _profile(block, layout))
+                store.write(grouped(block, layout.n_beside) if layout.missing else block)
             path, content = store.close()
         packed = None if profile is None else profile.pack().tobytes()
         row = (partition, path, content, store.block_rows, tally.total().pack(), packed)
         yield _as_batch(row)
 
     return make_blocks
+
+
+def distinct_levels(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Return the distinct texts of each column of a partition, with the column's number.
+
+    A column that has too many for a categorical one brings one more than it may have.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    prepare_worker()
+    found: list[set[str]] = []
+    for batch in batches:
+        found = found or [set() for _ in range(batch.num_columns)]
+        for levels, column in zip(found, batch.columns, strict=True):
+            if len(levels) <= MOST_LEVELS:
+                levels.update(text for text in pc.unique(column).to_pylist() if text is not None)
+    for i, levels in enumerate(found):
+        some = sorted(levels)[: MOST_LEVELS + 1]
+        numbers = pa.array([i] * len(some), pa.int32())
+        yield pa.RecordBatch.from_arrays([numbers, pa.array(some, pa.string())], ["at", "level"])
 
 
 def prepare_worker() -> None:
@@ -210,6 +243,10 @@ def prepare_worker() -> None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         if not gc.get_freeze_count():
             gc.freeze()
+
+
+def _profile(block: Block, layout: Layout) -> Profile:
+    return Profile.of(block, layout.products, layout.n_beside)
 
 
 def _joined(profile: Profile | None, more: Profile) -> Profile:
@@ -323,7 +360,7 @@ class Tally:
     """Counts the rows of a partition as they come."""
 
     def __init__(self, layout: Layout) -> None:
-        width = layout.d + layout.weighted
+        width = layout.width + layout.weighted
         self.read = self.invalid = self.ragged = self.negative = 0
         self.null, self.nan, self.infinite = (np.zeros(width, dtype=np.int64) for _ in range(3))
 
@@ -339,8 +376,8 @@ class _Buffer:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._capacity = block_rows(layout.d)
-        self._values = np.empty((layout.d, self._capacity), dtype=layout.dtype)
+        self._capacity = block_rows(layout.width)
+        self._values = np.empty((layout.width, self._capacity), dtype=layout.dtype)
         self._weights = np.empty(self._capacity) if layout.weighted else None
         self._filled = 0
 
@@ -373,20 +410,23 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
     """Turn an arrow batch into arrays and count what is wrong with its rows."""
     n = batch.num_rows
     ragged = np.zeros(n, dtype=bool)
+    X = np.empty((layout.width, n), dtype=layout.dtype)
+    null = np.zeros((layout.width, n), dtype=bool)
+    scalars = list(range(layout.width))
     if layout.vector:
-        X, null, ragged = decode_vectors(batch.column(0), layout)
-    else:
-        X = np.empty((layout.d, n), dtype=layout.dtype)
-        null = np.zeros((layout.d, n), dtype=bool)
-        for i in range(layout.d):
-            X[i], null[i] = _decode_scalars(batch.column(i))
+        X[: layout.d], null[: layout.d], ragged = decode_vectors(batch.column(0), layout)
+        scalars = scalars[layout.d :]
+    for i, column in zip(scalars, batch.columns[layout.vector :], strict=False):
+        X[i], null[i] = _decode_scalars(column)
     w = None
     everything, nulls = X, null
     if layout.weighted:
         w, w_null = _decode_scalars(batch.column(batch.num_columns - 1))
         everything, nulls = np.vstack([X, w]), np.vstack([null, w_null])
-    finite = np.isfinite(everything)
-    valid = finite.all(axis=0) & ~ragged
+    good = np.isfinite(everything)
+    if layout.missing:
+        good[: layout.width] |= np.isnan(X)
+    valid = good.all(axis=0) & ~ragged
     negative = np.zeros(n, dtype=bool) if w is None else w < 0
     valid &= ~negative
     tally.read += n
@@ -394,9 +434,10 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
         tally.invalid += int(n - valid.sum())
         tally.ragged += int(ragged.sum())
         tally.negative += int(negative.sum())
+        tally.infinite += np.isinf(everything).sum(axis=1)
+    if layout.missing or not valid.all():
         tally.null += (nulls & ~ragged).sum(axis=1)
         tally.nan += (np.isnan(everything) & ~nulls & ~ragged).sum(axis=1)
-        tally.infinite += np.isinf(everything).sum(axis=1)
     return _Batch(X, w, valid)
 
 
@@ -441,7 +482,8 @@ def blocks_of(row: Place, layout: Layout) -> list[Block] | None:
     blocks, offset = [], 0
     for n in row.block_rows:
         values_size, weights_size = layout.sizes(n)
-        values = np.frombuffer(buffer, layout.dtype, layout.d * n, offset).reshape(layout.d, n)
+        values = np.frombuffer(buffer, layout.dtype, layout.width * n, offset)
+        values = values.reshape(layout.width, n)
         weights = None
         if layout.weighted:
             weights = np.frombuffer(buffer, np.float64, n, offset + values_size)

@@ -47,6 +47,7 @@ from sparkgmm.spark.driver_memory import (
 from sparkgmm.spark.error_translation import translated_errors
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
+from sparkgmm.spark.quarantine import describe_faults
 from sparkgmm.spark.results import Combine
 from sparkgmm.spark.source import NO_ROWS, Features
 
@@ -67,22 +68,32 @@ class Read(NamedTuple):
 class Blocks:
     """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`),
+    `missing` whether null and NaN in features are missing values.
     """
 
     def __init__(
-        self, df: DataFrame, features: Features, path: object = None, products: bool = True
+        self,
+        df: DataFrame,
+        features: Features,
+        path: object = None,
+        products: bool = True,
+        missing: bool = False,
     ) -> None:
         self._spark = df.sparkSession
         self._path = path
         self._room = room_for_results(self._spark)
+        self._features = features
         self._layout = Layout(
             len(features.names),
             features.dtype,
             features.vector is not None,
             features.weight is not None,
             products,
+            missing,
+            len(features.beside),
         )
+        self.columns = features.beside
         with translated_errors(
             self._path
         ):  # some sources look at their files only when rows are planned
@@ -209,6 +220,11 @@ class Blocks:
         return self._layout.products
 
     @property
+    def missing(self) -> bool:
+        """Whether null and NaN in features are missing values."""
+        return self._layout.missing
+
+    @property
     def read(self) -> Read:
         """What reading found."""
         counts = self._findings.counts
@@ -233,7 +249,7 @@ class Blocks:
         """
         profile = self._findings.profile
         if profile is None:
-            raise _no_rows_error(self.read)
+            raise _no_rows_error(self.read, self._features)
         if not LEAST_WEIGHT < profile.weight < np.inf:
             raise InputError(
                 f"the weights of the {profile.n_rows:,} rows sum to {profile.weight:.3g} in "
@@ -251,7 +267,7 @@ class Blocks:
         sizes = {s.partition: self._n_bytes(s) for s in self._summaries}
         label = "fetching the rows to the driver"
         partitions = self._fetched(partial(fetch, self._layout), sizes, label)
-        return LocalRows(partitions, self.profile, seed, n_pilot)
+        return LocalRows(partitions, self.profile, seed, n_pilot, self.columns)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels where the blocks are; add a partition's blocks there, in order."""
@@ -301,7 +317,9 @@ class ClusterRows:
     def __init__(self, blocks: Blocks, seed: int, n_pilot: int) -> None:
         self.profile = blocks.profile
         self.complete = self.profile.n_rows <= n_pilot
-        self.sample = cut(blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot)))
+        self.columns = blocks.columns
+        drawn = blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot))
+        self.sample = cut(drawn, n_beside=len(self.columns))
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
@@ -309,12 +327,12 @@ class ClusterRows:
         return self._blocks.scan(kernels, label)
 
 
-def _no_rows_error(read: Read) -> InputError:
+def _no_rows_error(read: Read, features: Features) -> InputError:
     if read.counts.read == 0:
         return InputError(NO_ROWS)
     if read.counts.invalid == read.counts.read:
         return InputError(
-            f"all {read.counts.read} rows are invalid",
+            f"all {read.counts.read} rows are invalid ({describe_faults(read.counts, features)})",
             ("check", FEATURES),
             ("check", READER_OPTIONS, "for how nulls and numbers are written"),
         )

@@ -8,8 +8,12 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.source import Features, as_array, quoted
+from sparkgmm.spark.source import Features, as_array, as_number, quoted
+
+# So many columns and what is wrong with them are named in a line; of more, the worst.
+_FAULTS = 8
 
 
 def rejected(df: DataFrame, features: Features) -> DataFrame:
@@ -31,27 +35,78 @@ def valid(df: DataFrame, features: Features) -> DataFrame:
 
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
-    names = [*features.names, *([features.weight] if features.weight else [])]
-    faults = []
+    return (
+        f"{counts.invalid:,} of {counts.read:,} rows are invalid "
+        f"({describe_faults(counts, features)}): fix them, or set input.invalid_rows to drop or "
+        "quarantine"
+    )
+
+
+def describe_faults(counts: Counts, features: Features) -> str:
+    """Name the columns at fault, with what they hold in how many rows: the worst, where many."""
+    names = _columns(features)
+    found = []
     for kind, numbers in (
         ("null", counts.null),
         ("NaN", counts.nan),
         ("infinite", counts.infinite),
     ):
-        faults += [f"{name} {kind} in {n:,}" for name, n in zip(names, numbers, strict=True) if n]
+        found += [(n, f"{name} {kind}") for name, n in zip(names, numbers, strict=True) if n]
     if counts.negative:
-        faults.append(f"{features.weight} negative in {counts.negative:,}")
+        found.append((counts.negative, f"{features.weight} negative"))
     if counts.ragged:
-        faults.append(f"{features.vector} not of length {len(features.names)} in {counts.ragged:,}")
+        found.append((counts.ragged, f"{features.vector} not of length {len(features.names)}"))
+    more = ""
+    if len(found) > _FAULTS:
+        found.sort(key=lambda fault: -fault[0])
+        more = f" and {len(found) - _FAULTS} more"
+    return ", ".join(f"{what} in {n:,}" for n, what in found[:_FAULTS]) + more
+
+
+def missing_by_column(counts: Counts, features: Features) -> dict[str, int]:
+    """Return in how many rows each feature, and the weight, is null or NaN."""
+    numbers = counts.null + counts.nan
+    return dict(zip(_columns(features), map(int, numbers), strict=True))
+
+
+def invalid_by_column(counts: Counts, features: Features) -> dict[str, int]:
+    """Return in how many rows each feature, and the weight, holds what makes the row invalid.
+
+    A row counts for each of its columns at fault, and for a vector of another length by the name of
+    the vector, so that the numbers may sum to more than there are invalid rows.
+    """
+    numbers = counts.null + counts.nan + counts.infinite
+    found = dict(zip(_columns(features), map(int, numbers), strict=True))
+    if features.weight is not None:
+        found[features.weight] += int(counts.negative)
+    if counts.ragged:
+        found[str(features.vector)] = int(counts.ragged)
+    return found
+
+
+def describe_fate(counts: Counts, features: Features, invalid_rows: str) -> str:
+    """Say what became of the invalid rows, and which columns are to blame."""
+    fate = "put into rejected/" if invalid_rows == "quarantine" else "dropped"
+    share = counts.invalid / max(counts.read, 1)
     return (
-        f"{counts.invalid:,} of {counts.read:,} rows are invalid ({', '.join(faults)}): fix them, "
-        "or set input.invalid_rows to drop or quarantine"
+        f"{counts.invalid:,} of {counts.read:,} rows ({share:.2%}) are invalid and were {fate}: "
+        f"{describe_faults(counts, features)}"
     )
+
+
+def _columns(features: Features) -> tuple[str, ...]:
+    """Return the names of what counts are of: the features, and the weight where there is one.
+
+    Those beside the numeric ones, which are categorical or counts, come after them.
+    """
+    beside = (column.name for column in features.beside)
+    return (*features.names, *beside, *([features.weight] if features.weight else []))
 
 
 def count_invalid(df: DataFrame, features: Features) -> Counts:
     """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count."""
     d = len(features.names)
+    n_values = d + len(features.beside)
     if features.vector is None:
         values = [quoted(df, name).cast("double") for name in features.columns]
         ragged = F.lit(False)
@@ -59,6 +114,7 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         array = as_array(df, features.vector).cast("array<double>")
         ragged = F.coalesce(F.size(array) != d, F.lit(False)) & array.isNotNull()
         values = [F.when(~ragged, F.get(array, F.lit(i))) for i in range(d)]
+    values += [_known(df, column, features) for column in features.beside]
     kinds: tuple[Callable[[Column], Column], ...] = (Column.isNull, F.isnan, _is_infinite)
     row = df.agg(
         F.count(F.lit(1)),
@@ -67,8 +123,16 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
         *(F.count_if(~ragged & kind(value)) for kind in kinds for value in values),
     ).first()
     assert row is not None
-    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, d)
+    null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, n_values)
     return Counts(row[0], row[1], row[2], 0, null, nan, infinite)
+
+
+def _known(df: DataFrame, column: PartColumn, features: Features) -> Column:
+    """Return a level's number or a count; what is integrated out where it is null is 0."""
+    value = as_number(df, column)
+    if not features.integrated:
+        return value
+    return F.coalesce(F.when(F.isnan(value), F.lit(0.0)).otherwise(value), F.lit(0.0))
 
 
 def _is_infinite(value: Column) -> Column:
@@ -80,6 +144,8 @@ def _reasons(df: DataFrame, features: Features) -> list[Column]:
         reasons = [_reason(quoted(df, name).cast("double"), name) for name in features.columns]
     else:
         reasons = [_vector_reason(df, features)]
+    for beside in features.beside:
+        reasons.append(_reason(_known(df, beside, features), beside.name))
     if features.weight is not None:
         weight = quoted(df, features.weight).cast("double")
         reasons.append(_reason(weight, features.weight))

@@ -24,7 +24,7 @@ from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import columns_of, columns_with_threshold
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, quoted_list
+from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted, quoted_list
 
 # The types of the columns added, by their names in `ScoreColumn`.
 SPARK_TYPES: dict[str, DataType] = {
@@ -87,6 +87,9 @@ def score_rows(
         column = quoted(df, name) if features.vector is None else as_array(df, name)
         wide = "double" if features.vector is None else "array<double>"
         selected.append(column.cast(wide))
+    for beside in features.beside:
+        sources.append(len(selected))
+        selected.append(as_number(df, beside))
     scorer = Scorer(mixture, columns_of(request.columns), request.threshold, request.labels)
     added = [StructField(c.name, SPARK_TYPES[c.type], nullable=False) for c in scorer.columns]
     schema = StructType([*(df.schema[name] for name in request.kept), *added])
@@ -144,6 +147,7 @@ def _check_names(df: DataFrame, features: Features, request: ScoreRequest) -> No
                 "output.keep, or rename it"
             )
     sources = features.columns if features.vector is None else (features.vector,)
+    sources = (*sources, *(column.name for column in features.beside))
     for name in (*request.kept, *sources):
         if held[keys[name]] > 1:
             raise InputError(

@@ -99,6 +99,8 @@ class RecordScorer:
         X = self._features(batch)
         totals.read.add(batch.num_rows)
         finite = np.isfinite(X)
+        # what is not known beside the numeric features is integrated out
+        finite[self.scorer.mixture.d :] |= np.isnan(X[self.scorer.mixture.d :])
         if not finite.all():
             if self.fail:
                 raise ValueError(INVALID_ROW)
@@ -117,12 +119,19 @@ class RecordScorer:
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _features(self, batch: pa.RecordBatch) -> Array:
-        """Return X (d, n); what is null, or in a vector of another length, is NaN."""
-        d = self.scorer.mixture.d
+        """Return X (D, n); what is null, or in a vector of another length, is NaN."""
+        d, beside = self.scorer.mixture.d, len(self.scorer.mixture.parts)
+        if self.vector and not beside:
+            return self._vectors(batch)
+        X = np.empty((d + beside, batch.num_rows))
+        first, scalars = 0, self.sources
         if self.vector:
-            layout = Layout(d, "float64", vector=True, weighted=False)
-            return decode_vectors(batch.column(self.sources[0]), layout)[0]
-        X = np.empty((d, batch.num_rows))
-        for i, source in enumerate(self.sources):
+            X[:d] = self._vectors(batch)
+            first, scalars = d, self.sources[1:]
+        for i, source in enumerate(scalars, first):
             X[i] = batch.column(source).to_numpy(zero_copy_only=False)
         return X
+
+    def _vectors(self, batch: pa.RecordBatch) -> Array:
+        layout = Layout(self.scorer.mixture.d, "float64", vector=True, weighted=False)
+        return decode_vectors(batch.column(self.sources[0]), layout)[0]

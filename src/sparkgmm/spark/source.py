@@ -6,8 +6,8 @@ import contextlib
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from py4j.protocol import Py4JJavaError
@@ -20,11 +20,15 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     FloatType,
+    IntegralType,
     NumericType,
     StringType,
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.parts import MOST_LEVELS
+from sparkgmm.parts import Column as PartColumn
+from sparkgmm.spark.blocks import distinct_levels
 from sparkgmm.spark.error_translation import input_at, translate, translated_errors
 from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, system_of
 from sparkgmm.spark.names import TableName
@@ -45,7 +49,7 @@ EXTENSIONS = {
 _PEEK = 1000
 _FEW = 20
 NO_ROWS = "the input has no rows: give a file with data, or check input.where"
-_COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
+COMPRESSIONS = {".gz", ".bz2", ".zst", ".lz4", ".snappy", ".xz", ".deflate"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Features:
     """Which columns of a DataFrame are features and weight, and how they are read.
 
     Either `columns` are scalars, one a feature, or `vector` is the one column that holds them all.
+    `beside` are the columns that are categorical or counts; where rows are scored, what is null
+    there, or a level that the model has not seen, is `integrated` out, and no fault of the row.
     """
 
     names: tuple[str, ...]
@@ -60,6 +66,8 @@ class Features:
     vector: str | None
     weight: str | None
     single: bool
+    beside: tuple[PartColumn, ...] = ()
+    integrated: bool = False
 
     @property
     def dtype(self) -> str:
@@ -69,7 +77,7 @@ class Features:
     def without(self, dropped: Sequence[str]) -> Features:
         """Leave some out; a vector column's features have no column of their own to leave out."""
         kept = tuple(name for name in self.names if name not in dropped)
-        return Features(kept, kept, None, self.weight, self.single)
+        return Features(kept, kept, None, self.weight, self.single, self.beside)
 
     def project(self, df: DataFrame) -> DataFrame:
         """Select features and weight as float or double, under names without surprises."""
@@ -80,6 +88,8 @@ class Features:
             ]
         else:
             selected = [as_array(df, self.vector).cast(f"array<{wide}>").alias("f0")]
+        for i, beside in enumerate(self.beside):
+            selected.append(as_number(df, beside).cast(wide).alias(f"p{i}"))
         if self.weight is not None:
             selected.append(quoted(df, self.weight).cast("double").alias("weight"))
         return df.select(selected)
@@ -88,6 +98,15 @@ class Features:
 def quoted(df: DataFrame, name: str) -> Column:
     """Return the column of exactly this name, dots, blanks and backticks included."""
     return df["`" + name.replace("`", "``") + "`"]
+
+
+def as_number(df: DataFrame, column: PartColumn) -> Column:
+    """Return a count as it is, and a level as its number from 0: null where there is none."""
+    value = quoted(df, column.name)
+    if column.kind == "counts":
+        return value.cast("double")
+    at = F.array_position(F.array(*map(F.lit, column.levels)), value.cast("string"))
+    return F.when(at > 0, (at - 1).cast("double"))
 
 
 def as_array(df: DataFrame, name: str) -> Column:
@@ -107,7 +126,7 @@ def format_of(path: object) -> str:
     """Tell the format by the extension of the path, below a compression's."""
     first = path[0] if isinstance(path, list | tuple) and path else path
     suffixes = [s.lower() for s in PurePosixPath(str(first or "").rstrip("/")).suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSIONS:
+    while suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     found = EXTENSIONS.get(suffixes[-1]) if suffixes else None
     if found is None:
@@ -335,9 +354,15 @@ def files_of(df: DataFrame, path: object) -> list[FileInfo]:
 
 
 def find_features(
-    df: DataFrame, features: Sequence[str] | str | None, weight: str | None
+    df: DataFrame,
+    features: Sequence[str] | str | None,
+    weight: str | None,
+    beside: Sequence[PartColumn] = (),
+    groups: Sequence[str] = (),
 ) -> Features:
-    """Resolve the features by name, or take every numeric column but the weight.
+    """Resolve the features by name, or take every numeric column but the weight and the groups.
+
+    Nor are those `beside`, which are categorical or counts, features by themselves.
 
     Raises
     ------
@@ -350,8 +375,9 @@ def find_features(
     if weight is not None:
         _check_column(df, weight, "input.weight")
     if features is None:
-        names = tuple(name for name in _numeric_columns(df) if name != weight)
-        if not names:
+        others = {weight, *groups, *(column.name for column in beside)}
+        names = tuple(name for name in _numeric_columns(df) if name not in others)
+        if not names and not beside:
             _check_rows(df)
             raise InputError(
                 f"the input has no numeric column (columns: {_typed(df)}): name the features in "
@@ -361,25 +387,37 @@ def find_features(
         names = (features,) if isinstance(features, str) else tuple(features)
     for name in names:
         _check_column(df, name, "input.features", vector_allowed=len(names) == 1)
+    if not names:
+        return Features((), (), None, weight, False, tuple(beside))
     first = df.schema[names[0]].dataType
     if len(names) == 1 and (is_vector(first) or isinstance(first, ArrayType)):
-        return vector_features(df, names[0], weight)
+        return (
+            replace(vector_features(df, names[0], weight), single=False, beside=tuple(beside))
+            if beside
+            else vector_features(df, names[0], weight)
+        )
     single = all(isinstance(df.schema[name].dataType, FloatType) for name in names)
-    return Features(names, names, None, weight, single)
+    return Features(names, names, None, weight, single and not beside, tuple(beside))
 
 
 def find_model_features(
-    df: DataFrame, names: Sequence[str] | None, d: int, vector: str | None
+    df: DataFrame,
+    names: Sequence[str] | None,
+    d: int,
+    vector: str | None,
+    beside: Sequence[PartColumn] = (),
 ) -> Features:
     """Find the columns that a model of d features was fitted on.
 
     `vector` is the column that held them all, if they were not columns of their own. Without
-    `names` every numeric column is one, in the input's order.
+    `names` every numeric column is one, in the input's order. Those `beside` are categorical or
+    counts.
 
     Raises
     ------
     InputError
-        If any are missing, appear twice in the data, or are not of a numeric type: all are named.
+        If any are missing, appear twice in the data, or are not of the type that is needed: all are
+        named.
 
     """
     if not df.columns:
@@ -392,14 +430,25 @@ def find_model_features(
                 f"the model has {d} features without names, the input {len(names)} numeric "
                 f"columns ({_typed(df)}): give an input of those {d} alone, or a model with names"
             )
+    of_levels = [column.name for column in beside if column.kind == "categorical"]
+    of_counts = [column.name for column in beside if column.kind == "counts"]
     if vector is not None and (vector in df.columns or not set(names) <= set(df.columns)):
-        _check_model_columns(df, [vector], vector=True)
-        return Features(tuple(names), (), vector, None, False)
-    _check_model_columns(df, names, vector=False)
-    return Features(tuple(names), tuple(names), None, None, False)
+        _check_model_columns(df, [vector], is_array, "a vector or an array of numbers")
+        names, scalars = tuple(names), tuple[str, ...]()
+        wanted = of_counts
+    else:
+        vector, names, scalars = None, tuple(names), tuple(names)
+        wanted = [*names, *of_counts]
+    if wanted or not beside:
+        _check_model_columns(df, wanted, _is_number, "a number")
+    _check_model_columns(df, of_levels, _has_levels, "text, a boolean or an integer")
+    _check_counts(df, of_counts, "give counts as the model was fitted on")
+    return Features(names, scalars, vector, None, False, tuple(beside), integrated=True)
 
 
-def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> None:
+def _check_model_columns(
+    df: DataFrame, names: Sequence[str], fits: Callable[[DataType], bool], what: str
+) -> None:
     missing = [name for name in names if name not in df.columns]
     if missing:
         hints = {name: did_you_mean(name, df.columns).rstrip() for name in missing}
@@ -419,14 +468,88 @@ def _check_model_columns(df: DataFrame, names: Sequence[str], vector: bool) -> N
     wrong = [
         f"{name!r}, which is of type {df.schema[name].dataType.simpleString()}{_example(df, name)}"
         for name in names
-        if not (is_array if vector else _is_number)(df.schema[name].dataType)
+        if not fits(df.schema[name].dataType)
     ]
     if wrong:
         _check_rows(df)
-        kind = "a vector or an array of numbers" if vector else "a number"
         raise InputError(
-            f"the model was fitted on {', '.join(wrong)}, not {kind}: turn it into one first"
+            f"the model was fitted on {', '.join(wrong)}, not {what}: turn it into one first"
         )
+
+
+def _has_levels(dtype: DataType) -> bool:
+    return isinstance(dtype, StringType | BooleanType | IntegralType)
+
+
+def find_part_columns(
+    df: DataFrame, categorical: Sequence[str], counts: Sequence[str]
+) -> tuple[PartColumn, ...]:
+    """Return the categorical columns with the levels that the rows have, and the counts.
+
+    The rows are read once for it, these columns alone. A level is the text of a string, a boolean
+    or an integer; levels are in the order of their text.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or of another type, has too many levels, or holds what is no count.
+
+    """
+    if not categorical and not counts:
+        return ()
+    if not df.columns:
+        raise InputError("the input has no columns and no rows: give a file with data")
+    for name in categorical:
+        _check_column(df, name, "input.categorical", fits=_has_levels)
+    for name in counts:
+        _check_column(df, name, "input.counts")
+    levels = _levels_of(df, categorical)
+    _check_counts(df, counts, "move the column from input.counts to input.features")
+    return (
+        *(PartColumn(name, "categorical", levels[name]) for name in categorical),
+        *(PartColumn(name, "counts") for name in counts),
+    )
+
+
+def _levels_of(df: DataFrame, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    if not names:
+        return {}
+    texts = df.select([quoted(df, n).cast("string").alias(f"c{i}") for i, n in enumerate(names)])
+    found = texts.mapInArrow(distinct_levels, "at int, level string").distinct().collect()
+    levels: dict[str, tuple[str, ...]] = {}
+    for i, name in enumerate(names):
+        mine = sorted(row["level"] for row in found if row["at"] == i)
+        if len(mine) > MOST_LEVELS:
+            row = df.agg(F.count_distinct(quoted(df, name))).first()
+            raise InputError(
+                f"column {name!r} has {len(mine) if row is None else row[0]:,} levels, such as "
+                f"{mine[0]!r} and {mine[1]!r}; a column of input.categorical may have "
+                f"{MOST_LEVELS}: leave it out, or join levels"
+            )
+        if not mine:
+            _check_rows(df)
+            raise InputError(
+                f"column {name!r} of input.categorical is null in every row: leave it out"
+            )
+        levels[name] = tuple(mine)
+    return levels
+
+
+def _check_counts(df: DataFrame, names: Sequence[str], otherwise: str) -> None:
+    """Refuse columns with what is no count; null, NaN and infinity make a row invalid."""
+    if not names:
+        return
+    values = [quoted(df, name).cast("double") for name in names]
+    wrong = [
+        F.min(F.when((F.abs(v) != float("inf")) & ((v < 0) | (v != F.floor(v))), v)) for v in values
+    ]
+    row = df.agg(*wrong).first()
+    for name, value in zip(names, row or (), strict=False):
+        if value is not None:
+            raise InputError(
+                f"column {name!r} holds {value:.9g}; counts are whole numbers of 0 or more: "
+                f"leave such rows out with input.where, or {otherwise}"
+            )
 
 
 def _is_number(dtype: DataType) -> bool:
@@ -461,7 +584,13 @@ def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
     return Features(names, (), name, weight, single)
 
 
-def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = False) -> None:
+def _check_column(
+    df: DataFrame,
+    name: str,
+    key: str,
+    vector_allowed: bool = False,
+    fits: Callable[[DataType], bool] | None = None,
+) -> None:
     same = [column for column in df.columns if column == name]
     if not same:
         raise InputError(
@@ -474,8 +603,13 @@ def _check_column(df: DataFrame, name: str, key: str, vector_allowed: bool = Fal
             f"{key} names column {name!r}, which the input has {len(same)} times: rename one"
         )
     dtype = df.schema[name].dataType
-    if _is_number(dtype) or (vector_allowed and is_array(dtype)):
+    if (fits or _is_number)(dtype) or (vector_allowed and is_array(dtype)):
         return
+    if fits is not None:
+        raise InputError(
+            f"{key} names column {name!r}, which is of type {dtype.simpleString()}: give text, "
+            "booleans or integers, or turn it into one of them first"
+        )
     _check_rows(df)
     remedy = (
         "one vector or array column is given alone, not among others"

@@ -34,7 +34,7 @@ class Ground:
 
     `core` (n,) tells the rows that are not wild. `bounded` are rows (n, d) scaled by their spread,
     the wild ones at its bounds; `whitened` the same without correlation, of features that are not
-    too many.
+    too many. To both the points of parts beside the Gaussian are appended as they are.
     """
 
     seeds: Seeds
@@ -90,19 +90,24 @@ class Ground:
         """Rows scaled by the sd of those that are not wild, and those at their bounds, (n, d)."""
         low, high, spread = self._range
         bound = np.clip(self.seeds.Z, low - _WILD * spread, high + _WILD * spread)
-        return np.ascontiguousarray(bound / np.sqrt(self.unit))
+        return self._with_parts(bound / np.sqrt(self.unit))
+
+    def _with_parts(self, Y: Array) -> Array:
+        if self.seeds.parts:
+            Y = np.concatenate([Y, self.seeds.part_points], axis=1)
+        return np.ascontiguousarray(Y)
 
     @cached_property
     def whitened(self) -> Array:
         """The bounded rows, without correlation, (n, d)."""
-        Y, w = self.bounded, self.w
-        if self.d > _MOST_WHITENED:
-            return Y
+        Y, w = self.bounded[:, : self.d], self.w
+        if self.d > _MOST_WHITENED or not self.d:
+            return self.bounded
         mean = w @ Y / w.sum()
         covariance = second_moment((Y - mean).T, w) / w.sum()
         values, vectors = np.linalg.eigh(covariance)
         values = np.maximum(values, 1e-8 * values[-1])
-        return np.ascontiguousarray((Y - mean) @ (vectors / np.sqrt(values)))
+        return self._with_parts((Y - mean) @ (vectors / np.sqrt(values)))
 
     def model(self, R: Array, family: Family) -> Model:
         """Turn labels (n,) or responsibilities (k, n) into a model, by an M-step that is no spike.
@@ -140,7 +145,10 @@ class Ground:
         moments = Moments(
             counts, np.zeros((k, d)), scatter, centre + means, self.seeds.scale, self.seeds.total
         )
-        return m_step(family, moments, Regularised(0.0))
+        if not self.seeds.parts:
+            return m_step(family, moments, Regularised(0.0))
+        moments = moments._replace(others=self.seeds.part_sums(W, d + 1))
+        return m_step(family, moments, Regularised(0.0), others=self.seeds.parts)
 
     def models(self, many: Iterable[Array], family: Family) -> list[Model]:
         """Return the models of those responsibilities that give every component volume."""
@@ -153,10 +161,4 @@ class Ground:
     def thinned(self, most: int) -> Ground:
         """Return the ground of at most so many rows, evenly spaced."""
         thin = slice(None, None, max(1, -(-self.n // most)))
-        seeds = self.seeds
-        return Ground(replace_rows(seeds, thin))
-
-
-def replace_rows(seeds: Seeds, rows: slice) -> Seeds:
-    """Return the seeds of some rows."""
-    return seeds._replace(Z=seeds.Z[rows], w=seeds.w[rows])
+        return Ground(self.seeds.take(thin))

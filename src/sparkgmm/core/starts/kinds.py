@@ -36,7 +36,7 @@ def whitened_rows(ground: Ground, k: int, rng: np.random.Generator) -> Array:
 
 def random_metric(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Clusters of k-means where some directions, drawn at random, count for more than others."""
-    d = ground.d
+    d = ground.whitened.shape[1]
     axes = rng.standard_normal((d, min(d, 16)))
     axes = np.linalg.qr(axes)[0] * np.exp(rng.standard_normal(axes.shape[1]))
     return _k_means(ground.whitened @ axes, ground.w, k, rng)
@@ -44,13 +44,14 @@ def random_metric(ground: Ground, k: int, rng: np.random.Generator) -> Array:
 
 def some_features(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Clusters of k-means in some of the features, drawn at random."""
-    some = rng.permutation(ground.d)[: rng.integers(1, max(2, ground.d))]
+    d = ground.bounded.shape[1]
+    some = rng.permutation(d)[: rng.integers(1, max(2, d))]
     return _k_means(np.ascontiguousarray(ground.bounded[:, some]), ground.w, k, rng)
 
 
 def projected(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Clusters of k-means on a line or a plane, drawn at random."""
-    axes = rng.standard_normal((ground.d, rng.integers(1, 3)))
+    axes = rng.standard_normal((ground.whitened.shape[1], rng.integers(1, 3)))
     return _k_means(ground.whitened @ axes, ground.w, k, rng)
 
 
@@ -69,7 +70,7 @@ def neighbourhoods(ground: Ground, k: int, rng: np.random.Generator) -> Array:
 
 def cuts(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Slices across a direction drawn at random."""
-    along = ground.whitened @ rng.standard_normal(ground.d)
+    along = ground.whitened @ rng.standard_normal(ground.whitened.shape[1])
     edges = np.sort(rng.choice(along, k - 1))
     return np.searchsorted(edges, along)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sparkgmm.report.sections import (
+    beside,
     changes,
     choice,
     components,
@@ -17,6 +18,7 @@ SECTIONS: tuple[Section, ...] = (
     rows.SECTION,
     choice.SECTION,
     components.SECTION,
+    beside.SECTION,
     changes.SECTION,
     membership.SECTION,
     convergence.SECTION,

@@ -65,7 +65,7 @@ def mean_table(mixture: Mixture) -> Table:
 def correlation_tables(mixture: Mixture) -> list[tuple[str, Table]]:
     """The correlations within each component: all of them, or the strongest of many."""
     names = names_of(mixture)
-    if mixture.d == 1 or uncorrelated(mixture):
+    if mixture.d <= 1 or uncorrelated(mixture):
         return []
     if mixture.d > _WHOLE:
         rows = [[str(j), _strongest(mixture, j, _STRONGEST)] for j in range(mixture.k)]
@@ -116,7 +116,7 @@ def _fill(run: Run) -> Mapping[str, Any]:
     return {
         "mixture": mixture,
         "components": component_table(run.membership, run.metrics["sum_of_weights"]),
-        "means": mean_table(mixture),
+        "means": mean_table(mixture) if mixture.d else None,
         "picture": means_figure(mixture, profile.mean, np.sqrt(profile.variance)),
         "correlations": correlation_tables(mixture),
     }
@@ -129,8 +129,8 @@ SECTION = Section(
 <p class="soft">Effective rows: weight times the sum of the row weights. Certain: share of the
 component's rows that belong to it with certainty 0.95 or more. Nearest: by Bhattacharyya distance.
 Overlap: share of its rows that would be assigned to another component.</p>
-<h3>Means ± standard deviations, in the data's units</h3>
-{{ show.grid(means, "tall") }}
+{% if means is not none %}<h3>Means ± standard deviations, in the data's units</h3>
+{{ show.grid(means, "tall") }}{% endif %}
 {% if picture is not none %}{{ show.figure(picture) }}{% endif %}
 {% if correlations %}
 <details><summary>Correlations within the components</summary>

@@ -15,16 +15,30 @@ from sparkgmm.report.sections.section import Section
 from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
 
+# What metrics.json says of the rows by column, and how a table heads it.
+_ACCOUNT = {"missing_by_column": "missing", "invalid_by_column": "invalid"}
 
-def profile_table(profile: Profile, names: Sequence[str]) -> Table:
-    """One row a feature: mean, standard deviation and range of the rows used."""
+
+def profile_table(
+    profile: Profile, names: Sequence[str], metrics: Mapping[str, Any] | None = None
+) -> Table:
+    """One row a feature: mean, standard deviation and range of the rows used.
+
+    And in how many of the rows read it is missing or invalid, where `metrics` say that some are.
+    """
     sd = np.sqrt(profile.variance)
+    account = {
+        heading: metrics[key]
+        for key, heading in _ACCOUNT.items()
+        if metrics is not None and any(metrics.get(key, {}).values())
+    }
     rows = [
         [name, near(profile.mean[i], sd[i]), number(sd[i], 4)]
         + [near(value[i], sd[i]) for value in (profile.low, profile.high)]
+        + [f"{by_column.get(name, 0):,}" for by_column in account.values()]
         for i, name in enumerate(names)
     ]
-    return Table(["feature", "mean", "sd", "least", "most"], rows)
+    return Table(["feature", "mean", "sd", "least", "most", *account], rows)
 
 
 def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table:
@@ -80,8 +94,10 @@ def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
     return [["updated from", origin]]
 
 
-def _fill_data(run: Run) -> Mapping[str, Any]:
-    return {"profile": profile_table(run.profile, names_of(run.mixture))}
+def _fill_data(run: Run) -> Mapping[str, Any] | None:
+    if not run.mixture.d:
+        return None
+    return {"profile": profile_table(run.profile, names_of(run.mixture), run.metrics)}
 
 
 def _fill_run(run: Run) -> Mapping[str, Any]:

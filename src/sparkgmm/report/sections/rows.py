@@ -105,7 +105,8 @@ def _corner(
 
 def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]) -> Markup:
     """Return what the page needs to draw any pair, as JSON that cannot end its element."""
-    X = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
+    rows = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
+    X = rows[:, : mixture.d]
     low, high = np.quantile(X, [0.005, 0.995], axis=0)
     units = np.where(high > low, high - low, np.maximum(np.abs(X).max(axis=0), 1e-300))
     sd = np.sqrt(mixture.variances)
@@ -125,7 +126,7 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
         "rows": [
             _rounded(column, np.full(len(X), unit)) for column, unit in zip(X.T, units, strict=True)
         ],
-        "labels": mixture.predict(X).tolist(),
+        "labels": mixture.predict(rows).tolist(),
     }
     text = json.dumps(carried, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
@@ -164,8 +165,10 @@ def _caption(run: Run, shown: Sequence[str]) -> str:
     )
 
 
-def _fill(run: Run) -> Mapping[str, Any]:
+def _fill(run: Run) -> Mapping[str, Any] | None:
     mixture = run.mixture
+    if not mixture.d:
+        return None
     features = informative_features(mixture, run.sample, CORNER)
     return {
         "picture": mixture_figure(mixture, run.sample, features),

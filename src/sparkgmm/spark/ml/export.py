@@ -14,6 +14,7 @@ from pyspark.mllib.linalg import Matrices, Matrix, MatrixUDT, Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
+from sparkgmm.checks import numeric_alone
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import InputError
 from sparkgmm.exports.files import FORMS, write_file
@@ -77,6 +78,7 @@ def write_spark_model(
         "paramMap": known,
         "defaultParamMap": _DEFAULTS,
     }
+    numeric_alone(mixture.parts, "Spark's own model")
     row = (
         [float(weight) for weight in mixture.weights],
         [Vectors.dense(mean) for mean in mixture.means],

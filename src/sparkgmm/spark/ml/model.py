@@ -14,6 +14,7 @@ from pyspark.mllib.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkgmm.checks import numeric_alone
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.ml.columns import check_features_column, check_new, noted_length
@@ -55,6 +56,7 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
 
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
+        numeric_alone(mixture.parts, "the model of Spark ML")
         self._mixture = mixture
         self._summary: GaussianMixtureSummary | None = None
         self._set(k=mixture.k, covarianceType=mixture.covariance_type)

@@ -1,26 +1,40 @@
-"""Parts: a component's density is a product of factors over different columns.
-
-The first factor is the Gaussian over the numeric columns, which the engine knows inside out. Every
-other one is a `Part`: counts, categories, whatever is an exponential family. It fills rows of T and
-reads rows of S; the products eta T and R T^T and the softmax between them never change.
-"""
+"""What a part is: a factor of a component's density over one column beside the numeric ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from sparkgmm.products import Array
 
 
+class Column(NamedTuple):
+    """A column that is modelled by a part: its name, which of PARTS, and the levels it may have."""
+
+    name: str
+    kind: str
+    levels: tuple[str, ...] = ()
+
+
 class Part(Protocol):
     """One factor of the density of each of k components.
 
-    log f_j(x) = natural_j . t(x) + constant_j. What a row's density has beside that (the log of x!
-    of a count) is an entry of t whose natural parameter is 1 for every component.
+    log f_j(x) = natural_j . t(x). What a row's density has beside that (the log of x! of a count)
+    is an entry of t whose natural parameter is 1 for every component. A value that is not known,
+    NaN, makes all entries of t 0: then the factor is 1, which integrates the value out.
     """
+
+    @property
+    def of(self) -> Column:
+        """The column that it is of."""
+        ...
+
+    @property
+    def column(self) -> int:
+        """Where that column is among all columns of a block."""
+        ...
 
     @property
     def width(self) -> int:
@@ -38,11 +52,6 @@ class Part(Protocol):
         ...
 
     @property
-    def constants(self) -> Array:
-        """The log normalisers with their sign, (k,)."""
-        ...
-
-    @property
     def sound(self) -> bool:
         """Whether the parameters are numbers to go on with: an extrapolation may overflow."""
         ...
@@ -51,8 +60,16 @@ class Part(Protocol):
         """Set out (width, n) to t of n rows; `values` are all columns of a block, (D, n)."""
         ...
 
+    def log_density(self, values: Array) -> Array:
+        """Return the log of the factor at n rows (D, n), (k, n): -inf where it is 0."""
+        ...
+
+    def coordinates(self, values: Array) -> Array:
+        """Return n rows (D, n) as points whose distances tell them apart, (m, n), for starts."""
+        ...
+
     def estimate(self, counts: Array, sums: Array) -> Self:
-        """Return the M-step: from effective counts (k,) and sums of t (k, width), a prior's too."""
+        """Return the M-step: from effective counts (k,) and sums of t (k, width)."""
         ...
 
     def pack(self) -> Array:
@@ -74,8 +91,42 @@ class Part(Protocol):
         """Return the factors of some components."""
         ...
 
+    def joined(self, others: Sequence[Self]) -> Self:
+        """Return the factors of these components and of those of the others, in turn."""
+        ...
+
     def with_mean_at(self, j: int, which: Array) -> Self:
         """Give component j what some others are on average."""
+        ...
+
+    def alike(self, i: int, j: int, tolerance: float) -> bool:
+        """Say whether two components have the same factor, to this share."""
+        ...
+
+    def affinity(self, other: Part) -> Array:
+        """Return the logs of Bhattacharyya's coefficients of components with others', (k, k').
+
+        Of a part of another kind there is nothing to compare: 0.
+        """
+        ...
+
+    def aligned(self, of: Column, column: int) -> Self:
+        """Return the same for rows that have the column elsewhere, and perhaps other levels.
+
+        Levels that the part does not have are as if they were not known.
+        """
+        ...
+
+    def sample(self, labels: Array, rng: np.random.Generator) -> Array:
+        """Draw a value from the components of these labels (n,), (n,)."""
+        ...
+
+    def summary(self, j: int) -> str:
+        """Say in a few words what component j has."""
+        ...
+
+    def written(self) -> dict[str, list[float]] | list[float]:
+        """Return the parameters for JSON: k numbers, or k numbers of each level."""
         ...
 
 
@@ -101,6 +152,12 @@ def split(parts: Sequence[Part], sums: Array) -> tuple[Array, ...]:
     """Cut sums of t (k, width) into those of each part."""
     ends = np.cumsum([part.width for part in parts])
     return tuple(np.split(sums, ends[:-1], axis=1)) if parts else ()
+
+
+def estimated(parts: Sequence[Part], counts: Array, sums: Sequence[Array]) -> Parts:
+    """Return the M-step of all parts, from effective counts (k,) and each one's sums."""
+    pairs = zip(parts, sums, strict=True)
+    return tuple(part.estimate(counts, of_part) for part, of_part in pairs)
 
 
 def cut_vector(parts: Sequence[Part], vector: Array) -> Parts:

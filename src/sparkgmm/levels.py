@@ -1,0 +1,183 @@
+"""A table's columns of levels and of counts, as the numbers that parts of a mixture read.
+
+Levels are text, in the order of the text: `true` and `false` of booleans, whole numbers as they are
+written. A level becomes its number from 0; what is not known, and when scoring a level that the
+mixture has not seen, becomes NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkgmm.errors import InputError
+from sparkgmm.parts import MOST_LEVELS, Column
+from sparkgmm.products import Array
+from sparkgmm.tabular import Table, as_table, column_of, read, read_like, read_numbers
+
+# Counts are exact up to this one.
+_MOST_COUNT = 2.0**53
+
+
+def text_of(value: Any) -> str | None:
+    """Return a value as the text of a level; None where it is not known."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return None
+        return str(int(value)) if float(value).is_integer() else str(float(value))
+    return str(value)
+
+
+def read_mixed(
+    X: Any, categorical: Sequence[str], counts: Sequence[str]
+) -> tuple[NDArray[Any], tuple[str, ...] | None, tuple[Column, ...]]:
+    """Return rows (n, D) as numbers, the names of the numeric columns, and the others' columns.
+
+    Of a table, columns of text, categories and booleans are categorical, with those that are named;
+    they come after the numeric ones, and those of counts after them. Without any such, what `read`
+    returns.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, has too many levels, or holds what is no count.
+
+    """
+    table = as_table(X)
+    if table is None or table.names is None:
+        if categorical or counts:
+            raise InputError(
+                "categorical and counts are names of columns: give X as a table of pandas, polars "
+                "or pyarrow"
+            )
+        values, features = read(X)
+        return values, features, ()
+    names = table.names
+    for name in [*categorical, *counts]:
+        column_of(table, name)
+    both = sorted(set(categorical) & set(counts))
+    if both:
+        raise InputError(f"column {both[0]!r} is in categorical and in counts: name it in one")
+    of_levels = [
+        name
+        for i, name in enumerate(names)
+        if name in categorical or (name not in counts and table.holds_levels(i))
+    ]
+    of_counts = [name for name in names if name in counts]
+    if not of_levels and not of_counts:
+        values, features = read(X)
+        return values, features, ()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"X has column {twice[0]!r} more than once: give each a name of its own")
+    numeric = [name for name in names if name not in of_levels and name not in of_counts]
+    columns, beside = _beside(table, names, of_levels, of_counts)
+    numbers = read_numbers(table, [names.index(name) for name in numeric]).astype(np.float64)
+    rows = np.concatenate([numbers, np.stack(beside, axis=1)], axis=1)
+    return rows, tuple(numeric), columns
+
+
+def _beside(
+    table: Table, names: Sequence[str], of_levels: Sequence[str], of_counts: Sequence[str]
+) -> tuple[tuple[Column, ...], list[Array]]:
+    """Return the columns of levels and of counts, and what they hold."""
+    columns, beside = [], []
+    for name in of_levels:
+        texts = [text_of(value) for value in table.objects(names.index(name))]
+        levels = levels_of(name, texts)
+        columns.append(Column(name, "categorical", levels))
+        beside.append(_codes(texts, levels))
+    for name in of_counts:
+        columns.append(Column(name, "counts"))
+        beside.append(checked_counts(name, table.column(names.index(name))))
+    for column, values in zip(columns, beside, strict=True):
+        if np.isnan(values).any():
+            row = int(np.argmax(np.isnan(values)))
+            raise InputError(
+                f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
+                "is not known a level of its own"
+            )
+    return tuple(columns), beside
+
+
+def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the levels that there are, in the order of their text.
+
+    Raises
+    ------
+    InputError
+        If there are none, or too many.
+
+    """
+    levels = sorted({text for text in texts if text is not None})
+    if not levels:
+        raise InputError(f"column {name!r} holds no value at all: leave it out")
+    if len(levels) > MOST_LEVELS:
+        raise InputError(
+            f"column {name!r} has {len(levels)} levels, such as {levels[0]!r} and {levels[1]!r}; a "
+            f"categorical column may have {MOST_LEVELS}: leave it out, or join levels"
+        )
+    return tuple(levels)
+
+
+def read_mixed_like(
+    X: Any, features: Sequence[str] | None, d: int, columns: Sequence[Column]
+) -> NDArray[Any]:
+    """Return rows (n, D) for a mixture: an array as it is, a table's by the names of its columns.
+
+    Raises
+    ------
+    InputError
+        If X does not have the columns, or holds what is no number or no count where one is needed.
+
+    """
+    table = as_table(X)
+    if table is None or table.names is None:
+        rows = np.asarray(read_like(X, None, d + len(columns), gaps=True))
+        for i, column in enumerate(columns, d):
+            if column.kind == "counts":
+                checked_counts(column.name, rows[:, i].astype(np.float64))
+        return rows
+    numbers = read_like(X, features, d)
+    beside = [_read(table, column) for column in columns]
+    return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
+
+
+def _read(table: Table, column: Column) -> Array:
+    i = column_of(table, column.name)
+    if column.kind == "counts":
+        return checked_counts(column.name, table.column(i))
+    return _codes([text_of(value) for value in table.objects(i)], column.levels)
+
+
+def _codes(texts: Sequence[str | None], levels: Sequence[str]) -> Array:
+    number: dict[str | None, float] = {level: float(i) for i, level in enumerate(levels)}
+    return np.array([number.get(text, np.nan) for text in texts], dtype=np.float64)
+
+
+def checked_counts(name: str, values: Array) -> Array:
+    """Return counts, NaN where one is not known.
+
+    Raises
+    ------
+    InputError
+        If one is no whole number of 0 or more.
+
+    """
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    wrong = known & ~((values >= 0) & (values <= _MOST_COUNT) & (np.rint(values) == values))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"column {name!r} holds {values[row]:.9g} in row {row}: counts are whole numbers of 0 "
+            "or more; leave such rows out, or take the column for a numeric one"
+        )
+    return values

@@ -1,0 +1,289 @@
+"""Rows that come sorted by their group: each group is fitted as soon as its last row is there.
+
+This runs on the executors: numpy and pyarrow, nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparkgmm.core.groups import fit_group
+from sparkgmm.core.rows import one_blas_thread
+from sparkgmm.core.search import Search
+from sparkgmm.errors import SparkGmmError, option_names
+from sparkgmm.mixture import Array, Mixture
+from sparkgmm.options import KEYS
+from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
+from sparkgmm.spark.components import component_rows
+from sparkgmm.spark.scoring import INVALID_ROW
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sparkgmm.core.selection import Candidate
+
+# What is known of a group, after the columns that name it: names, and types as pyarrow
+# calls them, `list` for int64s.
+FIELDS = {
+    "rows_used": "int64",
+    "k": "int32",
+    "covariance_type": "string",
+    "log_likelihood": "float64",
+    "bic": "float64",
+    "converged": "bool_",
+    "model": "string",
+    "error": "string",
+    "rows_read": "int64",
+    "rows_invalid": "int64",
+    "sum_of_weights": "float64",
+    "n_parameters": "int32",
+    "n_iter": "int32",
+    "exit_code": "int32",
+    "large": "bool_",
+    "faults": "list",
+}
+# Results leave a task so many groups at a time.
+_GROUPS = 256
+
+OnBatches = Callable[[Iterable["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
+
+
+@dataclass(frozen=True)
+class GroupTask:
+    """How the rows of groups come, and what to do with them.
+
+    The first `n_keys` columns of a batch name the group, then come the features, in columns or in
+    one of vectors, and the weight where there is one. A group whose values take more than
+    `most_bytes` is not kept: its row says that it is `large`. With `fail` an invalid row ends the
+    task.
+    """
+
+    n_keys: int
+    features: tuple[str, ...]
+    vector: bool
+    weighted: bool
+    search: Search
+    drop_constants: bool
+    fail: bool
+    most_bytes: int
+
+    def on_batches(self) -> OnBatches:
+        """Return the function that mapInArrow runs on a partition of rows sorted by their group."""
+        return partial(_fit_groups, self)
+
+    def groups(self, batches: Iterable[pa.RecordBatch]) -> Iterator[_Group]:
+        """Yield each group when its rows are all there."""
+        group: _Group | None = None
+        for batch in batches:
+            if not batch.num_rows:
+                continue
+            keys = batch.columns[: self.n_keys]
+            starts = _run_starts(keys)
+            rows = self._decode(batch)
+            for first, last in zip(starts, [*starts[1:], batch.num_rows], strict=True):
+                key = [column[first].as_py() for column in keys]
+                if group is None or key != group.key:
+                    if group is not None:
+                        yield group
+                    fields = [batch.schema.field(i) for i in range(self.n_keys)]
+                    group = _Group(key, fields)
+                group.add(rows, slice(first, last), self.most_bytes)
+        if group is not None:
+            yield group
+
+    def _decode(self, batch: pa.RecordBatch) -> _Rows:
+        """Return the rows of a batch as numbers, and what is wrong with them."""
+        d, at = len(self.features), self.n_keys
+        ragged = np.zeros(batch.num_rows, dtype=bool)
+        if self.vector:
+            layout = Layout(d, "float64", vector=True, weighted=False)
+            X, null, ragged = decode_vectors(batch.column(at), layout)
+        else:
+            numbers = [_numbers(batch.column(at + i)) for i in range(d)]
+            X = np.array([values for values, _ in numbers])
+            null = np.array([nulls for _, nulls in numbers])
+        everything, nulls, w = X, null, None
+        if self.weighted:
+            w, w_null = _numbers(batch.column(batch.num_columns - 1))
+            everything, nulls = np.vstack([X, w]), np.vstack([null, w_null])
+        negative = np.zeros(batch.num_rows, dtype=bool) if w is None else w < 0
+        valid = np.isfinite(everything).all(axis=0) & ~ragged & ~negative
+        if self.fail and not valid.all():
+            raise ValueError(INVALID_ROW)
+        nan = np.isnan(everything) & ~nulls & ~ragged
+        return _Rows(X, w, valid, ragged, negative, nulls & ~ragged, nan, np.isinf(everything))
+
+    def fitted(self, group: _Group) -> dict[str, Any]:
+        """Return what is known of a group, by `FIELDS`."""
+        known = group.counted()
+        if group.large:
+            return known | {"large": True}
+        try:
+            with option_names(KEYS):
+                fitted = fit_group(
+                    *group.rows(len(self.features)), self.search, self.features, self.drop_constants
+                )
+        except SparkGmmError as error:
+            return known | {"error": str(error), "exit_code": error.exit_code}
+        except Exception as error:  # one group of thousands does not end the others
+            text = f"unexpected: {type(error).__name__}: {error}"
+            return known | {"error": text, "exit_code": 1}
+        return known | of_candidate(fitted.chosen)
+
+
+def _fit_groups(task: GroupTask, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    prepare_worker()
+    found: list[tuple[list[Any], dict[str, Any]]] = []
+    keys: Sequence[pa.Field] = ()
+    with one_blas_thread:
+        for group in task.groups(batches):
+            keys = group.fields
+            found.append((group.key, task.fitted(group)))
+            if len(found) == _GROUPS:
+                yield _as_batch(found, keys)
+                found = []
+    if found:
+        yield _as_batch(found, keys)
+
+
+def of_candidate(chosen: Candidate) -> dict[str, Any]:
+    """Return the part of `FIELDS` that a candidate gives."""
+    return {
+        "k": chosen.k,
+        "covariance_type": chosen.covariance_type,
+        "log_likelihood": chosen.log_likelihood,
+        "bic": chosen.bic,
+        "converged": chosen.converged,
+        "model": json.dumps(chosen.mixture.to_dict(), ensure_ascii=False),
+        "sum_of_weights": chosen.weight,
+        "n_parameters": chosen.n_parameters,
+        "n_iter": chosen.n_iter,
+    }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a batch: X (d, n), weights (n,) or None, and by feature and weight what is wrong."""
+
+    X: Array
+    w: Array | None
+    valid: Array
+    ragged: Array
+    negative: Array
+    null: Array
+    nan: Array
+    infinite: Array
+
+
+@dataclass
+class _Group:
+    """The rows of a group as they come."""
+
+    key: list[Any]
+    fields: Sequence[pa.Field]
+    n_read: int = 0
+    n_invalid: int = 0
+    n_values: int = 0
+    large: bool = False
+    faults: Array | None = None
+    _X: list[Array] = field(default_factory=list)
+    _w: list[Array] = field(default_factory=list)
+
+    def add(self, rows: _Rows, here: slice, most_bytes: int) -> None:
+        """Take the rows of a batch that are here."""
+        valid = rows.valid[here]
+        X, w = rows.X[:, here], None if rows.w is None else rows.w[here]
+        n = len(valid)
+        self.n_read += n
+        if not valid.all():
+            self.n_invalid += int(n - valid.sum())
+            scalars = [int(rows.ragged[here].sum()), int(rows.negative[here].sum())]
+            kinds = (rows.null, rows.nan, rows.infinite)
+            faults = np.concatenate([scalars, *(kind[:, here].sum(axis=1) for kind in kinds)])
+            self.faults = faults if self.faults is None else self.faults + faults
+        keep = valid if w is None else valid & (w > 0)
+        self.n_values += int(keep.sum()) * len(X)
+        if 8 * self.n_values > most_bytes:
+            self.large, self._X, self._w = True, [], []
+        if not self.large:
+            self._X.append(X[:, keep])
+            if w is not None:
+                self._w.append(w[keep])
+
+    def rows(self, d: int) -> tuple[Array, Array | None]:
+        """Return the valid rows of positive weight, (n, d), and their weights, (n,), if any."""
+        X = np.concatenate(self._X, axis=1).T if self._X else np.empty((0, d))
+        return X, np.concatenate(self._w) if self._w else None
+
+    def counted(self) -> dict[str, Any]:
+        """Return what was counted of its rows."""
+        return {
+            "rows_used": self.n_read - self.n_invalid,
+            "rows_read": self.n_read,
+            "rows_invalid": self.n_invalid,
+            "faults": None if self.faults is None else self.faults.tolist(),
+            "large": False,
+        }
+
+
+def _numbers(column: pa.Array) -> tuple[Array, Array]:
+    values = column.to_numpy(zero_copy_only=False)
+    if not column.null_count:
+        return values, np.zeros(len(values), dtype=bool)
+    return values, np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _run_starts(keys: Sequence[pa.Array]) -> list[int]:
+    """Return where another group begins; a null is equal to a null."""
+    import pyarrow.compute as pc
+
+    same = np.ones(len(keys[0]) - 1, dtype=bool)
+    for column in keys:
+        null = np.asarray(column.is_null().to_numpy(zero_copy_only=False))
+        equal = pc.fill_null(pc.equal(column[1:], column[:-1]), False)
+        same &= equal.to_numpy(zero_copy_only=False) | (null[1:] & null[:-1])
+    return [0, *(np.flatnonzero(~same) + 1).tolist()]
+
+
+def _as_batch(
+    found: Sequence[tuple[list[Any], dict[str, Any]]], keys: Sequence[pa.Field]
+) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    arrays = [pa.array([key[i] for key, _ in found], f.type) for i, f in enumerate(keys)]
+    fields = [pa.field(f.name, f.type) for f in keys]
+    for name, kind in FIELDS.items():
+        dtype = pa.list_(pa.int64()) if kind == "list" else getattr(pa, kind)()
+        arrays.append(pa.array([values.get(name) for _, values in found], dtype))
+        fields.append(pa.field(name, dtype))
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def component_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield a row for each component of the mixtures in the last column, as JSON."""
+    import pyarrow as pa
+
+    vector = pa.list_(pa.float64())
+    kinds = {
+        "component": pa.int32(),
+        "weight": pa.float64(),
+        "mean": vector,
+        "covariance": pa.list_(vector),
+    }
+    for batch in batches:
+        which, rows = [], []
+        for i, model in enumerate(batch.column(batch.num_columns - 1).to_pylist()):
+            mine = component_rows(Mixture.from_json(model))
+            which += [i] * len(mine)
+            rows += mine
+        keys = [column.take(pa.array(which, pa.int64())) for column in batch.columns[:-1]]
+        arrays = [pa.array([getattr(row, name) for row in rows], t) for name, t in kinds.items()]
+        fields = [batch.schema.field(i) for i in range(batch.num_columns - 1)]
+        fields += [pa.field(name, dtype) for name, dtype in kinds.items()]
+        yield pa.RecordBatch.from_arrays([*keys, *arrays], schema=pa.schema(fields))

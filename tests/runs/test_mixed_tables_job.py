@@ -1,0 +1,244 @@
+"""Fit and score jobs over tables with categorical columns and counts, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from helpers.html_pages import Page
+from sparkgmm.core.local import fit_array
+from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.mixture import Mixture
+from sparkgmm.runs.config import FitConfig, ScoreConfig
+from sparkgmm.runs.fit_job import run_fit
+from sparkgmm.runs.score_job import run_score
+from sparkgmm.runs.terminal import Terminal
+
+BESIDE = {"features": ["x"], "categorical": ["kind", "paid", "code"], "counts": ["visits"]}
+Fit = Callable[..., Path]
+
+
+def table_of(n: int = 900, seed: int = 0) -> pd.DataFrame:
+    """Return three classes; the numeric column tells them apart a little."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(0, 3, n)
+    kinds = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    return pd.DataFrame(
+        {
+            "x": rng.normal(0, 1, n) + 2 * (z == 2),
+            "kind": np.array(["x", "y", "it's"])[[rng.choice(3, p=kinds[i]) for i in z]],
+            "paid": rng.random(n) < np.array([0.1, 0.9, 0.5])[z],
+            "code": rng.choice([1, 2, 10], n),
+            "visits": rng.poisson(np.array([1.0, 4.0, 12.0])[z]),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("mixed")
+    table_of().to_parquet(folder / "rows.parquet")
+    return str(folder / "rows.parquet")
+
+
+@pytest.fixture
+def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
+    """A function that runs the job and returns the folder of the run."""
+
+    def run(overwrite: bool = False, **sections: dict[str, Any]) -> Path:
+        base: dict[str, dict[str, Any]] = {
+            "input": {"path": parquet, **BESIDE},
+            "model": {"k": 3, "n_init": 2},
+            "output": {"path": str(tmp_path / "runs"), "run_id": "one", "report": False},
+        }
+        drift = sections.pop("drift", None)
+        values = {key: {**value, **sections.get(key, {})} for key, value in base.items()}
+        config = FitConfig.model_validate(values if drift is None else {**values, "drift": drift})
+        run_fit(spark, config, Terminal(), overwrite)
+        return Path(config.output.path) / str(config.output.run_id)
+
+    return run
+
+
+def mixture_of(run: Path) -> Mixture:
+    return Mixture.from_json((run / "model.json").read_text())
+
+
+def test_the_job_finds_what_fit_array_finds_and_the_run_has_it_all(
+    fit: Fit, parquet: str, tmp_path: Path
+) -> None:
+    run = fit(output={"report": True})
+    mixture = mixture_of(run)
+    table = pd.read_parquet(parquet)
+    here = fit_array(
+        table[["x", "kind", "paid", "code", "visits"]],
+        3,
+        n_init=2,
+        categorical=["code"],
+        counts=["visits"],
+    )
+    assert here.mixture.to_json() == mixture.to_json()
+    assert list(mixture.categorical["code"]) == ["1", "10", "2"]
+    assert list(mixture.categorical["paid"]) == ["false", "true"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["n_parameters"] == mixture.n_parameters == 2 + 6 + 3 * (2 + 1 + 2) + 3
+    assert metrics["log_likelihood"] == pytest.approx(mixture.log_likelihood(table), rel=1e-12)
+    assert metrics["rows_used"] == 900
+    # components/, as a user reads it
+    rows = pq.read_table(run / "components").to_pylist()
+    for j, row in enumerate(rows):
+        levels = {name: dict(by_level) for name, by_level in row["categorical"]}
+        assert levels["kind"]["it's"] == mixture.categorical["kind"]["it's"][j]
+        assert dict(row["counts"]) == {"visits": mixture.counts["visits"][j]}
+    page = Page((run / "report.html").read_text())
+    assert "Categories and counts" in page.text
+    assert "lift" in page.text
+    assert (run / "plots" / "levels.png").exists()
+    assert not (run / "statistics.json").exists()
+
+
+def test_a_table_of_categories_alone_is_fitted_reported_and_scored(
+    spark: SparkSession, fit: Fit, parquet: str, tmp_path: Path
+) -> None:
+    run = fit(
+        input={"features": [], "categorical": ["kind", "paid"], "counts": []},
+        model={"k": 2},
+        output={"report": True},
+    )
+    mixture = mixture_of(run)
+    assert mixture.d == 0
+    assert "Categories and counts" in Page((run / "report.html").read_text()).text
+    scored = _score(spark, run, parquet, tmp_path)
+    np.testing.assert_allclose(scored.log_density, mixture.log_density(scored), rtol=1e-13)
+
+
+def _score(spark: SparkSession, run: Path, path: str, tmp_path: Path, **more: Any) -> pd.DataFrame:
+    config = {
+        "input": {"path": path, **more},
+        "model": str(run),
+        "output": {"path": str(tmp_path / "scored"), "mode": "overwrite"},
+    }
+    run_score(spark, ScoreConfig.model_validate(config), Terminal())
+    return pd.read_parquet(tmp_path / "scored")
+
+
+def test_scoring_integrates_over_nulls_and_levels_that_were_not_seen(
+    spark: SparkSession, fit: Fit, tmp_path: Path
+) -> None:
+    run = fit()
+    mixture = mixture_of(run)
+    table = table_of(300, seed=1)
+    table["kind"] = table["kind"].where(table.index % 3 > 0, None)
+    table.loc[1::3, "kind"] = "new"
+    table["visits"] = table["visits"].astype("float").where(table.index % 2 > 0, None)
+    path = str(tmp_path / "night.parquet")
+    table.to_parquet(path)
+    scored = _score(spark, run, path, tmp_path)
+    assert len(scored) == 300
+    np.testing.assert_allclose(scored.log_density, mixture.log_density(table), rtol=1e-12)
+    # a null in a numeric feature is as invalid as ever
+    table.loc[0, "x"] = np.nan
+    table.to_parquet(path)
+    with pytest.raises(InputError, match=r"1 of 300 rows are invalid \(x null in 1\)"):
+        _score(spark, run, path, tmp_path)
+    assert len(_score(spark, run, path, tmp_path, invalid_rows="quarantine")) == 299
+    table.assign(visits=-1.0).to_parquet(path)
+    with pytest.raises(InputError, match=r"column 'visits' holds -1; counts are whole numbers"):
+        _score(spark, run, path, tmp_path)
+
+
+def test_nulls_of_categories_and_counts_are_invalid_rows(fit: Fit, tmp_path: Path) -> None:
+    table = table_of()
+    table["kind"] = table["kind"].where(table.index >= 5, None)
+    table["visits"] = table["visits"].astype("float").where(table.index < 890, None)
+    path = str(tmp_path / "rows.parquet")
+    table.to_parquet(path)
+    with pytest.raises(InputError, match=r"15 of 900 .*kind null in 5, visits null in 10"):
+        fit(input={"path": path})
+    run = fit(input={"path": path, "invalid_rows": "quarantine"})
+    reasons = pq.read_table(run / "rejected").to_pandas()["reason"]
+    assert reasons.value_counts().to_dict() == {"visits is null": 10, "kind is null": 5}
+
+
+def test_the_same_bits_on_other_partitions_orders_of_columns_and_places(
+    spark: SparkSession, fit: Fit, parquet: str, tmp_path: Path
+) -> None:
+    many = str(tmp_path / "many")
+    pd.read_parquet(parquet).to_parquet(tmp_path / "one.parquet", row_group_size=100)
+    spark.read.parquet(str(tmp_path / "one.parquet")).repartition(1).write.parquet(many)
+    one = (fit(input={"path": many}) / "model.json").read_bytes()
+    spark.conf.set("spark.sparkgmm.driverBytes", "1")
+    try:
+        far = (fit(overwrite=True, input={"path": many}) / "model.json").read_bytes()
+    finally:
+        spark.conf.unset("spark.sparkgmm.driverBytes")
+    assert one == far
+
+
+def test_drift_compares_levels_by_name(fit: Fit, tmp_path: Path, parquet: str) -> None:
+    fit(drift={})
+    table = table_of(seed=3)
+    table["kind"] = table["kind"].replace({"x": "new"})
+    path = str(tmp_path / "next.parquet")
+    table.to_parquet(path)
+    run = fit(input={"path": path}, output={"run_id": "two"}, drift={})
+    drift = json.loads((run / "drift.json").read_text())
+    measures = drift["measures"]
+    assert measures["divergence"] > 0.05
+    assert np.isfinite(measures["mean_shift"])
+    same = fit(output={"run_id": "three"}, drift={"against": str(tmp_path / "runs" / "one")})
+    assert json.loads((same / "drift.json").read_text())["measures"]["divergence"] < 1e-9
+    with pytest.raises(ConfigurationError, match=r"has features .*'kind'.*, the input"):
+        fit(input={"categorical": ["paid"]}, output={"run_id": "four"}, drift={})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"categorical": ["x"]}, "input.categorical names column 'x', which is of type double"),
+        ({"features": ["visits"], "counts": ["x"]}, r"column 'x' holds -\d.*whole numbers of 0"),
+        ({"categorical": ["knid"]}, "'knid', which the input does not have: did you mean 'kind'"),
+        ({"categorical": ["id"]}, "column 'id' has 900 levels, such as 'n000' and 'n001'"),
+    ],
+)
+def test_what_cannot_be_a_category_or_a_count_is_said(
+    fit: Fit, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    path = str(tmp_path / "rows.parquet")
+    table_of().assign(id=[f"n{i:03}" for i in range(900)]).to_parquet(path)
+    with pytest.raises(InputError, match=message):
+        fit(input={"path": path, "features": [], "counts": [], **changed})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"update": "runs"}}, "model.update goes with numeric features alone so far"),
+        ({"model": {"warm_start": "runs"}}, "model.warm_start goes with numeric features alone"),
+        ({"model": {"engine": "mllib"}}, "engine mllib fits numeric features alone: use engine em"),
+        ({"input": {"weight": "visits"}}, "counts and weight both name 'visits': name it in one"),
+        (
+            {"input": {"features": [], "categorical": [], "counts": []}},
+            "name one or more columns, or leave it out",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_spark_starts(
+    sections: dict[str, dict[str, Any]], message: str
+) -> None:
+    values: dict[str, dict[str, Any]] = {
+        "input": {"path": "rows.parquet", **BESIDE},
+        "model": {},
+        "output": {"path": "runs"},
+    }
+    values = {key: {**value, **sections.get(key, {})} for key, value in values.items()}
+    with pytest.raises(ValueError, match=message):
+        FitConfig.model_validate(values)
