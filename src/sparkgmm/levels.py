@@ -42,7 +42,7 @@ def read_mixed(
 
     Of a table, columns of text, categories and booleans are categorical, with those that are named;
     they come after the numeric ones, and those of counts after them. Without any such, what `read`
-    returns. With `gaps` what is not known in those columns is NaN, else it is refused.
+    returns. With `gaps` a value there may be missing, NaN.
 
     Raises
     ------
@@ -79,13 +79,8 @@ def read_mixed(
         raise InputError(f"X has column {twice[0]!r} more than once: give each a name of its own")
     numeric = [name for name in names if name not in of_levels and name not in of_counts]
     columns, beside = _beside(table, names, of_levels, of_counts)
-    for column, values in zip(columns, beside, strict=True):
-        if np.isnan(values).any() and not gaps:
-            row = int(np.argmax(np.isnan(values)))
-            raise InputError(
-                f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
-                "is not known a level of its own"
-            )
+    if not gaps:
+        _refuse_gaps(columns, beside)
     numbers = read_numbers(table, [names.index(name) for name in numeric]).astype(np.float64)
     rows = np.concatenate([numbers, np.stack(beside, axis=1)], axis=1)
     return rows, tuple(numeric), columns
@@ -107,6 +102,16 @@ def _beside(
     return tuple(columns), beside
 
 
+def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
+    for column, values in zip(columns, beside, strict=True):
+        if np.isnan(values).any():
+            row = int(np.argmax(np.isnan(values)))
+            raise InputError(
+                f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
+                "is not known a level of its own"
+            )
+
+
 def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
     """Return the levels that there are, in the order of their text.
 
@@ -122,9 +127,25 @@ def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
     if len(levels) > MOST_LEVELS:
         raise InputError(
             f"column {name!r} has {len(levels)} levels, such as {levels[0]!r} and {levels[1]!r}; a "
-            f"categorical column may have {MOST_LEVELS}: leave it out, or join levels"
+            f"categorical column may have {MOST_LEVELS}: {_remedy(levels)}"
         )
     return tuple(levels)
+
+
+def _remedy(levels: Sequence[str]) -> str:
+    numbers = sum(map(_is_number, levels))
+    if 2 * numbers < len(levels):
+        return "leave it out, or join levels"
+    others = [level for level in levels if not _is_number(level)]
+    return "make numbers of its text" + (f", which {others[0]!r} is not" if others else "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_mixed_like(
