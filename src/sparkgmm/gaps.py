@@ -103,9 +103,9 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
     if len(of) >= _MANY_ROWS * len(features):
         edges = [*group.starts.tolist(), len(of)]
         for p, (start, stop) in enumerate(pairwise(edges)):
-            mine, those = here[:, :, start:stop], features[p]
+            those = features[p]
             slopes = np.matmul(filled.covariances[:, p], precisions[:, those])
-            here[:, those, start:stop] = -np.matmul(slopes, mine)
+            here[:, those, start:stop] = -np.matmul(slopes, here[:, :, start:stop])
         return filled
     pulls = np.matmul(precisions, here)
     rows = np.arange(len(of))
