@@ -14,25 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkgmm.errors import InputError
-from sparkgmm.parts import MOST_LEVELS, Column
+from sparkgmm.parts import MOST_LEVELS, Column, text_of
 from sparkgmm.products import Array
 from sparkgmm.tabular import Table, as_table, column_of, read, read_like, read_numbers
 
 # Counts are exact up to this one.
 _MOST_COUNT = 2.0**53
-
-
-def text_of(value: Any) -> str | None:
-    """Return a value as the text of a level; None where it is not known."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return None
-        return str(int(value)) if float(value).is_integer() else str(float(value))
-    return str(value)
 
 
 def read_mixed(
