@@ -29,7 +29,7 @@ def read_mixed(
 
     Of a table, columns of text, categories and booleans are categorical, with those that are named;
     they come after the numeric ones, and those of counts after them. Without any such, what `read`
-    returns. With `gaps` a value there may be missing, NaN.
+    returns. With `gaps` what is not known in those columns is NaN, else it is refused.
 
     Raises
     ------
@@ -136,9 +136,15 @@ def _is_number(text: str) -> bool:
 
 
 def read_mixed_like(
-    X: Any, features: Sequence[str] | None, d: int, columns: Sequence[Column]
+    X: Any,
+    features: Sequence[str] | None,
+    d: int,
+    columns: Sequence[Column],
+    gaps: bool = False,
 ) -> NDArray[Any]:
     """Return rows (n, D) for a mixture: an array as it is, a table's by the names of its columns.
+
+    With `gaps` NaN may stand for what is not known among the numbers, too.
 
     Raises
     ------
@@ -153,7 +159,7 @@ def read_mixed_like(
             if column.kind == "counts":
                 checked_counts(column.name, rows[:, i].astype(np.float64))
         return rows
-    numbers = read_like(X, features, d)
+    numbers = read_like(X, features, d, gaps=gaps)
     beside = [_read(table, column) for column in columns]
     return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
 

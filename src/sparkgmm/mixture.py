@@ -20,6 +20,7 @@ from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.levels import read_mixed_like
 from sparkgmm.merging import Groups, merged
+from sparkgmm.options import MISSING, taken
 from sparkgmm.parts import Part, Parts
 from sparkgmm.products import Array as Array
 from sparkgmm.tabular import as_table, read_like
@@ -83,6 +84,10 @@ class Mixture:
     features : d names, or None
     categorical : {column: {level: (k,) probabilities}}, which sum to 1 over the levels; or None
     counts : {column: (k,) rates}, the mean counts; or None
+    missing : "invalid" or "model": what NaN in rows is
+        With "model", as `fit_array` and jobs set it where they were told so, it is a missing value,
+        which is integrated over: the density and responsibilities of a row are those of what it
+        has. Those of a row that has nothing are 1 and the weights. With "invalid" it is an error.
 
     Raises
     ------
@@ -119,6 +124,7 @@ class Mixture:
         "covariance_type",
         "features",
         "means",
+        "missing",
         "parts",
         "stack",
         "weights",
@@ -128,6 +134,7 @@ class Mixture:
     means: Array
     covariance_type: str
     features: tuple[str, ...] | None
+    missing: str
     stack: Stack
     parts: Parts
     _density: Density
@@ -141,6 +148,7 @@ class Mixture:
         features: Sequence[str] | None = None,
         categorical: Mapping[str, Mapping[str, ArrayLike]] | None = None,
         counts: Mapping[str, ArrayLike] | None = None,
+        missing: str = MISSING.default,
     ) -> None:
         family = FAMILIES[checks.family_name(covariance_type)]
         beside = bool(categorical or counts)
@@ -154,6 +162,7 @@ class Mixture:
             "means": mu,
             "covariance_type": covariance_type,
             "features": names,
+            "missing": taken(MISSING, missing, MISSING.name),
             "stack": stack,
             "parts": parts,
             "_density": Density.of(w, mu, stack, parts),
@@ -176,6 +185,20 @@ class Mixture:
             self.features,
             self.categorical,
             self.counts,
+            self.missing,
+        )
+
+    def with_missing(self, missing: str) -> Mixture:
+        """Return the same mixture, for which NaN in rows is "invalid" or to "model"."""
+        return Mixture(
+            self.weights,
+            self.means,
+            self.compact_covariances,
+            self.covariance_type,
+            self.features,
+            self.categorical,
+            self.counts,
+            missing,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -283,7 +306,7 @@ class Mixture:
 
     def log_density(self, X: ArrayLike) -> Array:
         """Return the natural log of the density at each row of X (n, d), shape (n,)."""
-        return self._density.score(self._rows(X))
+        return self._density.score(self._rows(X), missing=self._gaps)
 
     def responsibilities(self, X: ArrayLike) -> Array:
         """Return P(component | row) for X (n, d), shape (n, k): finite and summing to 1 a row.
@@ -297,7 +320,7 @@ class Mixture:
         """Return log density and responsibilities of X (n, d), for the price of one of them."""
         rows = self._rows(X)
         R = np.empty((len(rows), self.k))
-        return Scores(self._density.score(rows, R), R)
+        return Scores(self._density.score(rows, R, self._gaps), R)
 
     def predict(self, X: ArrayLike) -> Labels:
         """Return the most responsible component of each row of X (n, d), shape (n,)."""
@@ -341,8 +364,13 @@ class Mixture:
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
         if self.parts:
             columns = [part.of for part in self.parts]
-            return read_mixed_like(X, self.features, self.d, columns)
-        return read_like(X, self.features, self.d)
+            return read_mixed_like(X, self.features, self.d, columns, gaps=self._gaps)
+        return read_like(X, self.features, self.d, gaps=self._gaps)
+
+    @property
+    def _gaps(self) -> bool:
+        """Whether NaN is a missing value."""
+        return self.missing == "model"
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
         """Draw n rows: X (n, d) and the component each came from (n,).
@@ -575,7 +603,8 @@ class Mixture:
             matrices,
             family.name,
             None if self.features is None else [self.features[i] for i in which],
-            **named(parts),
+            missing=self.missing,
+            **dict[str, Any](named(parts)),
         )
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
@@ -594,6 +623,7 @@ class Mixture:
         return {
             "format_version": FORMAT_VERSION_WITH_PARTS if self.parts else FORMAT_VERSION,
             "features": None if self.features is None else list(self.features),
+            **({"missing": self.missing} if self._gaps else {}),
             "covariance_type": self.covariance_type,
             "weights": self.weights.tolist(),
             "means": self.means.tolist(),
@@ -638,4 +668,5 @@ class Mixture:
             features,
             model.get("categorical"),
             model.get("counts"),
+            model.get("missing", MISSING.default),
         )

@@ -10,7 +10,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.config import (
+    CompareConfig,
+    FitConfig,
+    FitInputConfig,
+    InputConfig,
+    ScoreInputConfig,
+)
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
@@ -71,7 +77,7 @@ def open_input(
         opened = open_source(spark, source, begun)
         try:
             columns = find_part_columns(opened.df, source.categorical, source.counts)
-            return opened, find_features(
+            features = find_features(
                 opened.df, source.features, source.weight, columns, source.group_by
             )
         except InputError as error:
@@ -79,6 +85,9 @@ def open_input(
             if mended is None:
                 raise
             raise InputError(f"{mended} (as it is read, {error})") from error
+        if isinstance(source, FitInputConfig):
+            features = features.with_missing(source.missing)
+        return opened, features
 
 
 def how_to_read(source: InputConfig | ScoreInputConfig) -> str | None:

@@ -10,6 +10,7 @@ from sparkgmm.report.sections import (
     convergence,
     facts,
     membership,
+    missing,
     rows,
 )
 from sparkgmm.report.sections.section import Section
@@ -19,6 +20,7 @@ SECTIONS: tuple[Section, ...] = (
     choice.SECTION,
     components.SECTION,
     beside.SECTION,
+    missing.SECTION,
     changes.SECTION,
     membership.SECTION,
     convergence.SECTION,

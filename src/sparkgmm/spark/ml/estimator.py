@@ -90,6 +90,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        missing: str = "invalid",
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -112,6 +113,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        missing: str = "invalid",
     ) -> GaussianMixture:
         """Set the params that are named and leave the others; None unsets one."""
         return self._set(**self._input_kwargs)
@@ -156,6 +158,13 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         """Set `regCovar`, relative to each feature's variance."""
         return self._set(regCovar=value)
 
+    def setMissing(self, value: str) -> GaussianMixture:
+        """Set `missing`: what NaN and null in the features are, invalid or missing values to model.
+
+        VectorAssembler makes NaN of null with handleInvalid="keep".
+        """
+        return self._set(missing=value)
+
     def fitMultiple(
         self, dataset: DataFrame, paramMaps: Sequence[Any]
     ) -> Iterator[tuple[int, GaussianMixtureModel]]:
@@ -178,6 +187,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
             n_init=self.getNInit(),
             seed=self.getSeed() % _SEEDS,
             settings=Settings(self.getTol(), self.getMaxIter(), Bounded(self.getRegCovar())),
+            missing=self.getMissing(),
         )
         features, weight = self.getFeaturesCol(), self._weight()
         return Plan(features, weight, self.getK(), self.getCovarianceType(), search)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
-from sparkgmm.spark.blocks import prepare_worker
+from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
 from sparkgmm.spark.score_columns import Scored, as_lists
 from sparkgmm.spark.scoring import Scorer
 
@@ -53,7 +53,8 @@ class ColumnScorer:
         """
         import pyarrow as pa
 
-        scored = self._scored(decode(batch, self.scorer.mixture.d, self.name))
+        mixture = self.scorer.mixture
+        scored = self._scored(decode(batch, mixture.d, self.name, mixture.missing == "model"))
         arrays = self.scorer.arrays(scored, encode if self.vectors else as_lists)
         return pa.StructArray.from_arrays(arrays, self.scorer.names)
 
@@ -61,7 +62,8 @@ class ColumnScorer:
         try:
             return self.scorer.score(X)
         except InputError:
-            finite = np.isfinite(X).all(axis=1)
+            gaps = self.scorer.mixture.missing == "model"
+            finite = (np.isfinite(X) | (gaps & np.isnan(X))).all(axis=1)
             if finite.all():
                 raise
             row = X[np.argmin(finite)].tolist()
@@ -70,15 +72,23 @@ class ColumnScorer:
             ) from None
 
 
-def decode(column: pa.Array, d: int, name: str) -> Array:
+def decode(column: pa.Array, d: int, name: str, missing: bool = False) -> Array:
     """Return the rows of a column of arrays, (n, d), without a copy.
+
+    Where values may be `missing` null is NaN, and a row that is null is NaN throughout.
 
     Raises
     ------
     InputError
-        If one is null, holds null, or has another length than d.
+        If one has another length than d, or is null or holds null where that is not missing.
 
     """
+    if missing and (column.null_count or column.flatten().null_count):
+        layout = Layout(d, "float64", vector=True, weighted=False)
+        X, _, ragged = decode_vectors(column, layout)
+        if not ragged.any():
+            return X.T
+        column = column.drop_null()
     if column.null_count:
         raise InputError(f"column {name!r} is null in {column.null_count:,} row(s): {_REMEDY}")
     lengths = np.diff(column.offsets.to_numpy())
