@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -539,7 +540,7 @@ def test_a_seed_gives_the_same_sample_and_none_another(mixture):
 
 def test_a_sample_may_be_empty_but_not_less(mixture):
     assert mixture.sample(0)[0].shape == (0, 2)
-    with pytest.raises(InputError, match="n is -1: ask for 0 rows or more"):
+    with pytest.raises(InputError, match="n is -1: give an integer of 0 or more"):
         mixture.sample(-1)
 
 
@@ -620,3 +621,18 @@ def test_a_notebook_tells_apart_what_a_standard_deviation_parts(offset, unit):
         shown, sd = map(float, row[2].replace(",", "").split(" ± "))
         assert shown == pytest.approx(mean, abs=0.01 * unit)
         assert sd == pytest.approx(unit)
+
+
+@pytest.mark.parametrize("n", [1.5, "3", True, None, -1])
+def test_only_whole_numbers_of_rows_are_drawn(n: Any) -> None:
+    mixture = Mixture([1.0], [[0.0]], [[[1.0]]])
+    with pytest.raises(InputError, match=r"^n is .*: give an integer of 0 or more"):
+        mixture.sample(n)
+    with pytest.raises(InputError, match=r"^seed is .x. "):
+        mixture.sample(2, seed="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [None, 3, {"weights": [1]}])
+def test_a_model_that_is_no_text_is_named(text: Any) -> None:
+    with pytest.raises(InputError, match=r"^the model is .*, not text: give what to_json returned"):
+        Mixture.from_json(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -49,9 +50,17 @@ class Scorer:
     threshold: float | None = None
     labels: tuple[int, ...] | None = None
 
+    @cached_property
+    def gaps(self) -> bool:
+        """Whether rows may have values, NaN, that are not known: for a column, or the mixture."""
+        return self.mixture.missing == "model" or any(column.gaps for column in self.columns)
+
     def score(self, X: Array) -> Scored:
         """Score rows X (n, d)."""
-        return Scored(*self.mixture.score(X), self.labels, self.threshold, X, self.mixture)
+        with_gaps = self.gaps and bool(np.isnan(X[:, : self.mixture.d]).any())
+        marginal = with_gaps and self.mixture.missing != "model"
+        scores = self.mixture.score_with_gaps(X) if marginal else self.mixture.score(X)
+        return Scored(*scores, self.labels, self.threshold, X, self.mixture, with_gaps)
 
     def arrays(
         self, scored: Scored, arrays: Callable[[Array], pa.Array] = as_lists
@@ -70,7 +79,8 @@ class RecordScorer:
     """Scores the batches of a table.
 
     The first `n_kept` columns of a batch go through. `sources` are the positions of the features,
-    or of the one vector that holds them all. An invalid row fails the task, or is left out.
+    or of the one vector that holds them all. An invalid row fails the task, or is left out. At the
+    positions `gaps` a feature may be null or NaN: it is not known then.
     """
 
     scorer: Scorer
@@ -78,6 +88,7 @@ class RecordScorer:
     sources: tuple[int, ...]
     vector: bool
     fail: bool
+    gaps: tuple[int, ...] = ()
 
     def on_batches(self, totals: Totals) -> OnBatches:
         """Return the function that mapInArrow runs on a partition."""
@@ -100,6 +111,9 @@ class RecordScorer:
         totals.read.add(batch.num_rows)
         mixture = self.scorer.mixture
         good = np.isfinite(X)
+        if self.gaps and not good.all():
+            here = list(self.gaps)
+            good[here] |= np.isnan(X[here])
         # what is not known beside the numeric features is integrated out
         first = 0 if mixture.missing == "model" else mixture.d
         good[first:] |= np.isnan(X[first:])

@@ -54,7 +54,9 @@ class ColumnScorer:
         import pyarrow as pa
 
         mixture = self.scorer.mixture
-        scored = self._scored(decode(batch, mixture.d, self.name, mixture.missing == "model"))
+        missing = mixture.missing == "model"
+        X = decode(batch, mixture.d, self.name, self.scorer.gaps, missing)
+        scored = self._scored(X)
         arrays = self.scorer.arrays(scored, encode if self.vectors else as_lists)
         return pa.StructArray.from_arrays(arrays, self.scorer.names)
 
@@ -62,8 +64,7 @@ class ColumnScorer:
         try:
             return self.scorer.score(X)
         except InputError:
-            gaps = self.scorer.mixture.missing == "model"
-            finite = (np.isfinite(X) | (gaps & np.isnan(X))).all(axis=1)
+            finite = (~np.isinf(X) if self.scorer.gaps else np.isfinite(X)).all(axis=1)
             if finite.all():
                 raise
             row = X[np.argmin(finite)].tolist()
@@ -72,10 +73,11 @@ class ColumnScorer:
             ) from None
 
 
-def decode(column: pa.Array, d: int, name: str, missing: bool = False) -> Array:
+def decode(column: pa.Array, d: int, name: str, gaps: bool = False, missing: bool = False) -> Array:
     """Return the rows of a column of arrays, (n, d), without a copy.
 
-    Where values may be `missing` null is NaN, and a row that is null is NaN throughout.
+    Where there may be `gaps` a null inside an array is a NaN; where values may be `missing`, a row
+    that is null is NaN throughout.
 
     Raises
     ------
@@ -98,6 +100,8 @@ def decode(column: pa.Array, d: int, name: str, missing: bool = False) -> Array:
             f"{d} feature(s): give vectors of that length"
         )
     values = column.flatten()
+    if values.null_count and gaps:
+        return np.asarray(values.to_numpy(zero_copy_only=False).reshape(len(column), d))
     if values.null_count:
         raise InputError(f"column {name!r} holds null inside an array: {_REMEDY}")
     return np.asarray(values.to_numpy().reshape(len(column), d))
