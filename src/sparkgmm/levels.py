@@ -94,8 +94,8 @@ def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
         if np.isnan(values).any():
             row = int(np.argmax(np.isnan(values)))
             raise InputError(
-                f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
-                "is not known a level of its own"
+                f"column {column.name!r} holds NA in row {row}: leave such rows out, set "
+                "missing='model', or give what is not known a level of its own"
             )
 
 
