@@ -28,17 +28,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     What the package needs comes from the environment of the tests: no network is asked.
     """
     folder = tmp_path_factory.mktemp("first") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
     python = folder / "bin" / "python"
     own = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     (folder / own / "of_the_tests.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--quiet", "install"]
     source = folder.parent / "checkout"
     tracked = ["git", "-C", str(ROOT), "archive", "--format=tar", "HEAD"]
     source.mkdir()
     archive = subprocess.run(tracked, check=True, capture_output=True, timeout=60).stdout
     subprocess.run(["tar", "-x", "-C", source], input=archive, check=True, timeout=60)
-    subprocess.run([*command, str(source)], check=True, timeout=300)
+    command = [*pip, "--no-deps", "--no-build-isolation", str(source)]
+    subprocess.run(command, check=True, timeout=300)
     return folder
 
 

@@ -11,6 +11,7 @@ from sparkgmm.report.sections import (
     facts,
     membership,
     rows,
+    strangest,
 )
 from sparkgmm.report.sections.section import Section
 
@@ -21,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
     beside.SECTION,
     changes.SECTION,
     membership.SECTION,
+    strangest.SECTION,
     convergence.SECTION,
     facts.DATA,
     facts.RUN,
