@@ -479,9 +479,9 @@ def test_json_of_a_run_with_more_keys_is_read(mixture):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3}, "format_version is 3, this sparkgmm reads 1 to 2: update sparkgmm"),
-        ({"format_version": True}, "format_version is True, this sparkgmm reads 1 to 2"),
-        ({"format_version": None}, "format_version is None, this sparkgmm reads 1 to 2"),
+        ({"format_version": 4}, "format_version is 4, this sparkgmm reads 1 to 3: update sparkgmm"),
+        ({"format_version": True}, "format_version is True, this sparkgmm reads 1 to 3"),
+        ({"format_version": None}, "format_version is None, this sparkgmm reads 1 to 3"),
         ({"means": [[float("nan"), 1.0], [2.0, 3.0]]}, "means holds nan: give finite numbers"),
         ({"means": "x"}, "means is not an array of numbers"),
         ({"means": None}, "means"),

@@ -313,6 +313,7 @@ def test_the_example_of_every_key_is_taken(
         "model.update": r"model\.update is set",
         "input.categorical": "which no peer can fit",
         "input.counts": "which no peer can fit",
+        "input.group_by": "one mixture is compared",
     }
     if job.name == "compare" and key in refused:
         with pytest.raises(ConfigurationError, match=refused[key]):

@@ -443,13 +443,14 @@ class FitConfig(_Job):
     def _groups_can(self) -> Self:
         """Refuse with groups what needs one mixture, or all the rows at once."""
         if self.input.group_by:
-            model, beside = self.model, self.input.beside
+            model = self.model
             asked = {
                 "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
                 "model.warm_start": model.warm_start is not None and "set: leave it out",
                 "model.update": model.update is not None and "set: leave it out",
                 "drift": self.drift is not None and "set: leave it out",
-                "input.categorical or input.counts": beside and "set: leave it out",
+                "input.categorical": bool(self.input.categorical) and "set: leave it out",
+                "input.counts": bool(self.input.counts) and "set: leave it out",
             }
             for key, problem in asked.items():
                 if problem:
@@ -619,7 +620,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(detail["input"], dict):
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     return f"{path} is {_SHORT.repr(detail['input'])}: {message}"
 
 

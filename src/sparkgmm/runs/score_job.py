@@ -94,6 +94,12 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
+        if column.needs == "numbers" and mixture.parts:
+            raise ConfigurationError(
+                f"output.columns names {column.name}, which is for numeric features alone, and "
+                f"{model.run.path!r} has {mixture.parts[0].of.name!r} beside them: leave "
+                f"{column.name} out"
+            )
     _check_conditionals(config, model)
     with translated_errors(source.place):
         opened = open_source(spark, source)

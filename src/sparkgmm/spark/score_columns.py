@@ -107,8 +107,9 @@ class ScoreColumn(NamedTuple):
     `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, d) for a map, whose
     keys are the features. Where it `needs` labels,
     the model must have some; where it needs a threshold, it is added if and only if
-    output.outlier_quantile is set; where it needs a param, it is of transform alone. A column that
-    takes `gaps` is for rows of which some values are not known.
+    output.outlier_quantile is set; where it needs numbers, the model has numeric features alone;
+    where it needs a param, it is of transform alone. A column that takes `gaps` is for rows of
+    which some values are not known.
 
     The model's transform adds it where `param` names the Param that holds its column's name, empty
     for none; `doc` explains a Param that Spark does not have. Arrays are vectors there.
@@ -118,7 +119,7 @@ class ScoreColumn(NamedTuple):
     name: str
     type: Literal["int", "double", "boolean", "array<double>", "map<string,double>"]
     values: Callable[[Scored], Array | Labels]
-    needs: Literal["labels", "threshold", "param"] | None = None
+    needs: Literal["labels", "threshold", "numbers", "param"] | None = None
     param: str | None = None
     doc: str = ""
     attributes: Callable[[int], dict[str, Any]] | None = None
@@ -158,7 +159,7 @@ SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
     ),
     ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
     ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
-    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise")),
+    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise"), needs="numbers"),
     ScoreColumn(
         "surprises",
         "array<double>",
