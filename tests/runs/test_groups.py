@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,8 @@ def test_each_group_has_the_mixture_of_its_rows_alone(job: Callable[..., Path]) 
     assert metrics["n_groups"] == metrics["groups_fitted"] == 3
     assert metrics["log_likelihood"] == pytest.approx(found["log_likelihood"].sum())
     assert metrics["rows_used"] == len(rows)
+    exposed = (run / "metrics.prom").read_text()
+    assert re.search(r"^sparkgmm_groups_fitted\{root=.*\} 3.0$", exposed, re.MULTILINE)
 
 
 def test_components_have_their_group_first_and_are_those_of_its_mixture(

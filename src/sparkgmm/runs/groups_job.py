@@ -21,6 +21,7 @@ from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import GROUPS, RunFolder, to_json
+from sparkgmm.runs.prometheus import groups_exposition
 from sparkgmm.runs.reading import (
     Source,
     check_valid,
@@ -294,7 +295,11 @@ def _publish(
     pages = _report(job, found, totals, failed, manifest)
     watch.lap("report")
     metrics = _metrics(totals, features, watch)
-    files = {"metrics.json": to_json(metrics).encode(), **pages}
+    files = {
+        "metrics.json": to_json(metrics).encode(),
+        "metrics.prom": groups_exposition(metrics, manifest, run.root.path).encode(),
+        **pages,
+    }
     keys = [quoted(found, name) for name in names]
     n_files = -(-totals.n_groups // _GROUPS_A_FILE)
     in_files = found.drop(*_INTERNAL).repartitionByRange(n_files, *keys)
