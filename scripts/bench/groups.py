@@ -1,7 +1,7 @@
 """A mixture for each group: one job, beside a loop of scikit-learn over pandas' groups.
 
-Both read the same Parquet files, in one run of this script: `groups.py OUT [WORK]`. The job's
-seconds are those from reading to the published run, in a session that is there already.
+Both read the same Parquet files, in one run of this script: `groups.py OUT [WORK [STARTS]]`. The
+job's seconds are those from reading to the published run, in a session that is there already.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sparkgmm.spark.session import start_session
 
 # groups, rows of each
 PROBLEMS = ((10_000, 100), (20, 500_000))
-STARTS = (1, 10)
 _FILES = 4
-# A run of the loop is measured on so many groups at most, and its seconds taken for all.
-_LOOP = 500
+# A run of the loop is measured on so many groups at most, or for so long, and its seconds are taken
+# for all.
+_LOOP, _LOOP_SECONDS = 500, 60.0
 
 
 def write(folder: Path, n_groups: int, n: int) -> None:
@@ -77,13 +77,13 @@ def theirs(data: Path, n_init: int, most: int) -> tuple[float, int, dict[int, fl
         X = mine[["x", "y"]].to_numpy()
         fitted = GaussianMixture(2, n_init=n_init, random_state=0).fit(X)
         found[int(group)] = mixture_from_sklearn(fitted).log_likelihood(X) / len(X)
-        if len(found) == most:
+        if len(found) == most or time.perf_counter() - begun > _LOOP_SECONDS:
             break
     loop = time.perf_counter() - begun
     return read + loop * rows["group"].nunique() / len(found), len(found), found
 
 
-def main(out: str, work: str | None = None) -> None:
+def main(out: str, work: str | None = None, starts: str = "1,10") -> None:
     """Measure, and keep what is there already."""
     path = Path(out)
     results = json.loads(path.read_text()) if path.exists() else []
@@ -94,7 +94,7 @@ def main(out: str, work: str | None = None) -> None:
         data = folder / f"{n_groups}-{n}"
         if not data.exists():
             write(data, n_groups, n)
-        for n_init in STARTS:
+        for n_init in map(int, starts.split(",")):
             if (n_groups, n, n_init) in known:
                 continue
             seconds, mean = ours(spark, data, folder / f"runs-{n_groups}-{n}-{n_init}", n_init)
