@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "group_by": [],
             "counts": [],
             "weight": None,
+            "group_by": [],
             "where": None,
             "invalid_rows": "fail",
             "constant_features": "fail",
@@ -130,6 +131,8 @@ def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
             "columns": ["component", "probability", "log_density"],
             "keep": "all",
             "outlier_quantile": None,
+            "impute": False,
+            "predict": [],
         },
     }
 

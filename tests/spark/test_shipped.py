@@ -20,6 +20,7 @@ from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.core.search import Search
 from sparkgmm.core.statistics import add_partitions
+from sparkgmm.core.within import Bounds, Within
 from sparkgmm.spark import blocks, group_rows, group_scoring, results, scoring
 from sparkgmm.spark.ml import vectors
 from sparkgmm.spark.score_columns import SCORE_COLUMNS
@@ -75,6 +76,9 @@ SENT: dict[str, Callable[[], Any]] = {
     "a pass": lambda: blocks.statistics(LAYOUT, kernels()),
     "a pass on Spark Connect": lambda: results.mapper(
         blocks.statistics(LAYOUT, kernels()), clean=True
+    ),
+    "a pass within bounds": lambda: blocks.statistics(
+        LAYOUT, [Within(kernel, Bounds(np.zeros(2), np.ones(2))) for kernel in kernels()]
     ),
     "adding up": lambda: results.add_members(add_partitions),
     "adding up on Spark Connect": lambda: results.adder(blocks.join_findings),

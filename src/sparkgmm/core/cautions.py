@@ -12,7 +12,15 @@ from sparkgmm.core.columns import Discrete, discrete_features
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Candidate, Held
 from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
-from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, FEATURES, MAX_ITER, REG_COVAR, K
+from sparkgmm.options import (
+    COVARIANCE_TYPE,
+    COVARIANCE_TYPES,
+    FEATURES,
+    MAX_ITER,
+    REG_COVAR,
+    WHERE,
+    K,
+)
 
 # So many components, and columns of each, are named at most.
 _COMPONENTS = 5
@@ -38,6 +46,7 @@ def cautions(
     """
     return [
         *refused(candidates, names),
+        *_set_aside(chosen, names),
         *_not_converged(chosen, max_iter, names),
         *_dropped(chosen, names),
         *(Caution(text) for text in widths_held(chosen.held, names)),
@@ -75,6 +84,22 @@ def refused(candidates: Sequence[Candidate], names: Mapping[str, str]) -> Iterat
         names,
     )
     yield Caution(text, grave=True)
+
+
+def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+    if not chosen.set_aside:
+        return
+    n = round(chosen.set_aside[0].rows)
+    where = ", ".join(f"{a.feature} = {a.value:.9g}" for a in chosen.set_aside[:_COLUMNS])
+    more = len(chosen.set_aside) - _COLUMNS
+    where += f" and {more} more columns" if more > 0 else ""
+    problem = (
+        f"{n} row{'s lie' if n > 1 else ' lies'} more than a hundred times as far out as all "
+        f"others, at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, its "
+        "log-likelihood and its criteria are of the others"
+    )
+    remedies: list[Remedy] = ["correct such values", ("leave out such rows with", WHERE)]
+    yield Caution(_said(problem, remedies, names))
 
 
 def _not_converged(chosen: Candidate, max_iter: int, names: Mapping[str, str]) -> Iterator[Caution]:

@@ -16,14 +16,19 @@ from sparkgmm.core.model import from_mixture
 from sparkgmm.core.pilot import pilot, reseed_from
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile
 from sparkgmm.core.race import Progress, Race, Winner
+from sparkgmm.core.repair import by_chance, without
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate, choose
+from sparkgmm.core.selection import Aside, Candidate, choose
 from sparkgmm.core.validation import held_out
+from sparkgmm.core.wild import set_aside
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, WEIGHT, WHERE, K
+
+# Spikes are left out so often at most: a fit without one may run into the next.
+_MENDED = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ def fit(
 
     `starts`, if given, take the place of those drawn from the sample; an `earlier` mixture, of a k
     and covariance type of the search, is tried beside them. With `validate`, each candidate is also
-    judged on rows held out.
+    judged on rows held out. A handful of rows that lie far out of all proportion is set aside: it
+    is no part of the mixture nor of what it is worth.
 
     Raises
     ------
@@ -66,10 +72,11 @@ def fit(
     if not len(rows.profile.mean):  # without a numeric column all covariance types are one
         search = replace(search, covariance_type=("diag",))
     check_rows(rows, max(search.k), features)
+    rows, aside = set_aside(rows, features)
     if not search.lenient:
         check_possible(rows.profile, search)
     with one_blas_thread:
-        return _fit(rows, search, features, starts, progress, validate, earlier)
+        return _fit(rows, search, features, starts, progress, validate, earlier, aside)
 
 
 def _fit(
@@ -80,6 +87,7 @@ def _fit(
     progress: Progress | None,
     validate: bool,
     earlier: Mixture | None,
+    aside: tuple[Aside, ...],
 ) -> Fit:
     evidence = OverRows.of(rows)
     frame = evidence.frame
@@ -100,19 +108,25 @@ def _fit(
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
+    n_passes = race.n_passes
+    if starts is None and not search.lenient:
+        n_passes += _without_spikes(race, rows)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
     held_out_means: list[float | None] = [None] * len(winners)
     if validate:
         held_out_means = held_out([winner.state for winner in winners], rows, search, frame)
     candidates = tuple(
-        judge(
-            winner.state.model,
-            winner.state.measured,
-            evidence,
-            settings.prior,
-            winner.course(search.settings.tol),
-            features,
-            held_out_mean,
+        replace(
+            judge(
+                winner.state.model,
+                winner.state.measured,
+                evidence,
+                settings.prior,
+                winner.course(search.settings.tol),
+                features,
+                held_out_mean,
+            ),
+            set_aside=aside,
         )
         for winner, held_out_mean in zip(winners, held_out_means, strict=True)
     )
@@ -121,7 +135,32 @@ def _fit(
     history = None
     if not search.lenient and state.measured is not None and not rows.columns:
         history = History.of(state.model, state.measured, evidence)
-    return Fit(chosen, candidates, race.n_passes, history)
+    return Fit(chosen, candidates, n_passes, history)
+
+
+def _without_spikes(race: Race, rows: Rows) -> int:
+    """Go on without the components that ended as spikes; return how many passes that took.
+
+    A spike ends a component and not the fit: one of 1,000 components is refused, not all of them.
+    """
+    n_passes = 0
+    for _ in range(_MENDED):
+        going = {}
+        for i, state in enumerate(race.states):
+            spikes = by_chance(state, race.evidence.profile, race.settings.prior)
+            if 0 < len(spikes) < state.model.k:
+                model = state.model
+                for j in reversed(spikes):
+                    model = without(model, j)
+                going[i] = Trajectory(model, reseeded=True, target_k=state.target_k)
+        if not going:
+            break
+        again = race.again(list(going.values()), race.settings)
+        again.run(rows.profile.n_rows)
+        n_passes += again.n_passes
+        for i, state in zip(going, again.states, strict=True):
+            race.states[i] = state
+    return n_passes
 
 
 def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:

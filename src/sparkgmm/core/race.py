@@ -64,7 +64,7 @@ class Race:
         self._reseed = reseed
 
     def again(self, states: Sequence[Trajectory], settings: Settings) -> Race:
-        """Return a race of other states over the same evidence."""
+        """Return a race of other states over the same evidence, without repairs."""
         return Race(states, self.evidence, settings)
 
     def run(self, n_rows: int) -> None:

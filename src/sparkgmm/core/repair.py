@@ -9,6 +9,7 @@ import numpy as np
 from sparkgmm.core.em import Trajectory
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
+from sparkgmm.core.prior import Prior
 from sparkgmm.core.profile import Profile
 from sparkgmm.density import Density
 
@@ -28,6 +29,16 @@ def weakest(state: Trajectory, profile: Profile) -> int | None:
     if counts.min() < state.model.family.least_rows(state.model.d):
         return int(np.argmin(counts))
     return _double(state.model)
+
+
+def by_chance(state: Trajectory, profile: Profile, prior: Prior) -> list[int]:
+    """Return the components that are spikes: few rows, without width where the data are wide."""
+    measured, model = state.measured, state.model
+    if measured is None or prior.widths is None or model.family.shared:
+        return []
+    counts = measured.moments.counts * profile.rows_per_weight
+    total, widths = measured.moments.total, prior.widths
+    return [j for j, n in enumerate(counts) if widths.by_chance(model, j, float(n), total).any()]
 
 
 def _double(model: Model) -> int | None:

@@ -28,6 +28,17 @@ class Held(NamedTuple):
     mixed: bool = False
 
 
+class Aside(NamedTuple):
+    """A feature in which rows are so far out that they were set aside, and how many in all.
+
+    `value` is the farthest, in the data's units.
+    """
+
+    feature: str
+    value: float
+    rows: float
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One k and covariance type, fitted: the mixture in the data's units and what it is worth.
@@ -38,7 +49,8 @@ class Candidate:
     `n_agreeing` of `n_starts` starts ended in this optimum. `held_out` is the mean log-likelihood
     of rows that a refit did not see, or None. `regularised` is the largest share that the least
     variance there may be has in any, 1 where it binds; `held` says where. `degenerate` says why the
-    candidate must not win, or is None.
+    candidate must not win, or is None. `set_aside` says where rows were so far out that they are no
+    part of all this.
     """
 
     k: int
@@ -59,6 +71,7 @@ class Candidate:
     regularised: float
     degenerate: str | None
     held: tuple[Held, ...] = ()
+    set_aside: tuple[Aside, ...] = ()
 
     @property
     def asked_k(self) -> int:

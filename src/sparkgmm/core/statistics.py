@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, reduce
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -384,7 +384,16 @@ def _packed_order(d: int) -> Array:
     return order
 
 
-Kernel = NaturalKernel | WhitenedKernel
+class Kernel(Protocol):
+    """What a pass computes of every block."""
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Return all the numbers that decide what a block's statistics are."""
+        ...
+
+    def __call__(self, block: Block) -> list[Sums]:
+        """Return the statistics of one block, a candidate each."""
+        ...
 
 
 def run_kernels(kernels: Sequence[Kernel], block: Block) -> list[Sums]:

@@ -31,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from sparkgmm import options as opt
 from sparkgmm.errors import ConfigurationError
+from sparkgmm.runs.yaml_errors import explained
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
 from sparkgmm.spark.score_columns import selectable_columns
@@ -201,22 +202,16 @@ class InputConfig(_Source):
         return [*self.categorical, *self.counts]
 
     @model_validator(mode="after")
-    def _groups_apart(self) -> Self:
-        weight = [] if self.weight is None else [self.weight]
-        taken = {"weight": weight, "features": _names(self.features)}
-        for key, names in taken.items():
-            for name in self.group_by:
-                if name in names:
-                    raise ValueError(f"group_by names {name!r}, which is in {key} too")
-        return self
-
-    @model_validator(mode="after")
     def _columns_apart(self) -> Self:
         if self.weight is not None and self.weight in _names(self.features):
             raise ValueError(f"weight {self.weight!r} is one of the features too")
         named = {"features": _names(self.features), "weight": _names(self.weight)}
-        named |= {"categorical": self.categorical, "counts": self.counts}
-        for key in ("categorical", "counts"):
+        named |= {
+            "categorical": self.categorical,
+            "counts": self.counts,
+            "group_by": self.group_by,
+        }
+        for key in ("categorical", "counts", "group_by"):
             for other, names in named.items():
                 both = [name for name in named[key] if name in names]
                 if other != key and both:
@@ -354,7 +349,10 @@ class ScoreOutputConfig(_Section):
         opt.OUTLIER_QUANTILE.default
     )
 
-    _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+    impute: StrictBool = opt.IMPUTE.default
+    predict: list[StrictStr] = opt.PREDICT.default
+
+    _distinct = field_validator("columns", "keep", "predict")(_distinct_if_listed)
 
     @property
     def place(self) -> str | TableName:
@@ -425,27 +423,6 @@ class FitConfig(_Job):
     drift: DriftConfig | None = None
 
     @model_validator(mode="after")
-    def _groups_can(self) -> Self:
-        """Refuse with groups what needs one mixture, or all the rows at once."""
-        if self.input.group_by:
-            model = self.model
-            asked = {
-                "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
-                "model.warm_start": model.warm_start is not None and "set: leave it out",
-                "model.update": model.update is not None and "set: leave it out",
-                "input.categorical": bool(self.input.categorical) and "set: leave it out",
-                "input.counts": bool(self.input.counts) and "set: leave it out",
-                "drift": self.drift is not None and "set: leave it out",
-            }
-            for key, problem in asked.items():
-                if problem:
-                    raise ValueError(
-                        f"{key} does not go with input.group_by, and is {problem}, or fit one "
-                        "mixture"
-                    )
-        return self
-
-    @model_validator(mode="after")
     def _parts_can(self) -> Self:
         if not self.input.beside:
             return self
@@ -460,6 +437,27 @@ class FitConfig(_Job):
                     f"{what}, and model.{key} goes with numeric features alone so far: leave it "
                     "out, and fit all the rows anew"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_can(self) -> Self:
+        """Refuse with groups what needs one mixture, or all the rows at once."""
+        if self.input.group_by:
+            model = self.model
+            asked = {
+                "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
+                "model.warm_start": model.warm_start is not None and "set: leave it out",
+                "model.update": model.update is not None and "set: leave it out",
+                "drift": self.drift is not None and "set: leave it out",
+                "input.categorical": bool(self.input.categorical) and "set: leave it out",
+                "input.counts": bool(self.input.counts) and "set: leave it out",
+            }
+            for key, problem in asked.items():
+                if problem:
+                    raise ValueError(
+                        f"{key} does not go with input.group_by, and is {problem}, or fit one "
+                        "mixture"
+                    )
         return self
 
     def deciding(self) -> dict[str, Any]:
@@ -496,13 +494,13 @@ class CompareConfig(_Job):
     def _all_rows(self) -> Self:
         if self.model.update is not None:
             raise ValueError("model.update is set: peers are compared over all the rows, leave it")
-        if self.input.group_by:
-            raise ValueError("input.group_by is set: one mixture is compared, leave it out")
         if self.input.beside:
             raise ValueError(
                 f"input.categorical or input.counts name {self.input.beside[0]!r}, which no peer "
                 "can fit: compare by numeric features alone"
             )
+        if self.input.group_by:
+            raise ValueError("input.group_by is set: one mixture is compared, leave it out")
         return self
 
 
@@ -586,10 +584,7 @@ def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = getattr(error, "problem", None) or getattr(error, "reason", "nested too deep")
-        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): fix it") from error
+        raise ConfigurationError(f"{origin} is no valid YAML: {explained(error, text)}") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -625,7 +620,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(detail["input"], dict):
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     return f"{path} is {_SHORT.repr(detail['input'])}: {message}"
 
 

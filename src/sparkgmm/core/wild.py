@@ -1,0 +1,154 @@
+"""Rows so far out that no component can hold them and others: they are set aside, and named.
+
+A mistyped row that lies 10,000 times as far out as all others makes a component that takes it so
+wide that other components take all its rows; alone it is none. So the mixture that the other rows
+have is no optimum with it. What such a row is due to the others say nothing about: in the terms of
+Gallegos and Ritter (2005), "A robust method for cluster analysis", it is a spurious outlier, whose
+density is no part of the likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from sparkgmm.core.grid import counted
+from sparkgmm.core.profile import Block, Profile
+from sparkgmm.core.rows import Rows
+from sparkgmm.core.selection import Aside
+from sparkgmm.core.statistics import Kernel, Sums
+from sparkgmm.core.widths import ATOM_ROWS
+from sparkgmm.core.within import Bounds, ProfileKernel, Within
+from sparkgmm.parts import Column
+from sparkgmm.products import Array, diagonal
+
+# A row is wild if it is so many times as far from the middle as any that is not ...
+_FAR = 100.0
+# ... and all that are make so much of the feature's variance: no less than all the others.
+_SHARE = 0.5
+# They are a handful: fewer than ATOM_ROWS, which may be a value of its own, and this share at most.
+_HANDFUL = 0.01
+
+
+@dataclass(frozen=True)
+class TamedRows:
+    """The rows that are within bounds, of rows wherever they are."""
+
+    rows: Rows
+    bounds: Bounds
+    profile: Profile
+    sample: Sequence[Block]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sample is all of them."""
+        return self.rows.complete
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns after the numeric ones, each modelled by a part."""
+        return self.rows.columns
+
+    def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
+        """Run the kernels over every block and add the sums in a fixed order."""
+        return self.rows.scan([Within(kernel, self.bounds) for kernel in kernels], label)
+
+
+def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[Aside, ...]]:
+    """Return the rows without a handful of wild ones, and where those are; all if none is wild.
+
+    Nothing is read where the sample and the range of all the rows show none. Where the sample is
+    not all the rows, one pass counts those within the bounds. Where values are missing all rows
+    stay.
+    """
+    profile = rows.profile
+    found = _bounds(rows) if profile.seen is None else None
+    if found is None:
+        return rows, ()
+    bounds, which = found
+    sample = [block for block in map(bounds.kept, rows.sample) if block.n_rows]
+    if not sample:
+        return rows, ()
+    tamed = _profile_within(rows, bounds, sample)
+    per_weight = profile.rows_per_weight
+    n_wild = (profile.weight - tamed.weight) * per_weight
+    if not _is_handful(n_wild, profile.weight * per_weight):
+        return rows, ()
+    left = diagonal(tamed.scatter)[which] / diagonal(profile.scatter)[which]
+    if (left > 1 - _SHARE).any() or (tamed.low == tamed.high).any():
+        return rows, ()
+    # the most that all rows reach, on the side that was out of bounds
+    aside = tuple(
+        Aside(
+            features[i] if features else f"column {i}",
+            float(profile.high[i] if profile.high[i] > bounds.high[i] else profile.low[i]),
+            float(n_wild),
+        )
+        for i in which
+    )
+    return TamedRows(rows, bounds, tamed, sample), aside
+
+
+def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
+    """Return bounds that the rows which are not wild keep, and the features in which some are."""
+    profile = rows.profile
+    d = len(profile.mean)
+    low, high = np.full(d, -np.inf), np.full(d, np.inf)
+    which = []
+    for i in range(d):
+        values = np.concatenate([block.values[i] for block in rows.sample]).astype(np.float64)
+        weights = _weights(rows.sample) * profile.rows_per_weight
+        middle, far = _reach(values, weights)
+        if far > 0 and max(profile.high[i] - middle, middle - profile.low[i]) >= _FAR * far:
+            margin = far * np.sqrt(_FAR)
+            low[i], high[i] = middle - margin, middle + margin
+            which.append(i)
+    return (Bounds(low, high), which) if which else None
+
+
+def _reach(values: Array, weights: Array) -> tuple[float, float]:
+    """Return the median of values (n,), and how far from it those reach that are not wild.
+
+    `weights` (n,) are effective rows.
+    """
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(weights[order])
+    middle = float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
+    distances = np.abs(values - middle)
+    outward = np.argsort(-distances, kind="stable")[:ATOM_ROWS]
+    far, beyond = float(distances[outward[0]]), 0.0
+    for nearer, farther in zip(outward[1:], outward[:-1], strict=True):
+        beyond += float(weights[farther])
+        if not _is_handful(beyond, passed[-1]):
+            break
+        if distances[farther] >= _FAR * distances[nearer]:
+            far = float(distances[nearer])
+    return middle, far
+
+
+def _is_handful(n_wild: float, n: float) -> bool:
+    return 0 < n_wild < ATOM_ROWS and n_wild <= _HANDFUL * n
+
+
+def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Profile:
+    """Return the profile of the rows within bounds."""
+    products = rows.profile.scatter.ndim == 2
+    of_sample = reduce(add, (Profile.of(block, products, len(rows.columns)) for block in sample))
+    if not rows.complete:
+        kernel = ProfileKernel(of_sample.mean, products)
+        [sums] = rows.scan([Within(kernel, bounds)], "counting the rows within bounds")
+        return kernel.profile(sums, of_sample.low, of_sample.high)
+    if all(block.weights is None for block in rows.sample):
+        return of_sample
+    # shares of a count are still so when a few are gone
+    observations = counted(_weights(rows.sample), rows.profile.weight)
+    share = of_sample.weight / rows.profile.weight
+    return replace(of_sample, observations=observations * share)
+
+
+def _weights(blocks: Iterable[Block]) -> Array:
+    return np.concatenate([np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks])

@@ -1,0 +1,126 @@
+"""A handful of rows far out of all proportion changes neither k nor the rest of the fit."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparkgmm import FitResult, fit_array
+from sparkgmm.core.rows import LocalRows
+from sparkgmm.core.wild import set_aside
+
+
+def two_clusters(n: int) -> Any:
+    rng = np.random.default_rng(2)
+    return np.concatenate([rng.normal(0, 1, (n, 2)), rng.normal(6, 1, (n, 2))])
+
+
+def fitted(X: Any, k: Any, **options: Any) -> tuple[FitResult, list[str]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = fit_array(X, k, **options)
+    return result, [str(warning.message) for warning in caught]
+
+
+def rows_of(X: Any, weights: Any = None, n_pilot: int = 2**15) -> LocalRows:
+    return LocalRows.of_array(X, weights, seed=0, n_pilot=n_pilot)
+
+
+def same_mixture(ours: FitResult, theirs: FitResult) -> None:
+    assert ours.mixture.k == theirs.mixture.k
+    np.testing.assert_allclose(ours.mixture.weights, theirs.mixture.weights, atol=1e-6)
+    np.testing.assert_allclose(ours.mixture.means, theirs.mixture.means, atol=1e-5)
+    np.testing.assert_allclose(ours.mixture.covariances, theirs.mixture.covariances, atol=1e-5)
+    assert ours.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "factor"),
+    [("full", 1e4), ("tied", 1e6), ("diag", 1e8), ("spherical", 1e10)],
+)
+def test_one_wild_row_hides_no_cluster(covariance_type: str, factor: float) -> None:
+    X = two_clusters(200)
+    options = {"covariance_type": covariance_type, "n_init": 2}
+    without, said = fitted(X, [1, 2], **options)
+    found, warned = fitted(np.r_[X, [[factor, 5.0]]], [1, 2], **options)
+    assert without.mixture.k == 2
+    same_mixture(found, without)
+    assert not said
+    [text] = warned
+    assert (
+        f"1 row lies more than a hundred times as far out as all others, at column 0 = {factor:.9g}"
+        in text
+    )
+
+
+def test_a_handful_of_wild_rows_is_no_component_of_its_own() -> None:
+    X = two_clusters(500)
+    wild = np.random.default_rng(1).normal(0, 1e6, (7, 2))
+    without, _ = fitted(X, [1, 2, 3], n_init=2)
+    found, [text] = fitted(np.r_[wild, X], [1, 2, 3], n_init=2)
+    same_mixture(found, without)
+    assert "7 rows lie" in text
+
+
+def test_wild_rows_that_the_sample_does_not_hold_are_found() -> None:
+    X = two_clusters(20_000)
+    rng = np.random.default_rng(0)
+    at = rng.choice(len(X), 3, replace=False)
+    W = X.copy()
+    W[at, 1] = [1e6, -3e8, 2e5]
+    rows = rows_of(W, n_pilot=4096)
+    assert np.concatenate([b.values[1] for b in rows.sample]).max() < 100
+    tamed, [aside] = set_aside(rows, None)
+    assert (aside.feature, aside.rows) == ("column 1", 3)
+    rest = rows_of(np.delete(X, at, axis=0)).profile
+    assert tamed.profile.n_rows == len(X) - 3
+    np.testing.assert_allclose(tamed.profile.mean, rest.mean, rtol=1e-12)
+    np.testing.assert_allclose(tamed.profile.scatter, rest.scatter, rtol=1e-10)
+    without, _ = fitted(np.delete(X, at, axis=0), 2, n_init=1)
+    found, _ = fitted(W, 2, n_init=1)
+    np.testing.assert_allclose(found.mixture.means, without.mixture.means, atol=1e-3)
+
+
+def test_weights_count_as_rows() -> None:
+    X = two_clusters(500)
+    W, weights = np.r_[X, [[1e6, 0.0]]], np.ones(1001)
+    assert set_aside(rows_of(W, weights), None)[1][0].rows == 1
+    weights[-1] = 30.0  # thirty rows of one value are an atom
+    assert not set_aside(rows_of(W, weights), None)[1]
+
+
+def test_a_histogram_of_shares_sets_aside_what_that_of_counts_does() -> None:
+    rng = np.random.default_rng(4)
+    counts = rng.integers(1, 30, 60).astype(float)
+    X = np.r_[np.arange(59.0), 1e7][:, None]
+    counts[-1] = 2
+    by_counts, said = fitted(X, 2, sample_weight=counts)
+    by_shares, also = fitted(X, 2, sample_weight=counts / counts.sum())
+    assert "2 rows lie" in said[0]
+    assert said[0] == also[0]
+    np.testing.assert_array_equal(by_counts.mixture.means, by_shares.mixture.means)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.r_[np.zeros(990), np.full(10, -9999.0)],  # ten of one value are an atom
+        np.r_[np.zeros(997), np.ones(3)],  # a rare flag
+        np.random.default_rng(0).lognormal(0, 3, 1000),  # a heavy tail has no gap
+        np.r_[np.random.default_rng(0).normal(size=995), np.full(5, 60.0)],  # far, but not so far
+    ],
+    ids=["sentinel", "flag", "lognormal", "far"],
+)
+def test_what_is_no_accident_stays(column: Any) -> None:
+    X = np.c_[column, np.random.default_rng(1).normal(size=len(column))]
+    rows = rows_of(X)
+    assert set_aside(rows, None) == (rows, ())
+
+
+def test_few_rows_are_all_kept() -> None:
+    X = np.r_[np.random.default_rng(0).normal(size=(50, 2)), [[1e6, 0.0]]]
+    rows = rows_of(X)
+    assert set_aside(rows, None) == (rows, ())
