@@ -61,7 +61,6 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "group_by": [],
             "counts": [],
             "weight": None,
-            "group_by": [],
             "where": None,
             "invalid_rows": "fail",
             "constant_features": "fail",

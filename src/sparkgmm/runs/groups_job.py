@@ -37,7 +37,6 @@ from sparkgmm.spark.error_translation import translate_writing, translated_error
 from sparkgmm.spark.group_rows import FIELDS, GroupTask, of_candidate
 from sparkgmm.spark.groups import (
     GroupTotals,
-    check_group_columns,
     components_of,
     fitted_groups,
     group_named,
@@ -150,7 +149,6 @@ def fit_groups(
         begun_with = state.begun_with(versions(spark), overwrite)
         with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
-        check_group_columns(opened.df, names)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     table = None if snapshot is None else snapshot.record()

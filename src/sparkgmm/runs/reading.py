@@ -14,6 +14,7 @@ from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInp
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.groups import check_group_columns
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_fate, describe_invalid
@@ -69,6 +70,7 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
+        check_group_columns(opened.df, source.group_by)
         try:
             columns = find_part_columns(opened.df, source.categorical, source.counts)
             return opened, find_features(
@@ -116,9 +118,14 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
             for column in features.beside
         ),
         f"weight   {features.weight or 'none: every row counts once'}",
+        *_plan_groups(config.input.group_by),
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
     ]
+
+
+def _plan_groups(names: Sequence[str]) -> list[str]:
+    return [f"groups   by {', '.join(names)}: a mixture for each"] if names else []
 
 
 def check_valid(found: Read, features: Features, invalid_rows: str) -> None:
