@@ -371,8 +371,8 @@ def test_what_needs_one_mixture_says_that_a_run_has_groups(
 
 
 def test_the_plan_says_what_there_are_groups_by(spark: SparkSession, faithful_csv: str) -> None:
-    values = {"input": {"path": faithful_csv, "group_by": "waiting"}, "output": {"path": "runs"}}
-    config = FitConfig.model_validate(values)
+    source = {"path": faithful_csv, "options": {"header": True}, "group_by": "waiting"}
+    config = FitConfig.model_validate({"input": source, "output": {"path": "runs"}})
     said = plan(spark, config)
     assert "groups   by waiting: a mixture for each" in said
     assert "features 1 (float64): eruptions" in said
