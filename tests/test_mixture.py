@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -478,9 +479,9 @@ def test_json_of_a_run_with_more_keys_is_read(mixture):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3}, "format_version is 3, this sparkgmm reads 1 to 2: update sparkgmm"),
-        ({"format_version": True}, "format_version is True, this sparkgmm reads 1 to 2"),
-        ({"format_version": None}, "format_version is None, this sparkgmm reads 1 to 2"),
+        ({"format_version": 4}, "format_version is 4, this sparkgmm reads 1 to 3: update sparkgmm"),
+        ({"format_version": True}, "format_version is True, this sparkgmm reads 1 to 3"),
+        ({"format_version": None}, "format_version is None, this sparkgmm reads 1 to 3"),
         ({"means": [[float("nan"), 1.0], [2.0, 3.0]]}, "means holds nan: give finite numbers"),
         ({"means": "x"}, "means is not an array of numbers"),
         ({"means": None}, "means"),
@@ -539,7 +540,7 @@ def test_a_seed_gives_the_same_sample_and_none_another(mixture):
 
 def test_a_sample_may_be_empty_but_not_less(mixture):
     assert mixture.sample(0)[0].shape == (0, 2)
-    with pytest.raises(InputError, match="n is -1: ask for 0 rows or more"):
+    with pytest.raises(InputError, match="n is -1: give an integer of 0 or more"):
         mixture.sample(-1)
 
 
@@ -620,3 +621,18 @@ def test_a_notebook_tells_apart_what_a_standard_deviation_parts(offset, unit):
         shown, sd = map(float, row[2].replace(",", "").split(" ± "))
         assert shown == pytest.approx(mean, abs=0.01 * unit)
         assert sd == pytest.approx(unit)
+
+
+@pytest.mark.parametrize("n", [1.5, "3", True, None, -1])
+def test_only_whole_numbers_of_rows_are_drawn(n: Any) -> None:
+    mixture = Mixture([1.0], [[0.0]], [[[1.0]]])
+    with pytest.raises(InputError, match=r"^n is .*: give an integer of 0 or more"):
+        mixture.sample(n)
+    with pytest.raises(InputError, match=r"^seed is .x. "):
+        mixture.sample(2, seed="x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [None, 3, {"weights": [1]}])
+def test_a_model_that_is_no_text_is_named(text: Any) -> None:
+    with pytest.raises(InputError, match=r"^the model is .*, not text: give what to_json returned"):
+        Mixture.from_json(text)

@@ -24,6 +24,7 @@ from sparkgmm.mixture import COVARIANCE_TYPES
 from sparkgmm.options import JOBS, OPTIONS, REQUIRED, Job, Kind, OneOf, Option, Real, Whole
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.spark.ml.params import MixtureParams
+from sparkgmm.spark.score_columns import transform_columns
 
 SCHEMAS: dict[str, Any] = {"fit": FitConfig, "score": ScoreConfig, "compare": CompareConfig}
 MINIMAL = {
@@ -204,7 +205,7 @@ def test_fit_array_takes_what_the_table_says_and_nothing_else(
 
 def test_the_estimator_has_every_option_under_its_name_with_its_default() -> None:
     estimator = GaussianMixture()
-    columns = {"predictionCol", "probabilityCol", "logDensityCol"}
+    columns = {param for _, param in transform_columns()}
     assert {param.name for param in estimator.params} - columns == set(options.SPARK.values())
     for option in IN_SPARK:
         default = estimator.getOrDefault(str(option.spark))
@@ -312,6 +313,7 @@ def test_the_example_of_every_key_is_taken(
         "model.update": r"model\.update is set",
         "input.categorical": "which no peer can fit",
         "input.counts": "which no peer can fit",
+        "input.group_by": "one mixture is compared",
     }
     if job.name == "compare" and key in refused:
         with pytest.raises(ConfigurationError, match=refused[key]):

@@ -293,6 +293,27 @@ def many_table(results: list[Any]) -> list[str]:
     return table(head, rows)
 
 
+def groups_table(results: list[Any]) -> list[str]:
+    """Seconds of one job and of a loop, and in how many groups each ended lower."""
+    rows = []
+    for r in results:
+        n_groups, n = r["problem"]
+        loop = f"{r['sklearn']:.0f}" + (f" (of {r['of']:,})" if r["of"] < n_groups else "")
+        rows.append(
+            [
+                f"{n_groups:,} x {n:,} rows",
+                str(r["n_init"]),
+                f"{r['ours']:.0f}",
+                loop,
+                f"{r['sklearn'] / r['ours']:.1f}x",
+                f"{r['ours_lower']} of {r['of']}",
+                f"{r['sklearn_lower']} of {r['of']}",
+            ]
+        )
+    head = ["groups", "starts", "ours, s", "loop, s", "ratio", "ours lower", "scikit-learn lower"]
+    return table(head, rows)
+
+
 def main() -> None:
     """Measure and write."""
     (WORK / "data").mkdir(parents=True, exist_ok=True)
@@ -312,6 +333,7 @@ def main() -> None:
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
     many = part("many", "many.py", 1)
+    groups = part("groups", "groups.py", 2)
     missed = starts_missed()
     large = hundred_million()
     transforming = part("transforming", "transforming.py", 2, data)
@@ -349,6 +371,7 @@ def main() -> None:
             ],
         ),
         "many": many_table(many),
+        "groups": groups_table(groups),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [
             " and ".join(f"{r['mib']:.0f} MiB at {r['n']:,}" for r in scoring if "mib" in r) or "?"

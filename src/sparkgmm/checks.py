@@ -19,6 +19,9 @@ from sparkgmm.errors import InputError
 from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson
 from sparkgmm.products import Array
 
+# Means farther from the rows than so many of their ranges leave no digits of the distances.
+_FAR = 1e6
+
 
 def family_name(covariance_type: str) -> str:
     """Return the name of a covariance type that there is."""
@@ -106,15 +109,83 @@ def row_weights(sample_weight: ArrayLike | None, n: int) -> Array:
     if sample_weight is None:
         weights = np.ones(n)
     else:
-        try:
-            weights = np.asarray(sample_weight, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError("sample_weight holds what is no number: give numbers") from None
+        weights = numbers("sample_weight", sample_weight)
         if weights.shape != (n,):
             raise InputError(f"sample_weight has shape {weights.shape}: give ({n},), one a row")
-        if not (np.isfinite(weights) & (weights >= 0)).all():
-            raise InputError("sample_weight holds a negative or infinite number, or NaN")
+        if (weights < 0).any():
+            raise InputError(
+                f"sample_weight holds {weights.min():g}: give finite weights of 0 or more"
+            )
     return weights
+
+
+def numbers(name: str, value: ArrayLike) -> Array:
+    """Return finite real numbers as an array of float64, or say what of `name` is none."""
+    try:
+        found = np.asarray(value)
+        if found.dtype.kind in "SUcmM":  # text, complex, dates: numpy would make numbers of some
+            raise TypeError(f"it holds values of type {found.dtype}")
+        array = np.array(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} is no array of numbers ({error}): give numbers") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} holds {array[~np.isfinite(array)][0]}: give finite numbers")
+    return array
+
+
+def start_means(means: ArrayLike, k: int, low: Array, high: Array) -> Array:
+    """Return means to start from, (k, d): not farther from the rows than float64 can tell."""
+    array = numbers("means_init", means)
+    if array.shape != (k, len(low)):
+        raise InputError(f"means_init has shape {array.shape}: give {(k, len(low))}, a row each")
+    width = np.maximum(high - low, np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        far = np.maximum(low - array, array - high) > _FAR * width
+    if far.any():
+        j, i = map(int, np.argwhere(far)[0])
+        raise InputError(
+            f"means_init holds {array[j, i]:g} in row {j}, column {i}, far from the rows, which go "
+            f"from {low[i]:g} to {high[i]:g} there: give means among them"
+        )
+    return array
+
+
+def start_weights(weights: ArrayLike | None, k: int) -> Array:
+    """Return weights to start from, (k,): equal ones where there are none."""
+    if weights is None:
+        return np.full(k, 1 / k)
+    array = numbers("weights_init", weights)
+    if array.shape != (k,):
+        raise InputError(f"weights_init has shape {array.shape}: give ({k},), one a component")
+    if (array < 0).any() or abs(array.sum() - 1) > 1e-6:
+        raise InputError(
+            f"weights_init is {array.tolist()}, sum {array.sum():.9g}: give shares that sum to 1"
+        )
+    return np.maximum(array, np.finfo(float).tiny)  # which has a logarithm
+
+
+def start_precisions(precisions: ArrayLike, shapes: Iterable[tuple[int, ...]]) -> Array:
+    """Return inverse covariances to start from, of one of these shapes."""
+    array = numbers("precisions_init", precisions)
+    if array.shape not in shapes:
+        known = " or ".join(map(str, sorted(set(shapes))))
+        raise InputError(f"precisions_init has shape {array.shape}: give {known}")
+    return array
+
+
+def drawn(n: Any) -> int:
+    """Return a number of rows to draw."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise InputError(f"n is {n!r}: give an integer of 0 or more, the number of rows to draw")
+    return int(n)
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return a generator of random numbers of a seed, or what numpy takes for one."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"seed is {seed!r} ({error}): give an integer of 0 or more") from None
 
 
 def merging(threshold: Any, k: Any, n_components: int) -> tuple[int, float]:

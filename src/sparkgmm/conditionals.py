@@ -68,8 +68,12 @@ class Components:
         """Return P(component | row) of rows (n, d), (n, k): the weights where d is 0."""
         if not rows.shape[1]:
             return np.broadcast_to(self.weights / self.weights.sum(), (len(rows), len(self.means)))
+        return self.density().responsibilities(rows)
+
+    def density(self) -> Density:
+        """Return what scores rows at the components."""
         stack = Diagonal(self.matrices) if self.diagonal else Dense(self.matrices)
-        return Density.of(self.weights, self.means, stack).responsibilities(rows)
+        return Density.of(self.weights, self.means, stack)
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,24 @@ def imputed(components: Components, rows: Array) -> Array:
             u = np.flatnonzero(pattern)
             filled[np.ix_(which, u)] = moments(components, rows[which], u)[0]
     return filled
+
+
+def scores_with_gaps(components: Components, rows: Array) -> tuple[Array, Array]:
+    """Return log density (n,) and responsibilities (n, k) of what rows (n, d) have: NaN is unknown.
+
+    A row that has nothing has a density of 1, and the weights for its responsibilities.
+    """
+    log_density = np.zeros(len(rows))
+    R = np.empty((len(rows), len(components.means)))
+    for which, pattern in _patterns(~np.isnan(rows)):
+        known, here = components.take(np.flatnonzero(pattern)), rows[np.ix_(which, pattern)]
+        if not pattern.any():
+            R[which] = known.responsibilities(here)
+            continue
+        shares = np.empty((len(which), R.shape[1]))
+        log_density[which] = known.density().score(here, shares)
+        R[which] = shares
+    return log_density, R
 
 
 def surprises(components: Components, rows: Array) -> Array:

@@ -36,13 +36,13 @@ def text_of(value: Any) -> str | None:
 
 
 def read_mixed(
-    X: Any, categorical: Sequence[str], counts: Sequence[str]
+    X: Any, categorical: Sequence[str], counts: Sequence[str], gaps: bool = False
 ) -> tuple[NDArray[Any], tuple[str, ...] | None, tuple[Column, ...]]:
     """Return rows (n, D) as numbers, the names of the numeric columns, and the others' columns.
 
     Of a table, columns of text, categories and booleans are categorical, with those that are named;
     they come after the numeric ones, and those of counts after them. Without any such, what `read`
-    returns.
+    returns. With `gaps` a value there may be missing, NaN.
 
     Raises
     ------
@@ -79,6 +79,8 @@ def read_mixed(
         raise InputError(f"X has column {twice[0]!r} more than once: give each a name of its own")
     numeric = [name for name in names if name not in of_levels and name not in of_counts]
     columns, beside = _beside(table, names, of_levels, of_counts)
+    if not gaps:
+        _refuse_gaps(columns, beside)
     numbers = read_numbers(table, [names.index(name) for name in numeric]).astype(np.float64)
     rows = np.concatenate([numbers, np.stack(beside, axis=1)], axis=1)
     return rows, tuple(numeric), columns
@@ -97,6 +99,10 @@ def _beside(
     for name in of_counts:
         columns.append(Column(name, "counts"))
         beside.append(checked_counts(name, table.column(names.index(name))))
+    return tuple(columns), beside
+
+
+def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
     for column, values in zip(columns, beside, strict=True):
         if np.isnan(values).any():
             row = int(np.argmax(np.isnan(values)))
@@ -104,7 +110,6 @@ def _beside(
                 f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
                 "is not known a level of its own"
             )
-    return tuple(columns), beside
 
 
 def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
@@ -122,9 +127,25 @@ def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
     if len(levels) > MOST_LEVELS:
         raise InputError(
             f"column {name!r} has {len(levels)} levels, such as {levels[0]!r} and {levels[1]!r}; a "
-            f"categorical column may have {MOST_LEVELS}: leave it out, or join levels"
+            f"categorical column may have {MOST_LEVELS}: {_remedy(levels)}"
         )
     return tuple(levels)
+
+
+def _remedy(levels: Sequence[str]) -> str:
+    numbers = sum(map(_is_number, levels))
+    if 2 * numbers < len(levels):
+        return "leave it out, or join levels"
+    others = [level for level in levels if not _is_number(level)]
+    return "make numbers of its text" + (f", which {others[0]!r} is not" if others else "")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_mixed_like(

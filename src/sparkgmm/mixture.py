@@ -298,6 +298,14 @@ class Mixture:
         R = np.empty((len(rows), self.k))
         return Scores(self._density.score(rows, R), R)
 
+    def score_with_gaps(self, X: ArrayLike) -> Scores:
+        """Return log density and responsibilities of what rows X (n, d) have; NaN is not known.
+
+        The densities are of as many features as a row has: those of rows with other gaps do not
+        compare. Of a row that has nothing they are 0 and the weights.
+        """
+        return Scores(*conditionals.scores_with_gaps(self._components, self._rows_with_gaps(X)))
+
     def predict(self, X: ArrayLike) -> Labels:
         """Return the most responsible component of each row of X (n, d), shape (n,)."""
         return np.argmax(self.responsibilities(X), axis=1).astype(np.int64)
@@ -349,9 +357,7 @@ class Mixture:
         With categorical columns or counts X is (n, D), in the order of `columns`, and has the
         numbers of levels.
         """
-        if n < 0:
-            raise InputError(f"n is {n}: ask for 0 rows or more")
-        rng = np.random.default_rng(seed)
+        n, rng = checks.drawn(n), checks.generator(seed)
         labels = rng.choice(self.k, size=n, p=self.weights / self.weights.sum())
         X = rng.standard_normal((n, self.d))
         for j, mean in enumerate(self.means):
@@ -600,6 +606,11 @@ class Mixture:
             If the text is not such a model, is of a later format, or fails the checks.
 
         """
+        if not isinstance(text, str | bytes | bytearray):
+            raise InputError(
+                f"the model is {type(text).__name__}, not text: give what to_json returned, or "
+                "what a model.json holds"
+            )
         try:
             model = json.loads(text)
         except (ValueError, RecursionError) as error:

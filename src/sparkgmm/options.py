@@ -639,6 +639,26 @@ OUTLIER_QUANTILE = Option(
     example="0.001",
     key="output.outlier_quantile",
 )
+IMPUTE = Option(
+    "impute",
+    False,
+    Other("true or false"),
+    "Whether a null or NaN of a feature is replaced by its mean given what its row has, instead of "
+    "making the row invalid; the row is scored by what it has. All features are then written, as "
+    "doubles. A row with nulls is never an outlier: the density of fewer features compares with no "
+    "quantile.",
+    example="true",
+    key="output.impute",
+)
+PREDICT = Option(
+    "predict",
+    [],
+    Other("a list of features"),
+    "Features of which `<feature>_mean` and `<feature>_sd` are added: mean and standard deviation "
+    "given the row's other features. In the input such a feature may be null, or no column at all.",
+    example="[fare]",
+    key="output.predict",
+)
 
 # What a compare job does. -----------------------------------------------------------------------
 
@@ -742,6 +762,8 @@ JOBS = (
             COLUMNS,
             KEEP,
             OUTLIER_QUANTILE,
+            IMPUTE,
+            PREDICT,
         ),
         {
             "input": "Where the rows to score are; their features are those of the model.",

@@ -56,11 +56,11 @@ def mixture_to_sklearn(mixture: Mixture) -> Any:
         If scikit-learn is not installed.
 
     """
+    numeric_alone(mixture.parts, "scikit-learn's mixture")
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError:
         raise InputError("scikit-learn is not installed: pip install 'sparkgmm[compare]'") from None
-    numeric_alone(mixture.parts, "scikit-learn's mixture")
     family = FAMILIES[FAMILIES[mixture.covariance_type].known_as]
     stack = mixture.stack
     fitted = GaussianMixture(mixture.k, covariance_type=family.name, warm_start=True)

@@ -1,4 +1,7 @@
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.mixture import GaussianMixture
 
@@ -29,8 +32,8 @@ X = faithful()
         ({"X": np.empty((0, 2))}, r"X has shape \(0, 2\): give \(n, d\) with n and d of 1 or more"),
         ({"X": [[1.0, 2.0], [np.nan, 0.0]]}, r"X holds \[nan, 0.0\] in row 1: give finite numbers"),
         ({"X": [[np.inf, 2.0]]}, r"X holds \[inf, 2.0\] in row 0"),
-        ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\) .* give \(272,\) finite"),
-        ({"sample_weight": np.full(272, -1.0)}, "minimum -1.0: give .* finite weights >= 0"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\): give \(272,\), one"),
+        ({"sample_weight": np.full(272, -1.0)}, "sample_weight holds -1: give finite weights"),
         ({"sample_weight": np.zeros(272)}, "every sample_weight is 0: give a row some weight"),
         ({"weights_init": [0.5, 0.5]}, "weights_init and precisions_init need means_init"),
         ({"means_init": [[0.0, 1.0]]}, "means"),
@@ -53,9 +56,12 @@ X = faithful()
         ),
         (
             {"means_init": X[:2], "precisions_init": np.zeros((2, 2, 2))},
-            "precisions_init is singular: give invertible ones",
+            "precisions_init is not positive definite",
         ),
-        ({"means_init": X[:2], "weights_init": [0.5, 0.9]}, "weights are .*: give shares"),
+        (
+            {"means_init": X[:2], "weights_init": [0.5, 0.9]},
+            r"weights_init is \[0.5, 0.9\], sum 1.4",
+        ),
     ],
 )
 def test_a_bad_argument_is_refused_with_its_value_and_the_remedy(options, message):
@@ -212,3 +218,49 @@ def test_precisions_in_the_shape_of_their_type_start_where_dense_ones_do(kind):
         for p in (dense, compact)
     ]
     assert first[0] == pytest.approx(first[1], rel=1e-10)
+
+
+TWO = np.r_[np.random.default_rng(0).normal(0, 1, (60, 2)), np.full((60, 2), 6.0)]
+TWO[60:] += np.random.default_rng(1).normal(0, 1, (60, 2))
+AT = [[0, 0], [6, 6]]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"means_init": [[0, 0]]}, r"means_init has shape \(1, 2\): give \(2, 2\)"),
+        ({"means_init": [[0], [6]]}, r"means_init has shape \(2, 1\): give \(2, 2\)"),
+        ({"means_init": [["a", "b"], ["c", "d"]]}, "means_init is no array of numbers"),
+        ({"means_init": [[1e200, 0], [0, 0]]}, r"means_init holds 1e\+200 .* far from the rows"),
+        ({"means_init": AT, "weights_init": [0.3, 0.3, 0.4]}, r"weights_init has shape \(3,\)"),
+        ({"means_init": AT, "weights_init": [0.3, 0.3]}, r"weights_init is \[0.3, 0.3\], sum 0.6"),
+        ({"means_init": AT, "precisions_init": "ab"}, "precisions_init is no array of numbers"),
+        ({"means_init": AT, "precisions_init": [-np.eye(2)] * 2}, "precisions_init is not posit"),
+        ({"means_init": AT, "precisions_init": np.eye(3)}, r"precisions_init has shape \(3, 3\)"),
+        ({"sample_weight": ["a"] * 120}, "sample_weight is no array of numbers"),
+        ({"sample_weight": np.ones(120) + 1j}, "sample_weight is no array of numbers"),
+        ({"sample_weight": np.ones((120, 2))}, r"sample_weight has shape \(120, 2\)"),
+        ({"sample_weight": -np.ones(120)}, "sample_weight holds -1: give finite weights"),
+    ],
+)
+def test_what_cannot_be_started_from_or_weighed_by_is_named(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        fit_array(TWO, 2, **given)
+
+
+def test_a_weight_of_nought_to_start_from_is_quiet() -> None:
+    found = fit_array(TWO, 2, means_init=AT, weights_init=[1, 0])  # a warning would be an error
+    assert np.allclose(found.mixture.weights, 0.5, atol=0.02)
+
+
+def test_means_of_a_table_are_taken_by_name() -> None:
+    table = pd.DataFrame(TWO * [1, 10], columns=["a", "b"])
+    means = pd.DataFrame([[0, 0], [60, 6]], columns=["b", "a"])
+    found = fit_array(table, 2, means_init=means)
+    assert np.array_equal(
+        found.mixture.means, fit_array(table, 2, means_init=means[["a", "b"]]).mixture.means
+    )
+    with pytest.raises(InputError, match="means_init has no column 'a': its columns are b, z"):
+        fit_array(table, 2, means_init=means.rename(columns={"a": "z"}))

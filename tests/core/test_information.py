@@ -12,9 +12,10 @@ from sparkgmm.core.acceleration import metric, pack, unpack
 from sparkgmm.core.evidence import OverBlocks, OverRows
 from sparkgmm.core.information import SampleInformation, gradient, informed, scores
 from sparkgmm.core.model import from_mixture
-from sparkgmm.core.profile import Frame, Profile
+from sparkgmm.core.profile import Block, Frame, Profile
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
+from sparkgmm.parts import Column
 
 CLOSED = [kind for kind in COVARIANCE_TYPES if FAMILIES[kind].closed]
 
@@ -149,3 +150,43 @@ def test_a_large_table_of_overlapping_components_ends_within_tol_of_its_limit(d,
     slope = gradient(model, evidence.measure([model], "")[0].moments) / metric(model)
     assert np.abs(slope).max() < 1e-5
     assert found.log_likelihood > truth.log_likelihood(X)
+
+
+def test_the_gradient_and_the_scores_are_those_of_levels_and_counts_too():
+    rng = np.random.default_rng(5)
+    table, columns = mixed_rows(rng, 400)
+    block = Block(table, rng.uniform(0.1, 3, 400))
+    profile = Profile.of(block, n_beside=2)
+    frame = Frame.of(profile)
+    evidence = OverBlocks.of([block], frame, profile)
+    beside = {
+        "categorical": {"kind": {"a": [0.2, 0.5], "b": [0.3, 0.4], "c": [0.5, 0.1]}},
+        "counts": {"n": [2.0, 6.0]},
+    }
+    mixture = Mixture([0.4, 0.6], [[0.0], [0.5]], [[1.0], [2.0]], "diag", ["x"], **beside)
+    model = from_mixture(mixture, frame, columns)
+
+    def height(x: Array, evidence: OverBlocks = evidence) -> float:
+        return evidence.measure([unpack(x, model)], "")[0].log_likelihood
+
+    found = gradient(model, evidence.measure([model], "")[0].moments)
+    np.testing.assert_allclose(found / metric(model), slopes(height, model), rtol=1e-5, atol=1e-5)
+    information = SampleInformation.of([block], frame)
+    found = scores(model, information.X) / metric(model)[:, None]
+    for i in (0, 3, 9):  # in 3 the level is not known, in 9 the count
+        alone = OverBlocks.of([Block(table[:, i : i + 1].copy(), None)], frame, profile)
+
+        def density(x: Array, alone: OverBlocks = alone) -> float:
+            return height(x, alone)
+
+        np.testing.assert_allclose(found[:, i], slopes(density, model), rtol=1e-5, atol=1e-5)
+    # every direction has some information: log-probabilities are determined but for a constant
+    assert np.linalg.eigvalsh(information(model)).min() > 0
+
+
+def mixed_rows(rng: np.random.Generator, n: int) -> tuple[Array, tuple[Column, ...]]:
+    """Return a numeric column, one of three levels and one of counts, (3, n)."""
+    values = np.stack([rng.normal(size=n), rng.integers(0, 3, n), rng.poisson(4.0, n)])
+    values = values.astype(np.float64)
+    values[1, 3], values[2, 9] = np.nan, np.nan
+    return values, (Column("kind", "categorical", ("a", "b", "c")), Column("n", "counts"))

@@ -274,3 +274,11 @@ def test_what_cannot_be_a_category_or_a_count_is_named() -> None:
         fit_array(np.eye(3), 1, counts=["x"])
     with pytest.raises(InputError, match="means_init is for numeric columns alone, and X has name"):
         fit_array(table, 1, means_init=[[1.0]])
+
+
+def test_numbers_that_were_read_as_text_are_known_for_what_they_are() -> None:
+    texts = [str(i / 10) for i in range(MOST_LEVELS + 3)]
+    with pytest.raises(InputError, match=r"column 'x' has 259 levels.*: make numbers of its text"):
+        fit_array(pd.DataFrame({"x": texts}), 1)
+    with pytest.raises(InputError, match="make numbers of its text, which 'n/a' is not"):
+        fit_array(pd.DataFrame({"x": [*texts, "n/a"]}), 1)

@@ -186,7 +186,7 @@ def test_a_component_left_out_takes_its_counts_with_it_and_they_are_parameters()
     assert rates_of(without(model, 0)).tolist() == [6.0]
     [measured] = evidence.measure([model], "")
     course = Course((measured.log_likelihood,), converged=False)
-    candidate = judge(model, measured, evidence, Regularised(), course)
+    candidate = judge(model, measured, evidence, Regularised(), course, ("a", "b"))
     assert candidate.n_parameters == 1 + 2 * D + 2 * 3 + 2
     # the entropy of the responsibilities, by the same identity as without counts
     assert 0 < candidate.entropy < 600 * math.log(2)

@@ -201,7 +201,7 @@ def old_java(at: Workplace) -> Done:
 
 @look_at("broken_yaml")
 def test_a_broken_configuration_is_told_with_its_place(outcome: Done) -> None:
-    assert re.search(r"config\.yaml.* no valid YAML .* line 2", check_one_line(outcome, 2))
+    assert re.search(r"config\.yaml.* no valid YAML: line 2", check_one_line(outcome, 2))
 
 
 @look_at("unknown_argument")

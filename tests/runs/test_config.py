@@ -130,6 +130,8 @@ def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
             "columns": ["component", "probability", "log_density"],
             "keep": "all",
             "outlier_quantile": None,
+            "impute": False,
+            "predict": [],
         },
     }
 

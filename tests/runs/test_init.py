@@ -205,3 +205,15 @@ def test_init_replaces_nothing_unasked_and_names_what_is_wrong(
     words = write_csv("a,b", "x,y", "z,w", name="words.csv")
     assert init_main([words]) == 3
     assert "has no column of numbers to fit (a: " in capsys.readouterr().err
+
+
+def test_a_table_of_categories_alone_gets_latent_classes_and_their_nulls_are_seen(
+    write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    rows = ["red,yes", "blue,no", "red,", "blue,yes"] * 30
+    text = init(write_csv("colour,paid", *rows), None, False, False)
+    path = tmp_path / "fit.yaml"
+    path.write_text(text)
+    config = load_config(str(path)).input
+    assert (config.features, config.categorical) == ([], ["colour", "paid"])
+    assert config.invalid_rows != "fail"

@@ -115,6 +115,83 @@ def ids(df: DataFrame) -> list[int]:
     return sorted(row.id for row in df.select("id").collect())
 
 
+@pytest.fixture
+def rows_with_gaps(tmp_path: Path) -> np.ndarray:
+    """An input with values missing here and there, and one row of nothing."""
+    X = MIXTURE.sample(3000, seed=1)[0]
+    X[::7, 0], X[::11, 1] = NAN, NAN
+    return write(tmp_path, X)
+
+
+def by_id(df: DataFrame) -> Any:
+    return df.toPandas().sort_values("id").reset_index(drop=True)
+
+
+def test_nulls_are_imputed_and_rows_scored_by_what_they_have(
+    score: Score, rows_with_gaps: np.ndarray
+) -> None:
+    X = rows_with_gaps
+    scored = by_id(score(output={"impute": True, "outlier_quantile": 0.01}))
+    assert list(scored.columns[:3]) == ["id", "x", "y"]
+    assert np.array_equal(scored[["x", "y"]], MIXTURE.impute(X))
+    seen_y = np.isnan(X[:, 0]) & ~np.isnan(X[:, 1])
+    marginal = MIXTURE.marginal("y")
+    expected = marginal.log_density(X[seen_y][:, 1:])
+    assert np.allclose(scored["log_density"][seen_y], expected, atol=1e-12, rtol=0)
+    R = np.stack(scored["probability"][seen_y].tolist())
+    assert np.allclose(R, marginal.responsibilities(X[seen_y][:, 1:]), atol=1e-12, rtol=0)
+    nothing = scored[np.isnan(X).all(axis=1)].iloc[0]
+    assert (nothing["log_density"], list(nothing["probability"])) == (0.0, [0.6, 0.4])
+    assert not scored["outlier"][np.isnan(X).any(axis=1)].any()
+    assert scored["outlier"].any()
+
+
+def test_imputed_features_are_written_though_they_are_not_kept(
+    score: Score, rows_with_gaps: np.ndarray
+) -> None:
+    scored = score(output={"impute": True, "keep": ["y", "id"], "columns": ["component"]})
+    assert scored.columns == ["y", "id", "x", "component"]
+    assert by_id(scored)[["x", "y"]].notna().all().all()
+
+
+def test_imputing_leaves_infinite_values_invalid(score: Score, invalid_rows: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"2 of 3,000 rows are invalid \(x infinite in 1, y inf"):
+        score(output={"impute": True})
+    scored = score(input={"invalid_rows": "quarantine"}, output={"impute": True})
+    assert scored.count() == 2998
+
+
+def test_a_feature_is_predicted_from_the_others_of_its_row(
+    score: Score, rows_with_gaps: np.ndarray
+) -> None:
+    X = rows_with_gaps
+    scored = by_id(score(output={"predict": ["x"]}, input={"where": "not isnan(y)"}))
+    kept = ~np.isnan(rows_with_gaps[:, 1])
+    mean, sd = MIXTURE.expect(X[kept], "x")
+    assert np.allclose(scored[["x_mean", "x_sd"]], np.c_[mean, sd], atol=1e-12, rtol=0)
+    assert scored["x"].isna().sum() == np.isnan(X[kept, 0]).sum()
+
+
+def test_a_feature_may_be_predicted_that_the_input_does_not_have(
+    spark: SparkSession, score: Score, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"id": [0, 1], "y": [-1.0, 3.0]}), tmp_path / "rows.parquet")
+    scored = by_id(score(output={"predict": ["x"], "columns": ["component"]}))
+    mean, sd = MIXTURE.expect([[NAN, -1.0], [NAN, 3.0]], "x")
+    assert list(scored.columns) == ["id", "y", "component", "x_mean", "x_sd"]
+    assert np.allclose(scored[["x_mean", "x_sd"]], np.c_[mean, sd], atol=1e-12, rtol=0)
+
+
+def test_what_cannot_be_imputed_or_predicted_is_named(
+    score: Score, rows: np.ndarray, model: Callable[..., str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"names 'z', which is no feature of the model"):
+        score(output={"predict": ["z"]})
+    model(run_id="b", vector="v", features=["v[0]", "v[1]"])
+    with pytest.raises(ConfigurationError, match=r"features in one column, 'v': use imputedCol"):
+        score(output={"impute": True})
+
+
 def left(tmp_path: Path) -> list[str]:
     """Say what lies in the workplace, drafts too."""
     return sorted(p.name for p in tmp_path.iterdir())

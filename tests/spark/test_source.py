@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
@@ -301,3 +302,33 @@ def test_the_commonest_length_of_arrays_counts_and_not_that_of_the_first(
 ) -> None:
     df = spark.createDataFrame([([1.0],), ([1.0, 2.0],), ([3.0, 4.0],)], "v array<double>")
     assert find_features(df, "v", None).names == ("v[0]", "v[1]")
+
+
+def test_timestamps_of_nanoseconds_block_no_file(spark: SparkSession, tmp_path: Path) -> None:
+    """pandas writes them, and Spark refuses a file that has any (PARQUET_TYPE_ILLEGAL)."""
+    moments = [np.datetime64("1960-01-01T01:02:03.000004005"), np.datetime64("2024-07-01", "ns")]
+    times = pa.array(moments, pa.timestamp("ns"))
+    table = pa.table({"t": times, "x": [1.5, 2.5], "utc": times.cast(pa.timestamp("ns", "UTC"))})
+    path = str(tmp_path / "t.parquet")
+    pq.write_table(table, path)
+    before = spark.conf.get("spark.sql.session.timeZone")
+    try:
+        for zone in ("America/New_York", "UTC"):
+            spark.conf.set("spark.sql.session.timeZone", zone)
+            df = read(spark, path)
+            assert dict(df.dtypes) == {"t": "timestamp_ntz", "x": "double", "utc": "timestamp"}
+            assert find_features(df, None, None).names == ("x",)
+            text = [tuple(row) for row in df.selectExpr("cast(t as string)").collect()]
+            assert text == [("1960-01-01 01:02:03.000004",), ("2024-07-01 00:00:00",)]
+        utc = [row[0] for row in df.selectExpr("unix_micros(utc)").collect()]
+        assert utc == [-315615476999996, 1719792000000000]
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", before)
+        spark.conf.unset("spark.sql.legacy.parquet.nanosAsLong")
+
+
+def test_a_column_that_a_predicate_does_not_find_is_named(
+    spark: SparkSession, faithful_csv: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"names column 'wating', which .*'waiting'\?"):
+        read(spark, faithful_csv, options={"header": True}, where="wating > 2")

@@ -75,7 +75,8 @@ def jensen_shannon(one: Mixture, other: Mixture, n: int = _DRAWN, seed: int = 0)
     for i, mixture in enumerate((one, other)):
         X, _ = mixture.sample(n, 2 * seed + i)
         of_rows = [part.of for part in mixture.parts]
-        ratio = log_density_of(one, X, of_rows) - log_density_of(other, X, of_rows)
+        densities = [log_density_of(m, X, of_rows, unseen=0.0) for m in (one, other)]
+        ratio = densities[0] - densities[1]
         terms.append(_information(np.clip(ratio, -_CERTAIN, _CERTAIN)))
     error = math.sqrt(sum(float(t.var()) / n for t in terms)) / 2
     return Estimate(float(np.mean(terms)), error)
@@ -111,14 +112,17 @@ def mean_log_density(rows: Rows, mixture: Mixture) -> float:
     return -math.inf if math.isnan(log_likelihood) else log_likelihood - evidence.frame.log_volume
 
 
-def log_density_of(mixture: Mixture, X: Array, columns: Sequence[Column]) -> Array:
+def log_density_of(
+    mixture: Mixture, X: Array, columns: Sequence[Column], unseen: float = 1.0
+) -> Array:
     """Return log densities of rows X (n, D) that were read for another mixture's columns.
 
-    Levels are numbered as in `columns`, which come after the numeric ones.
+    Levels are numbered as in `columns`, which come after the numeric ones. `unseen` is what a level
+    that the mixture does not have multiplies the density by.
     """
     if not mixture.parts:
         return mixture.log_density(X[:, : mixture.d])
-    parts = aligned(mixture.parts, columns, mixture.d)
+    parts = aligned(mixture.parts, columns, mixture.d, unseen)
     return Density.of(mixture.weights, mixture.means, mixture.stack, parts).score(X)
 
 

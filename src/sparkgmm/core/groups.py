@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sparkgmm.core.fit import check_features, fit
+from sparkgmm.core.fit import fit
 from sparkgmm.core.initialisation import AUTO
 from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
@@ -69,7 +69,6 @@ def fit_group(
         search.products,
         pilot_rows(max(search.k)),
     )
-    check_features(rows.profile, names)
     return FittedGroup(fit(rows, search, names).chosen, len(X))
 
 

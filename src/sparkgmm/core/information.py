@@ -40,7 +40,7 @@ _FEW_ROWS = 10
 
 def informed(model: Model) -> bool:
     """Return whether there is an information on models of this kind, of this size."""
-    return model.family.closed and not model.others and len(pack(model)) <= MOST_PARAMETERS
+    return model.family.closed and len(pack(model)) <= MOST_PARAMETERS
 
 
 def gradient(model: Model, moments: Moments) -> Array:
@@ -52,12 +52,18 @@ def gradient(model: Model, moments: Moments) -> Array:
     total = moments.counts.sum()
     by_mean, by_stack = model.stack.slopes(moments, model.means)
     by_weight = moments.counts - total * model.weights
-    return np.asarray(np.concatenate([by_weight, by_mean.ravel(), by_stack.ravel()]) / total)
+    pairs = zip(model.others, moments.others, strict=True)
+    by_parts = [part.slopes(sums).ravel() for part, sums in pairs]
+    by_all = np.concatenate([by_weight, by_mean.ravel(), by_stack.ravel(), *by_parts])
+    return np.asarray(by_all / total)
 
 
-def scores(model: Model, X: Array) -> Array:
-    """Return the gradients of the log densities of standardised rows X (d, n), shape (p, n)."""
-    k = model.k
+def scores(model: Model, rows: Array) -> Array:
+    """Return the gradients of the log densities of standardised rows (D, n), shape (p, n).
+
+    The columns of parts beside the Gaussian come after the d numeric ones.
+    """
+    k, X = model.k, rows[: model.d]
     joint = np.empty((k, X.shape[1]))
     parts = []
     for j, mean in enumerate(model.means):
@@ -66,6 +72,8 @@ def scores(model: Model, X: Array) -> Array:
         joint[j] = -0.5 * (residual * by_mean).sum(axis=0)
         parts.append((by_mean, by_stack))
     joint += (np.log(model.weights) - 0.5 * model.stack.log_dets)[:, None]
+    for part in model.others:
+        joint += part.log_density(rows)
     joint -= joint.max(axis=0)
     R = np.exp(joint, out=joint)
     R /= R.sum(axis=0)
@@ -76,12 +84,13 @@ def scores(model: Model, X: Array) -> Array:
     if model.family.shared:
         stacks = [np.sum(stacks, axis=0)]
     by_weight = R - model.weights[:, None]
-    return np.concatenate([by_weight, *(by_mean for by_mean, _ in parts), *stacks])
+    by_parts = [part.scores(j, rows) * R[j] for part in model.others for j in range(k)]
+    return np.concatenate([by_weight, *(by_mean for by_mean, _ in parts), *stacks, *by_parts])
 
 
 @dataclass(frozen=True)
 class SampleInformation:
-    """The information by a sample of rows, standardised (d, n), of weights (n,)."""
+    """The information by a sample of rows, standardised (D, n), of weights (n,)."""
 
     X: Array
     w: Array
@@ -90,12 +99,16 @@ class SampleInformation:
     def of(cls, blocks: Sequence[Block], frame: Frame) -> SampleInformation:
         """Take the rows of some blocks."""
         Z, w = frame.standardise(blocks)
-        return cls(np.ascontiguousarray(Z.T), w)
+        beside = [block.values[len(frame.scale) :] for block in blocks]
+        if not len(beside[0]):
+            return cls(np.ascontiguousarray(Z.T), w)
+        return cls(np.concatenate([Z.T, np.concatenate(beside, axis=1)]), w)
 
     def __call__(self, model: Model) -> Array:
         """Return the mean outer product of the scores about their mean, (p, p).
 
-        Log-weights are determined but for a constant, to which a unit of information is given. To
+        Log-weights are determined but for a constant, to which a unit of information is given; so
+        are a component's log-probabilities of levels, and its share of one is given to theirs. To
         a component that has few rows in the sample as many complete ones are added as it has
         parameters: its own scores would leave directions of which nothing is known.
         """
@@ -110,6 +123,12 @@ class SampleInformation:
             A, g, weight = A + some_A, g + some_g, weight + some_weight
         A = A / weight - np.outer(g, g) / weight**2
         A[: model.k, : model.k] += np.outer(model.weights, model.weights)
+        first = p - sum(len(part.pack()) for part in model.others)
+        for part in model.others:
+            for free, weight in zip(part.free, model.weights, strict=True):
+                mine = slice(first, first + len(free))
+                A[mine, mine] += weight * np.outer(free, free)
+                first = mine.stop
         A[np.diag_indices(p)] += _of_few_rows(model, len(chosen), p)
         return A
 
@@ -135,7 +154,8 @@ def _of_few_rows(model: Model, n_rows: int, p: int) -> Array:
     counts = model.weights * n_rows
     share = np.where(counts < _FEW_ROWS * each, each / counts, 0.0)
     of_means = np.repeat(share, model.d)
-    of_stack = np.zeros(p - k - len(of_means))
+    of_parts = [np.repeat(share, len(part.pack()) // k) for part in model.others]
+    of_stack = np.zeros(p - k - len(of_means) - sum(map(len, of_parts)))
     if not model.family.shared:
         of_stack = np.repeat(share, len(of_stack) // k)
-    return np.asarray(np.concatenate([share, of_means, of_stack]) * metric(model) ** 2)
+    return np.asarray(np.concatenate([share, of_means, of_stack, *of_parts]) * metric(model) ** 2)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sparkgmm import checks
 from sparkgmm.core.cautions import cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
@@ -40,6 +41,7 @@ from sparkgmm.options import (
 )
 from sparkgmm.parts import Column
 from sparkgmm.products import Array
+from sparkgmm.tabular import as_table, read_like
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ def fit_array(
             "means_init is for numeric columns alone, and X has "
             f"{', '.join(column.name for column in columns)} beside them: leave it out"
         )
-    starts = _starts(rows.profile, search, weights_init, means_init, precisions_init)
+    means = _by_name(means_init, features, len(rows.profile.mean))
+    starts = _starts(rows.profile, search, weights_init, means, precisions_init)
     with option_names(PYTHON):
         found = fit(rows, search, features, starts=starts)
     chosen = found.chosen
@@ -174,6 +177,16 @@ def _several(option: Option, value: Any) -> tuple[Any, ...]:
     if not values:
         raise InputError(f"{PYTHON[option.name]} is {value!r}: give one or more")
     return values
+
+
+def _by_name(means: Any, features: tuple[str, ...] | None, d: int) -> Any:
+    """Return means to start from; those of a table by the names of its columns."""
+    if as_table(means) is None:
+        return means
+    try:
+        return read_like(means, features, d)
+    except InputError as error:
+        raise InputError(str(error).replace("X has", "means_init has", 1)) from None
 
 
 def _starts(
@@ -213,26 +226,26 @@ def _start(
         shape = (k, d) if of_all.ndim == 1 else (k, d, d)
         stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
     else:
-        stack = _inverse(np.asarray(precisions, dtype=np.float64), family, k, d)
-    start = Mixture(
-        np.full(k, 1 / k) if weights is None else weights,
-        means,
+        shapes = {(k, d, d), family.shape(k, d)}
+        stack = _inverse(checks.start_precisions(precisions, shapes), family, d)
+    return Mixture(
+        checks.start_weights(weights, k),
+        checks.start_means(means, k, profile.low, profile.high),
         family.written(stack, np.ones(d)),
         covariance_type,
     )
-    if (start.k, start.d) != (k, d):
-        raise InputError(f"means_init has shape {start.means.shape}: give {(k, d)}")
-    return start
 
 
-def _inverse(given: Array, family: Family, k: int, d: int) -> Stack:
+def _inverse(given: Array, family: Family, d: int) -> Stack:
     """Return the covariances whose inverses are given, dense or in the shape of the family."""
-    shapes = {(k, d, d), family.shape(k, d)}
-    if given.shape not in shapes:
-        raise InputError(
-            f"precisions_init has shape {given.shape}: give {' or '.join(map(str, sorted(shapes)))}"
-        )
     unit = np.ones(d)
+    if given.ndim == 3 or family.shared:
+        least = float(np.linalg.eigvalsh(given).min())
+        if not least > 0:
+            raise InputError(
+                f"precisions_init is not positive definite (smallest eigenvalue {least:.3g}): give "
+                "inverses of covariances"
+            )
     try:
         if given.ndim == 3:
             return family.nearest(np.linalg.inv(given), unit)
@@ -264,12 +277,7 @@ def _array_rows(
         raise InputError(f"X holds {values[row].tolist()} {where}: give finite numbers")
     weights, unit = None, 1.0
     if sample_weight is not None:
-        weights = np.asarray(sample_weight, dtype=np.float64)
-        if weights.shape != (len(values),) or not (np.isfinite(weights) & (weights >= 0)).all():
-            raise InputError(
-                f"sample_weight has shape {weights.shape} and minimum {weights.min(initial=0)}: "
-                f"give ({len(values)},) finite weights >= 0"
-            )
+        weights = checks.row_weights(sample_weight, len(values))
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
             raise InputError("every sample_weight is 0: give a row some weight")

@@ -47,11 +47,14 @@ __all__ = [
 PARTS: dict[str, type[Multinomial | Poisson]] = {"categorical": Multinomial, "counts": Poisson}
 
 
-def aligned(parts: Sequence[Part], columns: Sequence[Column], d: int) -> Parts:
-    """Return parts for rows that have these columns after d numeric ones, found by their names."""
+def aligned(parts: Sequence[Part], columns: Sequence[Column], d: int, unseen: float = 1.0) -> Parts:
+    """Return parts for rows that have these columns after d numeric ones, found by their names.
+
+    `unseen` is the factor of levels that they do not have.
+    """
     by_name = {part.of.name: part for part in parts}
     pairs = enumerate(columns, d)
-    return tuple(by_name[of.name].aligned(of, i) for i, of in pairs if of.name in by_name)
+    return tuple(by_name[of.name].aligned(of, i, unseen) for i, of in pairs if of.name in by_name)
 
 
 def of_all(columns: Sequence[Column], values: Array, w: Array) -> Parts:

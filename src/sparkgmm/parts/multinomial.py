@@ -121,6 +121,21 @@ class Multinomial:
         """Weigh a log-probability by the root of the rows that have its level."""
         return np.asarray(root * np.sqrt(self.probabilities))
 
+    def slopes(self, sums: Array) -> Array:
+        """Return by how much levels are more frequent than their probabilities say."""
+        return np.asarray(sums - sums.sum(axis=1, keepdims=True) * self.probabilities)
+
+    def scores(self, j: int, values: Array) -> Array:
+        """Return the same of single rows."""
+        out = np.empty((self.width, values.shape[1]))
+        self.fill(values, out)
+        return np.asarray(out - out.sum(axis=0) * self.probabilities[j][:, None])
+
+    @property
+    def free(self) -> Array:
+        """Log-probabilities may have a constant added; it weighs as the levels do."""
+        return self.probabilities
+
     def take(self, which: Array) -> Multinomial:
         """Return the factors of some components."""
         return replace(self, probabilities=self.probabilities[which])
@@ -151,11 +166,11 @@ class Multinomial:
         with np.errstate(divide="ignore"):
             return np.log(np.sqrt(self.probabilities) @ np.sqrt(aligned))
 
-    def aligned(self, of: Column, column: int) -> Multinomial:
-        """Return the same for other levels: a factor of 1 for those that it does not have."""
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Multinomial:
+        """Return the same for other levels, with a factor for those that it does not have."""
         mine = dict(zip(self.of.levels, self.probabilities.T, strict=True))
-        one = np.ones(len(self.probabilities))
-        probabilities = np.stack([mine.get(level, one) for level in of.levels], axis=1)
+        others = np.full(len(self.probabilities), unseen)
+        probabilities = np.stack([mine.get(level, others) for level in of.levels], axis=1)
         return Multinomial(of, column, probabilities, np.zeros(len(of.levels)))
 
     def sample(self, labels: Array, rng: np.random.Generator) -> Array:

@@ -87,6 +87,19 @@ class Part(Protocol):
         """
         ...
 
+    def slopes(self, sums: Array) -> Array:
+        """Return the derivatives of natural . sums (k, width) by the coordinates, (k, m)."""
+        ...
+
+    def scores(self, j: int, values: Array) -> Array:
+        """Return those of component j's log factor at n rows (D, n), (m, n)."""
+        ...
+
+    @property
+    def free(self) -> Array:
+        """For each component the direction that its coordinates may take at will, (k, m), or 0."""
+        ...
+
     def take(self, which: Array) -> Self:
         """Return the factors of some components."""
         ...
@@ -110,10 +123,11 @@ class Part(Protocol):
         """
         ...
 
-    def aligned(self, of: Column, column: int) -> Self:
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Self:
         """Return the same for rows that have the column elsewhere, and perhaps other levels.
 
-        Levels that the part does not have are as if they were not known.
+        `unseen` is the factor of levels that the part does not have: 1 is as if they were not
+        known, 0 as if they could not be.
         """
         ...
 

@@ -105,6 +105,20 @@ class Poisson:
         """Weigh a log-rate by the root of the events that there are."""
         return np.asarray(root[:, 0] * np.sqrt(self.rates))
 
+    def slopes(self, sums: Array) -> Array:
+        """Return by how many there are more events than the rates say."""
+        return np.asarray(sums[:, 0] - sums[:, 1] * self.rates)[:, None]
+
+    def scores(self, j: int, values: Array) -> Array:
+        """Return the same of single rows."""
+        x = values[self.column]
+        return np.where(np.isnan(x), 0.0, x - self.rates[j])[None]
+
+    @property
+    def free(self) -> Array:
+        """Nothing is free."""
+        return np.zeros((len(self.rates), 1))
+
     def take(self, which: Array) -> Poisson:
         """Return the factors of some components."""
         return replace(self, rates=self.rates[which])
@@ -130,7 +144,7 @@ class Poisson:
             return np.zeros((len(self.rates), other.natural.shape[0]))
         return -0.5 * (np.sqrt(self.rates)[:, None] - np.sqrt(other.rates)) ** 2
 
-    def aligned(self, of: Column, column: int) -> Poisson:
+    def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Poisson:
         """Return the same for rows that have the column elsewhere."""
         return replace(self, of=of, column=column)
 

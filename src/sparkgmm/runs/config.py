@@ -31,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from sparkgmm import options as opt
 from sparkgmm.errors import ConfigurationError
+from sparkgmm.runs.yaml_errors import explained
 from sparkgmm.spark.masking import masked_values
 from sparkgmm.spark.names import TableName, is_table_name
 from sparkgmm.spark.score_columns import selectable_columns
@@ -348,7 +349,10 @@ class ScoreOutputConfig(_Section):
         opt.OUTLIER_QUANTILE.default
     )
 
-    _distinct = field_validator("columns", "keep")(_distinct_if_listed)
+    impute: StrictBool = opt.IMPUTE.default
+    predict: list[StrictStr] = opt.PREDICT.default
+
+    _distinct = field_validator("columns", "keep", "predict")(_distinct_if_listed)
 
     @property
     def place(self) -> str | TableName:
@@ -439,13 +443,14 @@ class FitConfig(_Job):
     def _groups_can(self) -> Self:
         """Refuse with groups what needs one mixture, or all the rows at once."""
         if self.input.group_by:
-            model, beside = self.model, self.input.beside
+            model = self.model
             asked = {
                 "model.engine": model.engine != "em" and f"{model.engine!r}: use em",
                 "model.warm_start": model.warm_start is not None and "set: leave it out",
                 "model.update": model.update is not None and "set: leave it out",
                 "drift": self.drift is not None and "set: leave it out",
-                "input.categorical or input.counts": beside and "set: leave it out",
+                "input.categorical": bool(self.input.categorical) and "set: leave it out",
+                "input.counts": bool(self.input.counts) and "set: leave it out",
             }
             for key, problem in asked.items():
                 if problem:
@@ -579,10 +584,7 @@ def _parse(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, Loader=_UniqueKeys)
     except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        what = getattr(error, "problem", None) or getattr(error, "reason", "nested too deep")
-        raise ConfigurationError(f"{origin} is no valid YAML ({what}{where}): fix it") from error
+        raise ConfigurationError(f"{origin} is no valid YAML: {explained(error, text)}") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -618,7 +620,7 @@ def _problem(detail: ErrorDetails, schema: type[BaseModel]) -> str:
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if isinstance(detail["input"], dict):
-        return f"{path}: {message}"
+        return f"{path}: {message}" if path else message
     return f"{path} is {_SHORT.repr(detail['input'])}: {message}"
 
 

@@ -86,7 +86,7 @@ def configuration(seen: FirstLook, output: str | None = None) -> str:
 
     """
     features = _of_kind(seen, "numeric") or _of_kind(seen, "counts")
-    if not features:
+    if not features and not _of_kind(seen, "categorical"):
         raise InputError(
             f"{str(seen.place)!r} has no column of numbers to fit "
             f"({'; '.join(f'{c.name}: {c.what}' for c in seen.columns[:8])}): give a table with "
@@ -120,11 +120,11 @@ def _input(seen: FirstLook, features: Sequence[ColumnKind]) -> Iterator[str]:
         yield "  options:  # handed to the Spark reader"
         for key, value in seen.options.items():
             yield f"    {key}: {_scalar(value)}"
-    yield "  features:"
+    yield "  features:" if features else "  features: []  # categories alone: latent classes"
     yield from _listed(features, "    - ")
     yield from _other_kind(seen, "categorical", features, "a multinomial in each component")
     yield from _other_kind(seen, "counts", features, "a Poisson in each component")
-    yield from _nulls(features)
+    yield from _nulls([c for c in seen.columns if c.kind != "out"])
     out = _of_kind(seen, "out")
     if out:
         yield "  # left out:"
@@ -155,7 +155,7 @@ def _nulls(features: Sequence[ColumnKind]) -> Iterator[str]:
 def _listed(columns: Sequence[ColumnKind], begin: str) -> Iterator[str]:
     """Write a column a line, with what it holds."""
     names = [_scalar(column.name) for column in columns]
-    width = min(max(map(len, names)), 30)
+    width = min(max(map(len, names), default=0), 30)
     for name, column in zip(names, columns, strict=True):
         nulls = f", {column.nulls:,} null{'s' if column.nulls > 1 else ''}" if column.nulls else ""
         what = " ".join(f"{column.what}{nulls}".split())

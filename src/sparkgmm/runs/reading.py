@@ -149,7 +149,7 @@ def without_constants(
     ]
     if not constant or source.constant_features == "fail":
         return blocks, features, []
-    if len(constant) == len(features.names):
+    if len(constant) == len(features.names) and not features.beside:
         raise InputError(
             f"every feature is constant ({', '.join(constant)}): there is nothing to fit"
         )

@@ -37,7 +37,14 @@ from sparkgmm.spark.score_columns import columns_of
 from sparkgmm.spark.scored_groups import GroupModels, score_groups
 from sparkgmm.spark.scored_rows import ScoreRequest, check_columns, score_rows
 from sparkgmm.spark.scoring import INVALID_ROW, Totals
-from sparkgmm.spark.source import NO_ROWS, Features, Opened, find_model_features
+from sparkgmm.spark.source import (
+    NO_ROWS,
+    Features,
+    Opened,
+    did_you_mean,
+    find_model_features,
+    quoted_list,
+)
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.tables import describe_table, reading_files_of
 
@@ -58,6 +65,11 @@ class Task:
     output: RowsFolder | ScoredTable
     opened: Opened
     groups: GroupModels | None = None
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """The names of the features that may be null or NaN."""
+        return tuple(self.features.names[i] for i in self.request.gaps(self.features))
 
 
 def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
@@ -82,22 +94,65 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
+        if column.needs == "numbers" and mixture.parts:
+            raise ConfigurationError(
+                f"output.columns names {column.name}, which is for numeric features alone, and "
+                f"{model.run.path!r} has {mixture.parts[0].of.name!r} beside them: leave "
+                f"{column.name} out"
+            )
+    _check_conditionals(config, model)
     with translated_errors(source.place):
         opened = open_source(spark, source)
-        df = opened.df
+        df = _with_unknown(opened.df, config.output.predict)
         _check_apart(spark, config, output, model)
         columns = [part.of for part in mixture.parts]
         features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
     keep = config.output.keep
     request = ScoreRequest(
-        tuple(df.columns if keep == "all" else keep),
+        tuple(opened.df.columns if keep == "all" else keep),
         tuple(config.output.columns),
         _threshold(config, model),
         config.input.invalid_rows == "fail",
         model.labels,
+        config.output.impute,
+        tuple(config.output.predict),
     )
     check_columns(df, features, request)
     return Task(df, features, model, request, output, opened)
+
+
+def _check_conditionals(config: ScoreConfig, model: StoredModel) -> None:
+    """Refuse what is to be imputed or predicted of features that are no columns of their own."""
+    output, names = config.output, model.mixture.features
+    if not output.impute and not output.predict:
+        return
+    key = "output.impute is true" if output.impute else f"output.predict is {output.predict}"
+    if names is None or model.vector is not None:
+        what = "without names" if names is None else f"in one column, {model.vector!r}"
+        raise ConfigurationError(
+            f"{key}, but {model.run.path!r} has its features {what}: use imputedCol or expectedCol "
+            "of GaussianMixtureModel, or fit features that are columns of their own"
+        )
+    if model.mixture.parts:
+        raise ConfigurationError(
+            f"{key}, but {model.run.path!r} has "
+            f"{quoted_list([part.of.name for part in model.mixture.parts])} beside its numeric "
+            "features: that is for numeric features alone, fit a model of those"
+        )
+    for name in output.predict:
+        if name not in names:
+            raise ConfigurationError(
+                f"output.predict names {name!r}, which is no feature of the model: "
+                f"{did_you_mean(name, names)}its features are {quoted_list(names)}"
+            )
+
+
+def _with_unknown(df: DataFrame, features: list[str]) -> DataFrame:
+    """Add features that are to be predicted and are not there, as nulls."""
+    for name in features:
+        if name not in df.columns:
+            df = df.withColumn(name, F.lit(None).cast("double"))
+    return df
 
 
 def _open_groups(
@@ -110,6 +165,8 @@ def _open_groups(
     refused = {
         "output.outlier_quantile": config.output.outlier_quantile is not None,
         "output.columns label": "label" in config.output.columns,
+        "output.impute": config.output.impute,
+        "output.predict": bool(config.output.predict),
     }
     for key, asked in refused.items():
         if asked:
@@ -238,6 +295,7 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
             f"features {len(names)}{source}: {shown}",
             f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
             f"adds     {', '.join(task.request.columns)}",
+            *(["imputes  nulls of the features"] if config.output.impute else []),
             f"outliers {outliers}",
             f"writes   {_written_to(config, task)}",
         ]
@@ -325,7 +383,7 @@ def _into_folder(
         _check_rows(totals.read.value, totals.invalid.value)
         terminal.set_context(step="publish")
         if totals.invalid.value and config.input.invalid_rows == "quarantine":
-            rows = rejected(task.df, task.features)
+            rows = rejected(task.df, task.features, task.gaps)
             with described(spark, "writing the rejected rows"):
                 rows.write.parquet(folder.draft.child(REJECTED).uri)
         folder.publish()
@@ -357,7 +415,7 @@ def _into_table(
         with described(spark, "looking at the rows"):
             n_invalid = _judge(task, every_row=quarantine)
         if quarantine:
-            rows = rejected(task.df, task.features)
+            rows = rejected(task.df, task.features, task.gaps)
             with described(spark, "writing the rejected rows"):
                 table.write_rejected(rows, n_invalid > 0)
         started = time.monotonic()
@@ -384,10 +442,10 @@ def _judge(task: Task, every_row: bool) -> int:
     All rows are counted only if it is asked for, or if no valid one is found: the first valid one
     ends the search.
     """
-    found = valid(task.df, task.features).select(F.lit(1))
+    found = valid(task.df, task.features, task.gaps).select(F.lit(1))
     if not every_row and not found.isEmpty():
         return 0
-    counts = count_invalid(task.df, task.features)
+    counts = count_invalid(task.df, task.features, task.gaps)
     if counts.invalid and task.request.fail:
         raise InputError(describe_invalid(counts, task.features))
     _check_rows(counts.read, counts.invalid)
@@ -447,7 +505,7 @@ def _translated_at(
 def _invalid(error: Exception, task: Task) -> SparkGmmError | None:
     if INVALID_ROW not in str(error):
         return None
-    counts = count_invalid(task.df, task.features)
+    counts = count_invalid(task.df, task.features, task.gaps)
     return InputError(describe_invalid(counts, task.features))
 
 

@@ -45,6 +45,7 @@ from sparkgmm.spark.driver_memory import (
     room_for_results,
 )
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.executors import use_own_python
 from sparkgmm.spark.names import place_named
 from sparkgmm.spark.partitions import described, is_local, partitions_of
 from sparkgmm.spark.quarantine import describe_faults
@@ -81,6 +82,7 @@ class Blocks:
         missing: bool = False,
     ) -> None:
         self._spark = df.sparkSession
+        use_own_python(self._spark)
         self._path = path
         self._room = room_for_results(self._spark)
         self._features = features

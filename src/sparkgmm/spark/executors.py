@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from pyspark import SparkContext
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _INSTALL = (
     "install it for their Python, or send a packed environment with --archives and "
@@ -27,11 +35,47 @@ def executor_fault(text: str) -> str | None:
     return next((said for say in _CAUSES if (said := say(text))), None)
 
 
+def use_own_python(spark: SparkSession) -> None:
+    """Have the workers of local mode run the driver's Python, unless the user named one.
+
+    PySpark takes the first python3 of the PATH for them, which in a virtual environment that is not
+    activated is another one, without numpy.
+    """
+    context = getattr(spark, "_sc", None)  # there is none on Spark Connect
+    if context is None or not _local(context.master) or "PYSPARK_PYTHON" in os.environ:
+        return
+    if spark.conf.get("spark.pyspark.python", None) is None:
+        context.pythonExec = sys.executable
+
+
+def _local(master: str) -> bool:
+    return master == "local" or master.startswith("local[")
+
+
+def _is_local() -> bool:
+    context = SparkContext._active_spark_context
+    return context is not None and _local(str(context.master))
+
+
+def _both_pythons() -> str:
+    """Name the Python of workers on this machine and the driver's, and the line that mends it."""
+    context = SparkContext._active_spark_context
+    theirs = getattr(context, "pythonExec", None) or os.environ.get("PYSPARK_PYTHON", "python3")
+    return (
+        f" (the workers run {theirs}, the driver {sys.executable}): run "
+        f"os.environ['PYSPARK_PYTHON'] = {sys.executable!r} before the session is made"
+    )
+
+
 def _missing_package(text: str) -> str | None:
     missing = re.search(r"No module named '(numpy|pyarrow|pandas|pyspark|sparkgmm)", text)
     if missing is None and _python_did_not_start(text):
         missing = re.search(r"No module named '?(\w+)", text)
-    return f"{missing.group(1)} is missing on the executors: {_INSTALL}" if missing else None
+    if missing is None:
+        return None
+    if _is_local():
+        return f"{missing.group(1)} is missing in the workers' Python{_both_pythons()}"
+    return f"{missing.group(1)} is missing on the executors: {_INSTALL}"
 
 
 def _broken_package(text: str) -> str | None:
@@ -59,6 +103,8 @@ def _other_version(text: str) -> str | None:
         return None
     versions = re.findall(r"\b3\.\d+", text)
     met = f" ({versions[0]} and {versions[1]})" if len(versions) > 1 else ""
+    if _is_local():
+        return f"the workers' Python is of another version than the driver's{met}{_both_pythons()}"
     return (
         f"the executors' Python is of another version than the driver's{met}: set PYSPARK_PYTHON "
         "and PYSPARK_DRIVER_PYTHON to the same version"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from pyspark.sql import Column, DataFrame
@@ -16,21 +16,22 @@ from sparkgmm.spark.source import Features, as_array, as_number, quoted
 _FAULTS = 8
 
 
-def rejected(df: DataFrame, features: Features) -> DataFrame:
+def rejected(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> DataFrame:
     """Return the invalid rows as they were read, and a column that says why.
 
+    Features among `gaps` may be null or NaN.
     The column is `reason`, with underscores before it where the input has such a column.
     """
-    reasons = F.concat_ws(", ", *_reasons(df, features))
+    reasons = F.concat_ws(", ", *_reasons(df, features, gaps))
     name = "reason"
     while name in df.columns:
         name = f"_{name}"
     return df.withColumn(name, reasons).where(F.col(name) != "")
 
 
-def valid(df: DataFrame, features: Features) -> DataFrame:
-    """Return the rows that are not invalid."""
-    return df.where(F.concat_ws("", *_reasons(df, features)) == "")
+def valid(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> DataFrame:
+    """Return the rows that are not invalid; features among `gaps` may be null or NaN."""
+    return df.where(F.concat_ws("", *_reasons(df, features, gaps)) == "")
 
 
 def describe_invalid(counts: Counts, features: Features) -> str:
@@ -103,8 +104,11 @@ def _columns(features: Features) -> tuple[str, ...]:
     return (*features.names, *beside, *([features.weight] if features.weight else []))
 
 
-def count_invalid(df: DataFrame, features: Features) -> Counts:
-    """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count."""
+def count_invalid(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> Counts:
+    """Count what is wrong with which feature, in one pass of Spark SQL; weights do not count.
+
+    Features among `gaps` may be null or NaN.
+    """
     d = len(features.names)
     n_values = d + len(features.beside)
     if features.vector is None:
@@ -118,12 +122,14 @@ def count_invalid(df: DataFrame, features: Features) -> Counts:
     kinds: tuple[Callable[[Column], Column], ...] = (Column.isNull, F.isnan, _is_infinite)
     row = df.agg(
         F.count(F.lit(1)),
-        F.count_if(F.concat_ws("", *_reasons(df, features)) != ""),
+        F.count_if(F.concat_ws("", *_reasons(df, features, gaps)) != ""),
         F.count_if(ragged),
         *(F.count_if(~ragged & kind(value)) for kind in kinds for value in values),
     ).first()
     assert row is not None
     null, nan, infinite = np.array(row[3:], dtype=np.int64).reshape(3, n_values)
+    may_be = [i for i, name in enumerate(features.names) if name in gaps]
+    null[may_be], nan[may_be] = 0, 0
     return Counts(row[0], row[1], row[2], 0, null, nan, infinite)
 
 
@@ -139,9 +145,12 @@ def _is_infinite(value: Column) -> Column:
     return F.abs(value) == float("inf")
 
 
-def _reasons(df: DataFrame, features: Features) -> list[Column]:
+def _reasons(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> list[Column]:
     if features.vector is None:
-        reasons = [_reason(quoted(df, name).cast("double"), name) for name in features.columns]
+        reasons = [
+            _reason(quoted(df, name).cast("double"), name, name in gaps)
+            for name in features.columns
+        ]
     else:
         reasons = [_vector_reason(df, features)]
     for beside in features.beside:
@@ -153,7 +162,9 @@ def _reasons(df: DataFrame, features: Features) -> list[Column]:
     return reasons
 
 
-def _reason(value: Column, name: str) -> Column:
+def _reason(value: Column, name: str, gap: bool = False) -> Column:
+    if gap:
+        return F.when(_is_infinite(value), F.lit(f"{name} is infinite"))
     return (
         F.when(value.isNull(), F.lit(f"{name} is null"))
         .when(F.isnan(value), F.lit(f"{name} is NaN"))

@@ -25,7 +25,8 @@ class Scored:
 
     `log_density` (n,) is in nats, `responsibilities` are (n, k). `labels` has one for each
     component; `threshold` is the log density below which a row is an outlier. Both are None where
-    they are not known. `rows` (n, d) are what was scored, and `mixture` what by.
+    they are not known. `rows` (n, d) are what was scored, and `mixture` what by. Where there may be
+    `gaps`, NaN in rows is a value that is not known.
     """
 
     log_density: Array
@@ -34,6 +35,7 @@ class Scored:
     threshold: float | None = None
     rows: Array | None = None
     mixture: Mixture | None = None
+    gaps: bool = False
 
     @cached_property
     def component(self) -> Labels:
@@ -48,7 +50,11 @@ class Scored:
     @cached_property
     def outlier(self) -> Any:
         """Whether each row is an outlier, (n,): none is without a threshold."""
-        return self.log_density < (-np.inf if self.threshold is None else self.threshold)
+        flags = self.log_density < (-np.inf if self.threshold is None else self.threshold)
+        if self.rows is None or not self.gaps:
+            return flags
+        # the density of fewer features compares with no threshold
+        return flags & ~np.isnan(self.rows).any(axis=1)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -63,6 +69,36 @@ class Scored:
         assert self.rows is not None
         return self.mixture.surprise(self.rows)
 
+    @cached_property
+    def imputed(self) -> Array:
+        """The rows (n, d), NaN replaced by its mean given the rest of its row."""
+        assert self.mixture is not None
+        assert self.rows is not None
+        return np.asarray(self.mixture.impute(self.rows))
+
+    @cached_property
+    def _expectations(self) -> dict[int, tuple[Array, Array]]:
+        return {}
+
+    def expectation(self, feature: int) -> tuple[Array, Array]:
+        """Return mean and sd (n,) of a feature, by its position, given the others of each row."""
+        assert self.mixture is not None
+        assert self.rows is not None
+        if feature not in self._expectations:
+            mean, sd = self.mixture.expect(self.rows, feature)
+            self._expectations[feature] = mean[:, 0], sd[:, 0]
+        return self._expectations[feature]
+
+    @property
+    def expected(self) -> Array:
+        """The mean of each feature given the others of its row, (n, d)."""
+        return np.stack([self.expectation(i)[0] for i in range(len(self.features))], axis=1)
+
+    @property
+    def expected_sd(self) -> Array:
+        """The standard deviation of each feature given the others of its row, (n, d)."""
+        return np.stack([self.expectation(i)[1] for i in range(len(self.features))], axis=1)
+
 
 class ScoreColumn(NamedTuple):
     """A column that scoring adds.
@@ -71,7 +107,9 @@ class ScoreColumn(NamedTuple):
     `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, d) for a map, whose
     keys are the features. Where it `needs` labels,
     the model must have some; where it needs a threshold, it is added if and only if
-    output.outlier_quantile is set.
+    output.outlier_quantile is set; where it needs numbers, the model has numeric features alone;
+    where it needs a param, it is of transform alone. A column that takes `gaps` is for rows of
+    which some values are not known.
 
     The model's transform adds it where `param` names the Param that holds its column's name, empty
     for none; `doc` explains a Param that Spark does not have. Arrays are vectors there.
@@ -81,10 +119,11 @@ class ScoreColumn(NamedTuple):
     name: str
     type: Literal["int", "double", "boolean", "array<double>", "map<string,double>"]
     values: Callable[[Scored], Array | Labels]
-    needs: Literal["labels", "threshold"] | None = None
+    needs: Literal["labels", "threshold", "numbers", "param"] | None = None
     param: str | None = None
     doc: str = ""
     attributes: Callable[[int], dict[str, Any]] | None = None
+    gaps: bool = False
 
 
 def _sized(k: int) -> dict[str, Any]:
@@ -120,8 +159,76 @@ SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
     ),
     ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
     ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
-    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise")),
+    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise"), needs="numbers"),
+    ScoreColumn(
+        "surprises",
+        "array<double>",
+        attrgetter("surprise"),
+        needs="param",
+        param="surpriseCol",
+        doc="column name for -log p(a feature | the others of its row), a vector of all features; "
+        "empty leaves it out",
+    ),
+    ScoreColumn(
+        "imputed",
+        "array<double>",
+        attrgetter("imputed"),
+        needs="param",
+        param="imputedCol",
+        doc="column name for the vector with each NaN replaced by its mean given the rest of its "
+        "row; vectors may then hold NaN, which is a value that is not known; empty leaves it out",
+        gaps=True,
+    ),
+    ScoreColumn(
+        "expected",
+        "array<double>",
+        attrgetter("expected"),
+        needs="param",
+        param="expectedCol",
+        doc="column name for the mean of each feature given the others of its row, a vector; "
+        "vectors may then hold NaN; empty leaves it out",
+        gaps=True,
+    ),
+    ScoreColumn(
+        "expected_sd",
+        "array<double>",
+        attrgetter("expected_sd"),
+        needs="param",
+        param="expectedSdCol",
+        doc="column name for the standard deviations of expectedCol; empty leaves it out",
+        gaps=True,
+    ),
 )
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """Takes what is known of one feature, by its position, from the scored rows: (n,)."""
+
+    position: int
+    of: Literal["imputed", "mean", "sd"]
+
+    def __call__(self, scored: Scored) -> Array:
+        if self.of == "imputed":
+            return scored.imputed[:, self.position]
+        return scored.expectation(self.position)[self.of == "sd"]
+
+
+def imputed_columns(features: Iterable[str]) -> tuple[ScoreColumn, ...]:
+    """Return a column for each feature, under its name: its values, or what is expected of it."""
+    return tuple(
+        ScoreColumn(name, "double", _Feature(i, "imputed"), gaps=True)
+        for i, name in enumerate(features)
+    )
+
+
+def predicted_columns(features: tuple[str, ...], wanted: Iterable[str]) -> tuple[ScoreColumn, ...]:
+    """Return the columns `<feature>_mean` and `<feature>_sd` of the wanted features."""
+    return tuple(
+        ScoreColumn(f"{name}_{of}", "double", _Feature(features.index(name), of), gaps=True)
+        for name in wanted
+        for of in ("mean", "sd")
+    )
 
 
 def columns_of(names: Iterable[str]) -> tuple[ScoreColumn, ...]:
@@ -139,7 +246,7 @@ def columns_of(names: Iterable[str]) -> tuple[ScoreColumn, ...]:
 
 def selectable_columns() -> list[str]:
     """Return the names that output.columns may hold: columns that need no other setting."""
-    return [column.name for column in SCORE_COLUMNS if column.needs != "threshold"]
+    return [column.name for column in SCORE_COLUMNS if column.needs not in ("threshold", "param")]
 
 
 def columns_with_threshold() -> list[str]:

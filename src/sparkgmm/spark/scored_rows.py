@@ -22,7 +22,12 @@ from pyspark.sql.types import (
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
-from sparkgmm.spark.score_columns import columns_of, columns_with_threshold
+from sparkgmm.spark.score_columns import (
+    columns_of,
+    columns_with_threshold,
+    imputed_columns,
+    predicted_columns,
+)
 from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
 from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted, quoted_list
 
@@ -34,6 +39,7 @@ SPARK_TYPES: dict[str, DataType] = {
     "array<double>": ArrayType(DoubleType(), containsNull=False),
     "map<string,double>": MapType(StringType(), DoubleType(), valueContainsNull=False),
 }
+_OF = ("mean", "sd")
 # Types that a batch holds as numbers that numpy takes as they are; others are cast by Spark.
 _PLAIN = (DoubleType, FloatType, IntegralType)
 _UNKNOWN_TO_ARROW = ("YearMonthIntervalType", "CalendarIntervalType")
@@ -45,6 +51,8 @@ class ScoreRequest:
 
     `threshold` is the log density below which a row is an outlier, or None. An invalid row fails
     the job, or is left out. `labels` has one for each component, where `label` is to be added.
+    With `impute` all features are written, what is null or NaN replaced by its conditional mean;
+    of those to `predict` mean and standard deviation given the row's others are added.
     """
 
     kept: tuple[str, ...]
@@ -52,12 +60,33 @@ class ScoreRequest:
     threshold: float | None
     fail: bool
     labels: tuple[int, ...] | None = None
+    impute: bool = False
+    predict: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of all columns added."""
         more = () if self.threshold is None else columns_with_threshold()
-        return (*self.added, *more)
+        return (*self.added, *more, *(f"{name}_{of}" for name in self.predict for of in _OF))
+
+    def passed(self, features: Features) -> tuple[str, ...]:
+        """Return the columns of the input that go through as they are."""
+        if not self.impute:
+            return self.kept
+        return tuple(name for name in self.kept if name not in features.columns)
+
+    def order(self, features: Features) -> list[str]:
+        """Return the names of all columns as they are written: what is imputed at its place."""
+        if not self.impute:
+            return [*self.kept, *self.columns]
+        others = [name for name in features.columns if name not in self.kept]
+        return [*self.kept, *others, *self.columns]
+
+    def gaps(self, features: Features) -> tuple[int, ...]:
+        """Return the positions of the features that may be null or NaN."""
+        if self.impute:
+            return tuple(range(len(features.names)))
+        return tuple(features.names.index(name) for name in self.predict)
 
 
 def score_rows(
@@ -77,11 +106,12 @@ def score_rows(
 
     """
     check_columns(df, features, request)
-    selected = [quoted(df, name) for name in request.kept]
+    passed = request.passed(features)
+    selected = [quoted(df, name) for name in passed]
     sources = []
     for name in features.columns if features.vector is None else (features.vector,):
-        if name in request.kept and _is_plain(df.schema[name].dataType):
-            sources.append(request.kept.index(name))
+        if name in passed and _is_plain(df.schema[name].dataType):
+            sources.append(passed.index(name))
             continue
         sources.append(len(selected))
         column = quoted(df, name) if features.vector is None else as_array(df, name)
@@ -90,17 +120,29 @@ def score_rows(
     for beside in features.beside:
         sources.append(len(selected))
         selected.append(as_number(df, beside))
-    scorer = Scorer(mixture, columns_of(request.columns), request.threshold, request.labels)
+    more = columns_with_threshold() if request.threshold is not None else ()
+    columns = columns_of((*request.added, *more))
+    columns += predicted_columns(features.names, request.predict)
+    columns += imputed_columns(features.names) if request.impute else ()
+    scorer = Scorer(mixture, columns, request.threshold, request.labels)
     added = [StructField(c.name, SPARK_TYPES[c.type], nullable=False) for c in scorer.columns]
-    schema = StructType([*(df.schema[name] for name in request.kept), *added])
+    schema = StructType([*(df.schema[name] for name in passed), *added])
     records = RecordScorer(
-        scorer, len(request.kept), tuple(sources), features.vector is not None, request.fail
+        scorer,
+        len(passed),
+        tuple(sources),
+        features.vector is not None,
+        request.fail,
+        request.gaps(features),
     )
     context = df.sparkSession.sparkContext
     totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
     # mapInArrow stumbles over names with dots
     plain = df.select([column.alias(f"c{i}") for i, column in enumerate(selected)])
-    return plain.mapInArrow(records.on_batches(totals), schema), totals
+    scored = plain.mapInArrow(records.on_batches(totals), schema)
+    if request.impute:
+        scored = scored.select([quoted(scored, name) for name in request.order(features)])
+    return scored, totals
 
 
 def _is_plain(dtype: DataType) -> bool:
@@ -140,8 +182,10 @@ def _check_names(df: DataFrame, features: Features, request: ScoreRequest) -> No
     sensitive = str(df.sparkSession.conf.get("spark.sql.caseSensitive")).lower() == "true"
     keys = {name: name if sensitive else name.casefold() for name in df.columns}
     held = Counter(keys[name] for name in df.columns)
-    for name in request.kept:
-        if keys[name] in request.columns:
+    added = {name if sensitive else name.casefold() for name in request.columns}
+    written = (*request.kept, *(features.columns if request.impute else ()))
+    for name in written:
+        if keys[name] in added:
             raise ConfigurationError(
                 f"input column {name!r} has the name of a column that is added: leave it out of "
                 "output.keep, or rename it"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -49,9 +50,16 @@ class Scorer:
     threshold: float | None = None
     labels: tuple[int, ...] | None = None
 
+    @cached_property
+    def gaps(self) -> bool:
+        """Whether a column is for rows of which some values, NaN, are not known."""
+        return any(column.gaps for column in self.columns)
+
     def score(self, X: Array) -> Scored:
         """Score rows X (n, d)."""
-        return Scored(*self.mixture.score(X), self.labels, self.threshold, X, self.mixture)
+        with_gaps = self.gaps and bool(np.isnan(X).any())
+        scores = self.mixture.score_with_gaps(X) if with_gaps else self.mixture.score(X)
+        return Scored(*scores, self.labels, self.threshold, X, self.mixture, with_gaps)
 
     def arrays(
         self, scored: Scored, arrays: Callable[[Array], pa.Array] = as_lists
@@ -70,7 +78,8 @@ class RecordScorer:
     """Scores the batches of a table.
 
     The first `n_kept` columns of a batch go through. `sources` are the positions of the features,
-    or of the one vector that holds them all. An invalid row fails the task, or is left out.
+    or of the one vector that holds them all. An invalid row fails the task, or is left out. At the
+    positions `gaps` a feature may be null or NaN: it is not known then.
     """
 
     scorer: Scorer
@@ -78,6 +87,7 @@ class RecordScorer:
     sources: tuple[int, ...]
     vector: bool
     fail: bool
+    gaps: tuple[int, ...] = ()
 
     def on_batches(self, totals: Totals) -> OnBatches:
         """Return the function that mapInArrow runs on a partition."""
@@ -99,6 +109,9 @@ class RecordScorer:
         X = self._features(batch)
         totals.read.add(batch.num_rows)
         finite = np.isfinite(X)
+        if self.gaps and not finite.all():
+            here = list(self.gaps)
+            finite[here] |= np.isnan(X[here])
         # what is not known beside the numeric features is integrated out
         finite[self.scorer.mixture.d :] |= np.isnan(X[self.scorer.mixture.d :])
         if not finite.all():

@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.spark.java import java_problem
+from sparkgmm.spark.launching import launch_quietly
 from sparkgmm.spark.tables import plan_in_one_thread
 
 DEFAULTS = {
@@ -98,7 +99,11 @@ def start_session(name: str, verbose: bool = False, as_json: bool = False) -> Sp
         if problem:
             raise ConfigurationError(problem)
     was_there = SparkContext._active_spark_context is not None
-    SparkContext._ensure_initialized()  # the JVM knows what the user set, SparkConf asks it
+    # the JVM knows what the user set, SparkConf asks it
+    if verbose or SparkContext._gateway is not None or "PYSPARK_GATEWAY_PORT" in os.environ:
+        SparkContext._ensure_initialized()
+    else:
+        SparkContext._ensure_initialized(gateway=launch_quietly())
     conf = SparkConf()
     for key, value in DEFAULTS.items():
         conf.setIfMissing(key, value)

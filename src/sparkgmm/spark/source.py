@@ -32,6 +32,7 @@ from sparkgmm.spark.blocks import distinct_levels
 from sparkgmm.spark.error_translation import input_at, translate, translated_errors
 from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, system_of
 from sparkgmm.spark.names import TableName
+from sparkgmm.spark.nanoseconds import load
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
@@ -296,7 +297,11 @@ def read(
         if isinstance(path, TableName):
             df = reader.table(path.quoted)
         else:
-            df = reader.load(path if path is None or isinstance(path, str) else list(path))
+            places = path if path is None or isinstance(path, str) else list(path)
+            if source == "parquet":
+                df = load(spark, lambda: reader.load(places))
+            else:
+                df = reader.load(places)
     return _where(df, where)
 
 
@@ -341,6 +346,14 @@ def _where(df: DataFrame, where: str | None) -> DataFrame:
     try:
         return df.where(where)
     except PySparkException as error:
+        unknown = re.search(r"UNRESOLVED_COLUMN.* with name `(.+?)` cannot", str(error))
+        if unknown is not None:
+            name = unknown[1].replace("`.`", ".")
+            raise ConfigurationError(
+                f"input.where {where!r} names column {name!r}, which the input does not have: "
+                f"{did_you_mean(name, df.columns)}its columns are {quoted_list(df.columns)}"
+                f"{_header_hint(df)}"
+            ) from error
         raise ConfigurationError(
             f"input.where {where!r} is no predicate on the columns ({first_line(error)}): "
             f"use SQL over {quoted_list(df.columns)}"

@@ -385,3 +385,21 @@ def test_a_stream_is_scored_as_a_table_is(
     table.withColumn("id", F.col("id") + 4).write.mode("append").parquet(arriving)
     run()  # takes up where it left
     assert sorted(row.id for row in spark.read.parquet(scored).collect()) == list(range(1, 9))
+
+
+def test_vectors_with_nan_are_imputed_and_scored_by_what_they_have(spark: SparkSession) -> None:
+    mixture = Mixture([0.6, 0.4], [[1, -1], [4, 3]], [[[1, 0.3], [0.3, 0.5]], [[0.7, 0], [0, 2]]])
+    X = np.array([[0.5, np.nan], [np.nan, 3.0], [1.0, -1.0], [np.nan, np.nan]])
+    df = spark.createDataFrame([(Vectors.dense(row),) for row in X.tolist()], ["features"])
+    with pytest.raises(Exception, match="not finite numbers"):
+        GaussianMixtureModel(mixture).transform(df).collect()
+    model = GaussianMixtureModel(mixture)
+    model._set(imputedCol="imputed", expectedCol="mean", expectedSdCol="sd", surpriseCol="strange")
+    rows = model.setLogDensityCol("height").transform(df).collect()
+    found = {name: np.array([row[name].toArray() for row in rows]) for name in ("imputed", "mean")}
+    assert np.allclose(found["imputed"], mixture.impute(X), rtol=1e-12)
+    means = np.hstack([mixture.expect(X, i)[0] for i in range(2)])
+    assert np.allclose(found["mean"], means, rtol=1e-12)
+    assert np.allclose(rows[1].height, mixture.marginal(1).log_density([[3.0]])[0], rtol=1e-12)
+    assert np.isnan(rows[0].strange[1])
+    assert np.isfinite(rows[0].strange[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from pyspark.ml import Pipeline
 from pyspark.ml.feature import VectorAssembler
+from pyspark.ml.linalg import Vectors
 from pyspark.ml.tuning import (
     CrossValidator,
     CrossValidatorModel,
@@ -66,6 +68,20 @@ def test_what_cannot_be_evaluated_is_told(
         MixtureEvaluator(weightCol="w").evaluate(df)
 
 
+def test_the_defaults_of_estimator_and_evaluator_meet(spark: SparkSession, three: Array) -> None:
+    rows = [(Vectors.dense(row),) for row in three.tolist()]
+    df = spark.createDataFrame(rows, ["v"])
+    model = GaussianMixture(k=3, nInit=2, featuresCol="v").fit(df)
+    scored = model.transform(df)
+    assert scored.columns == ["v", "probability", "prediction"]
+    mean = model.mixture.log_density(three).mean()
+    assert MixtureEvaluator().evaluate(scored) == pytest.approx(mean, rel=1e-12)
+    del model
+    gc.collect()  # what scored the rows is gone: the error says what to set
+    with pytest.raises(InputError, match="set logDensityCol of the GaussianMixture"):
+        MixtureEvaluator().evaluate(scored)
+
+
 def test_a_missing_column_comes_with_the_remedy(spark: SparkSession) -> None:
     message = "no column 'logDensity' of log densities: set logDensityCol of the GaussianMixture"
     with pytest.raises(InputError, match=message):
@@ -100,7 +116,7 @@ def test_cross_validation_finds_the_number_of_clusters(
 
 def test_a_split_chooses_inside_a_pipeline(spark: SparkSession, three: Array) -> None:
     df = spark.createDataFrame([tuple(row) for row in three.tolist()], "x double, y double")
-    gm = GaussianMixture(nInit=2, logDensityCol="logDensity")
+    gm = GaussianMixture(nInit=2)
     assembler = VectorAssembler(inputCols=["x", "y"], outputCol="features")
     split = TrainValidationSplit(
         estimator=Pipeline(stages=[assembler, gm]),

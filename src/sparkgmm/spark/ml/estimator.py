@@ -50,6 +50,12 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
     nInit : starts of each kind; the best sound one wins
     initMode : "auto", "k-means++" or "random_from_data"
     regCovar : the least variance of a component of few rows, relative to each feature's
+    surpriseCol : a column that the model adds: -log p(a feature | the others of its row), a vector
+    imputedCol : another, the vector with each NaN replaced by its mean given the rest of its row
+    expectedCol, expectedSdCol : others, mean and sd of each feature given the others of its row
+
+        Where imputedCol, expectedCol or expectedSdCol is set, a NaN in a vector that transform is
+        given is not known, and the row is scored by what it has. A fit takes no NaN.
 
     Examples
     --------
@@ -90,6 +96,10 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        surpriseCol: str = "",
+        imputedCol: str = "",
+        expectedCol: str = "",
+        expectedSdCol: str = "",
     ) -> None:
         super().__init__()
         self._set(**self._input_kwargs)
@@ -112,6 +122,10 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        surpriseCol: str = "",
+        imputedCol: str = "",
+        expectedCol: str = "",
+        expectedSdCol: str = "",
     ) -> GaussianMixture:
         """Set the params that are named and leave the others; None unsets one."""
         return self._set(**self._input_kwargs)

@@ -15,14 +15,16 @@ from sparkgmm.errors import InputError
 from sparkgmm.spark.ml.columns import check_number
 from sparkgmm.spark.ml.params import NoneUnsets
 from sparkgmm.spark.ml.persistence import Saved
+from sparkgmm.spark.ml.scored_by import scorer_of
 from sparkgmm.spark.source import quoted
 
 
 class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
     """The mean log-likelihood a row, in nats, of rows that a model scored: larger is better.
 
-    It needs the log density that the model adds, so `GaussianMixture(logDensityCol="logDensity")`
-    goes with it. With weights it is their weighted mean.
+    Where the DataFrame has no column of log densities, they are computed by the model that scored
+    it, if that is still there, as in a CrossValidator: so the defaults of GaussianMixture do. With
+    weights it is the weighted mean.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
     --------
     >>> from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
     >>> from sparkgmm import GaussianMixture
-    >>> gm = GaussianMixture(logDensityCol="logDensity")
+    >>> gm = GaussianMixture()
     >>> grid = ParamGridBuilder().addGrid(gm.k, [2, 3, 4]).build()
     >>> validator = CrossValidator(
     ...     estimator=gm, estimatorParamMaps=grid, evaluator=MixtureEvaluator()
@@ -84,6 +86,11 @@ class MixtureEvaluator(Evaluator, NoneUnsets, HasWeightCol, Saved):
 
     def _evaluate(self, dataset: DataFrame) -> float:
         name = self.getLogDensityCol()
+        scored_by = None if name in dataset.columns else scorer_of(dataset)
+        if scored_by is not None:
+            model, features = scored_by
+            only = {"predictionCol": "", "probabilityCol": "", "logDensityCol": name}
+            dataset = model.copy()._set(featuresCol=features, **only).transform(dataset)
         if name not in dataset.columns:
             raise InputError(
                 f"the DataFrame has no column {name!r} of log densities: set logDensityCol of the "

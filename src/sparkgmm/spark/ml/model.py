@@ -17,10 +17,12 @@ from pyspark.sql import functions as F
 from sparkgmm.checks import numeric_alone
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
+from sparkgmm.spark.executors import use_own_python
 from sparkgmm.spark.ml.columns import check_features_column, check_new, noted_length
 from sparkgmm.spark.ml.export import old_matrices, read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, note_mixture, read_mixture
+from sparkgmm.spark.ml.scored_by import note, register
 from sparkgmm.spark.ml.summary import GaussianMixtureSummary
 from sparkgmm.spark.ml.udf import add_scores
 from sparkgmm.spark.ml.vectors import ColumnScorer
@@ -59,6 +61,7 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
         numeric_alone(mixture.parts, "the model of Spark ML")
         self._mixture = mixture
         self._summary: GaussianMixtureSummary | None = None
+        self._key = register(self)
         self._set(k=mixture.k, covarianceType=mixture.covariance_type)
 
     def __repr__(self) -> str:
@@ -144,12 +147,15 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
                 stacklevel=3,
             )
             return dataset
+        use_own_python(dataset.sparkSession)
         ship_to(dataset.sparkSession)
         scorer = Scorer(self._mixture, columns_of(added))
         scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
         columns = [
             F.col(f"`{scores}`")[column.name].alias(
-                added[column.name], metadata=_attributes(column, self._mixture.k)
+                added[column.name],
+                metadata=_attributes(column, self._mixture.k)
+                | note(self._key, self.getFeaturesCol()),
             )
             for column in scorer.columns
         ]

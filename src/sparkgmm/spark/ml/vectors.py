@@ -53,7 +53,8 @@ class ColumnScorer:
         """
         import pyarrow as pa
 
-        scored = self._scored(decode(batch, self.scorer.mixture.d, self.name))
+        X = decode(batch, self.scorer.mixture.d, self.name, self.scorer.gaps)
+        scored = self._scored(X)
         arrays = self.scorer.arrays(scored, encode if self.vectors else as_lists)
         return pa.StructArray.from_arrays(arrays, self.scorer.names)
 
@@ -61,7 +62,7 @@ class ColumnScorer:
         try:
             return self.scorer.score(X)
         except InputError:
-            finite = np.isfinite(X).all(axis=1)
+            finite = (~np.isinf(X) if self.scorer.gaps else np.isfinite(X)).all(axis=1)
             if finite.all():
                 raise
             row = X[np.argmin(finite)].tolist()
@@ -70,8 +71,10 @@ class ColumnScorer:
             ) from None
 
 
-def decode(column: pa.Array, d: int, name: str) -> Array:
+def decode(column: pa.Array, d: int, name: str, gaps: bool = False) -> Array:
     """Return the rows of a column of arrays, (n, d), without a copy.
+
+    Where there may be `gaps` a null inside an array is a NaN.
 
     Raises
     ------
@@ -88,6 +91,8 @@ def decode(column: pa.Array, d: int, name: str) -> Array:
             f"{d} feature(s): give vectors of that length"
         )
     values = column.flatten()
+    if values.null_count and gaps:
+        return np.asarray(values.to_numpy(zero_copy_only=False).reshape(len(column), d))
     if values.null_count:
         raise InputError(f"column {name!r} holds null inside an array: {_REMEDY}")
     return np.asarray(values.to_numpy().reshape(len(column), d))

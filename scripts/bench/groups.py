@@ -1,0 +1,120 @@
+"""A mixture for each group: one job, beside a loop of scikit-learn over pandas' groups.
+
+Both read the same Parquet files, in one run of this script: `groups.py OUT [WORK]`. The job's
+seconds are those from reading to the published run, in a session that is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.mixture import GaussianMixture
+
+from sparkgmm.runs.config import FitConfig
+from sparkgmm.runs.fit_job import run_fit
+from sparkgmm.runs.terminal import Terminal
+from sparkgmm.scikit import mixture_from_sklearn
+from sparkgmm.spark.session import start_session
+
+# groups, rows of each
+PROBLEMS = ((10_000, 100), (20, 500_000))
+STARTS = (1, 10)
+_FILES = 4
+# A run of the loop is measured on so many groups at most, and its seconds taken for all.
+_LOOP = 500
+
+
+def write(folder: Path, n_groups: int, n: int) -> None:
+    """Write rows of two clusters a group, all groups mixed."""
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat(np.arange(n_groups), n))
+    apart = rng.uniform(3, 8, n_groups)[group] * (rng.random(len(group)) < 0.4)
+    x, y = rng.normal(0, 1, (2, len(group)))
+    table = pa.table({"group": group, "x": x + apart, "y": y + apart / 2})
+    folder.mkdir(parents=True)
+    for i in range(_FILES):
+        first, last = len(group) * i // _FILES, len(group) * (i + 1) // _FILES
+        pq.write_table(table.slice(first, last - first), folder / f"{i}.parquet")
+
+
+def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, dict[int, float]]:
+    """Return the seconds of the job, and nats a row by group."""
+    config = FitConfig.model_validate(
+        {
+            "input": {"path": str(data), "format": "parquet", "group_by": "group"},
+            "model": {"k": 2, "n_init": n_init},
+            "output": {"path": str(runs), "report": False},
+        }
+    )
+    begun = time.perf_counter()
+    run_fit(spark, config, Terminal(), overwrite=False)
+    seconds = time.perf_counter() - begun
+    run = runs / (runs / "LATEST").read_text().strip()
+    found = pq.read_table(run / "groups").to_pandas()
+    assert found["error"].isna().all()
+    return seconds, dict(
+        zip(found["group"], found["log_likelihood"] / found["rows_used"], strict=True)
+    )
+
+
+def theirs(data: Path, n_init: int, most: int) -> tuple[float, int, dict[int, float]]:
+    """Return the seconds of the loop, over how many groups, and nats a row by group."""
+    found = {}
+    begun = time.perf_counter()
+    rows = pd.read_parquet(data)
+    read = time.perf_counter() - begun
+    begun = time.perf_counter()
+    for group, mine in rows.groupby("group"):
+        X = mine[["x", "y"]].to_numpy()
+        fitted = GaussianMixture(2, n_init=n_init, random_state=0).fit(X)
+        found[int(group)] = mixture_from_sklearn(fitted).log_likelihood(X) / len(X)
+        if len(found) == most:
+            break
+    loop = time.perf_counter() - begun
+    return read + loop * rows["group"].nunique() / len(found), len(found), found
+
+
+def main(out: str, work: str | None = None) -> None:
+    """Measure, and keep what is there already."""
+    path = Path(out)
+    results = json.loads(path.read_text()) if path.exists() else []
+    known = {(*r["problem"], r["n_init"]) for r in results}
+    folder = Path(work or tempfile.mkdtemp(prefix="groups-"))
+    spark = start_session("sparkgmm bench: groups")
+    for n_groups, n in PROBLEMS:
+        data = folder / f"{n_groups}-{n}"
+        if not data.exists():
+            write(data, n_groups, n)
+        for n_init in STARTS:
+            if (n_groups, n, n_init) in known:
+                continue
+            seconds, mean = ours(spark, data, folder / f"runs-{n_groups}-{n}-{n_init}", n_init)
+            loop, of, other = theirs(data, n_init, _LOOP)
+            short = np.array([mean[group] - value for group, value in other.items()])
+            results.append(
+                {
+                    "problem": [n_groups, n],
+                    "n_init": n_init,
+                    "ours": seconds,
+                    "sklearn": loop,
+                    "of": of,
+                    "ours_lower": int((short < -1e-4).sum()),
+                    "sklearn_lower": int((short > 1e-4).sum()),
+                }
+            )
+            print(results[-1], flush=True)
+            path.write_text(json.dumps(results, indent=1))
+    spark.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
