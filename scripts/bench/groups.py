@@ -78,8 +78,10 @@ def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, float,
     run = runs / (runs / "LATEST").read_text().strip()
     found = pq.read_table(run / "groups").to_pandas()
     assert found["error"].isna().all()
-    return seconds, cpu, dict(
-        zip(found["group"], found["log_likelihood"] / found["rows_used"], strict=True)
+    return (
+        seconds,
+        cpu,
+        dict(zip(found["group"], found["log_likelihood"] / found["rows_used"], strict=True)),
     )
 
 
