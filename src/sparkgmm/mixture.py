@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -396,11 +397,12 @@ class Mixture:
         return X, labels.astype(np.int64)
 
     def marginal(self, features: str | int | Iterable[str | int]) -> Mixture:
-        """Return the mixture of some numeric features, whatever all other columns are.
+        """Return the mixture of some features, whatever all other columns are.
 
         Parameters
         ----------
-        features : names, or positions from 0, in the order that the result is to have
+        features : names, or positions from 0, in the order that the result is to have; categorical
+            columns and counts, by their names, come after the numeric ones
 
         Raises
         ------
@@ -408,10 +410,11 @@ class Mixture:
             If there is no such feature, or one is given twice.
 
         """
-        which = checks.feature_positions(features, self.features, self.d)
-        if not len(which):
+        numeric, parts = checks.of_parts(features, self.parts)
+        which = checks.feature_positions(numeric, self.features, self.d)
+        if not len(which) and not parts:
             raise InputError("features is empty: name one or more")
-        return self._of_features(self._gaussians.take(which), which)
+        return self._of_features(self._gaussians.take(which), which, parts)
 
     def condition(self, values: Mapping[str | int, float]) -> Mixture:
         """Return the mixture of the other features where some have these values.
@@ -420,27 +423,37 @@ class Mixture:
 
         Parameters
         ----------
-        values : {feature: value, ...}, by names or by positions from 0
+        values : {feature: value, ...}, by names or by positions from 0; of a categorical column one
+            of its levels
 
         Returns
         -------
         Mixture
             Of as many components, in their order; their weights are the responsibilities at the
-            values, which may be 0. A VEV mixture's is full, other covariance types stay, and so do
-            categorical columns and counts.
+            values, which may be 0. A VEV mixture's is full, other covariance types stay.
 
         Raises
         ------
         InputError
-            If there is no such feature, a value is not finite, or no other feature is left.
+            If there is no such feature or level, a value is not finite, or no other feature is
+            left.
 
         """
-        o, row = checks.feature_values(values, self.features, self.d)
+        known = checks.part_values(values, self.parts)
+        numeric = values
+        if known:
+            numeric = {name: value for name, value in values.items() if name not in known}
+        o, row = checks.feature_values(numeric, self.features, self.d)
         u = np.setdiff1d(np.arange(self.d), o)
-        if not len(u):
+        others = tuple(part for part in self.parts if part.of.name not in known)
+        if not len(u) and not others:
             raise InputError("every feature has a value: leave one or more without")
-        rest = conditionals.conditional(self._gaussians, o, row, u)
-        return self._of_features(rest, u, self.parts)
+        given = self._gaussians
+        if known:
+            shares = checks.weights_given(self.weights, self.parts, known)
+            given = replace(given, weights=shares)
+        rest = conditionals.conditional(given, o, row, u) if len(o) else given.take(u)
+        return self._of_features(rest, u, others)
 
     def expect(
         self, X: ArrayLike, features: str | int | Iterable[str | int]
@@ -582,9 +595,11 @@ class Mixture:
     def _of_features(
         self, components: conditionals.Components, which: conditionals.Positions, parts: Parts = ()
     ) -> Mixture:
-        family = FAMILIES[FAMILIES[self.covariance_type].known_as]
+        family = FAMILIES[FAMILIES[self.covariance_type].known_as if len(which) else "diag"]
         matrices = components.matrices
-        if family.shared:
+        if not len(which):
+            matrices = components.means
+        elif family.shared:
             matrices = matrices[0]
         elif len(family.shape(1, 1)) == 1:
             matrices = matrices[:, 0]

@@ -58,7 +58,6 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "options": {},
             "features": None,
             "categorical": [],
-            "group_by": [],
             "counts": [],
             "weight": None,
             "where": None,
