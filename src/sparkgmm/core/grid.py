@@ -45,7 +45,10 @@ def counted(weights: Array, total: float) -> float:
     """Return of how many observations weights (n,) of this sum are shares; 0 if they are not.
 
     Shares and percentages of a histogram sum to 1 or 100 and are multiples of one observation's.
+    Whole weights are counts whatever they sum to: 100 rows in pairs are no 50 observations.
     """
+    if bool((np.rint(weights) == weights).all()):
+        return 0.0
     if not any(abs(total / whole - 1) < _WHOLE for whole in (1.0, 100.0)):
         return 0.0
     one = step(np.append(weights, 0.0))

@@ -20,6 +20,7 @@ from sparkgmm.runs.config import (
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.groups import check_group_columns
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_fate, describe_invalid
@@ -75,6 +76,7 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
+        check_group_columns(opened.df, source.group_by)
         try:
             columns = find_part_columns(opened.df, source.categorical, source.counts)
             features = find_features(
@@ -125,9 +127,14 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
             for column in features.beside
         ),
         f"weight   {features.weight or 'none: every row counts once'}",
+        *_plan_groups(config.input.group_by),
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
     ]
+
+
+def _plan_groups(names: Sequence[str]) -> list[str]:
+    return [f"groups   by {', '.join(names)}: a mixture for each"] if names else []
 
 
 def check_valid(found: Read, features: Features, invalid_rows: str) -> None:

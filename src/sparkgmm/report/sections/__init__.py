@@ -12,6 +12,7 @@ from sparkgmm.report.sections import (
     membership,
     missing,
     rows,
+    strangest,
 )
 from sparkgmm.report.sections.section import Section
 
@@ -23,6 +24,7 @@ SECTIONS: tuple[Section, ...] = (
     missing.SECTION,
     changes.SECTION,
     membership.SECTION,
+    strangest.SECTION,
     convergence.SECTION,
     facts.DATA,
     facts.RUN,
