@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.data_sets import faithful, iris
-from sparkgmm.core.grid import step, steps
+from sparkgmm.core.grid import counted, step, steps
 from sparkgmm.core.profile import Block
 from sparkgmm.mixture import Array
 
@@ -79,3 +79,11 @@ def test_each_feature_has_its_own_step_over_all_blocks() -> None:
     cut = [Block(np.ascontiguousarray(X.T), None) for X in np.array_split(faithful(), 3)]
     np.testing.assert_allclose(steps(cut), [0.001, 1])
     np.testing.assert_allclose(steps([Block(np.ascontiguousarray(iris().T), None)]), [0.1] * 4)
+
+
+def test_whole_weights_are_counts_and_no_percentages() -> None:
+    """Pairs that add up to 100 rows are 100 rows: as shares they would be 50."""
+    pairs = np.array([2.0, 4.0, 6.0, 88.0])
+    assert counted(pairs, 100.0) == 0
+    assert counted(pairs / 100, 1.0) == 50
+    assert counted(np.array([12.5, 37.5, 50.0]), 100.0) == 8

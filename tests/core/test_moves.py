@@ -10,7 +10,7 @@ from helpers.data_sets import clusters
 from sparkgmm import fit_array
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model, to_mixture
-from sparkgmm.core.moves import split_and_merge
+from sparkgmm.core.moves import CUTS, split_and_merge
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.repair import without
 from sparkgmm.covariances import FAMILIES
@@ -58,3 +58,13 @@ def test_no_more_moves_are_proposed_than_asked_for(most: int) -> None:
     seeds, model = stuck()
     moved = split_and_merge(model, seeds, np.random.default_rng(0), most)
     assert len(moved) == most  # each of the three could be split
+
+
+def test_a_cut_finds_a_small_cluster_within_a_wide_one() -> None:
+    """Two rows of a hundred are one: cuts that leave a fifth on either side never see them."""
+    rng = np.random.default_rng(0)
+    Y = np.concatenate([rng.normal(0, 1, (980, 2)), rng.normal(1, 0.02, (20, 2))])
+    Y /= Y.std(axis=0)
+    share = np.ones(len(Y))
+    cuts = [cut(Y, share, rng) for _ in range(40) for cut in CUTS]
+    assert any(each[980:].mean() > 0.9 and each[:980].mean() < 0.05 for each in cuts)

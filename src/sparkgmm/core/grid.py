@@ -32,14 +32,23 @@ def steps(blocks: Sequence[Block], d: int | None = None) -> Array:
     """
     d = len(blocks[0].values) if d is None else d
     columns = (np.concatenate([b.values[i] for b in blocks]) for i in range(d))
-    return np.array([step(column) for column in columns])
+    return np.array([step(_there(column)) for column in columns])
+
+
+def _there(values: Array) -> Array:
+    """Return the values (n,) that are not missing."""
+    missing = np.isnan(values)
+    return values[~missing] if missing.any() else values
 
 
 def counted(weights: Array, total: float) -> float:
     """Return of how many observations weights (n,) of this sum are shares; 0 if they are not.
 
     Shares and percentages of a histogram sum to 1 or 100 and are multiples of one observation's.
+    Whole weights are counts whatever they sum to: 100 rows in pairs are no 50 observations.
     """
+    if bool((np.rint(weights) == weights).all()):
+        return 0.0
     if not any(abs(total / whole - 1) < _WHOLE for whole in (1.0, 100.0)):
         return 0.0
     one = step(np.append(weights, 0.0))
@@ -55,6 +64,8 @@ def step(values: Array) -> float:
     it what it is.
     """
     values = np.asarray(values)
+    if not len(values):
+        return 0.0
     most = float(np.abs(values).max())
     with np.errstate(over="ignore"):
         single = bool((values.astype(np.float32) == values).all())

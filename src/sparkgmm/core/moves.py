@@ -16,6 +16,9 @@ from sparkgmm.core.starts.ground import Ground
 from sparkgmm.density import Density
 from sparkgmm.products import Array
 
+# A cut takes half of a component's rows at most, times this at least.
+_FEWEST = 1 / 32
+
 
 def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
     """Return models in which one component of k >= 3 is split and the two most alike are merged.
@@ -175,11 +178,31 @@ def _by_a_shell(Y: Array, share: Array, rng: np.random.Generator) -> Array:
     return _beyond(np.einsum("nd,nd->n", Y, Y), share, rng)
 
 
+def _by_a_ball(Y: Array, share: Array, rng: np.random.Generator) -> Array:
+    """Cut a few rows off that are nearest to one of them: a small cluster within a wide one."""
+    passed = np.cumsum(share)
+    centre = Y[min(len(Y) - 1, int(np.searchsorted(passed, rng.random() * passed[-1])))]
+    distances = ((Y - centre) ** 2).sum(axis=1)
+    return np.asarray(distances <= _edge(distances, share, _few(rng)))
+
+
 def _beyond(values: Array, share: Array, rng: np.random.Generator) -> Array:
+    """Cut the rows of the greatest values: about half of the rows, or a few, or all but a few."""
+    below = _few(rng) if rng.random() < 0.5 else rng.uniform(0.2, 0.8)
+    if rng.random() < 0.5:
+        below = 1 - below
+    return np.asarray(values > _edge(values, share, below))
+
+
+def _few(rng: np.random.Generator) -> float:
+    """Draw a share of a component's rows, by its logarithm: small clusters are as likely found."""
+    return float(0.5 * _FEWEST ** rng.random())
+
+
+def _edge(values: Array, share: Array, below: float) -> float:
     order = np.argsort(values, kind="stable")
     passed = np.cumsum(share[order])
-    edge = values[order[np.searchsorted(passed, rng.uniform(0.2, 0.8) * passed[-1])]]
-    return np.asarray(values > edge)
+    return float(values[order[min(len(order) - 1, np.searchsorted(passed, below * passed[-1]))]])
 
 
-CUTS = (_by_two_means, _by_two_means, _by_a_line, _by_a_shell)
+CUTS = (_by_two_means, _by_a_ball, _by_a_line, _by_a_shell)

@@ -21,6 +21,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.short_runs import Sample, climb
 from sparkgmm.core.starts import KINDS
 from sparkgmm.core.starts.ground import Ground
+from sparkgmm.core.starts.kinds import balanced
 from sparkgmm.core.widths import FEW
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
@@ -51,6 +52,11 @@ _MOST_VALUES = 2**24
 _WORTH_IT = 1e-6
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
+# Where k components have fewer than so many times the rows that they need, starts of components of
+# as many rows each are added, so many; and where components were dropped, of more than are left:
+# that is tried so often again.
+_CROWDED, _BALANCED = 2, 100
+_PATIENCE = 2
 # An exponential costs as much as so many products and sums.
 _EXPONENTIAL = 40
 
@@ -86,8 +92,12 @@ class Scout:
             }
             drawn = self._draw(k, max(numbers.values()))
             for family in families:
-                models = self.ground.models(drawn[: numbers[family.name]], family)
+                number = numbers[family.name]
+                models = self.ground.models(drawn[:number], family)
                 found += self._best(models, race, k, _STARTS)
+                if self._is_crowded(k, family):
+                    models = self._balanced(k, family, min(number, _BALANCED))
+                    found += self._best(models, race, k, _STARTS)
         return found
 
     def _draw(self, k: int, most: int) -> list[Array]:
@@ -102,6 +112,18 @@ class Scout:
                 labelled = R.ndim == 1
                 drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
         return drawn
+
+    def _is_crowded(self, k: int, family: Family) -> bool:
+        rows = self.sample.rows_per_weight * float(self.sample.w.sum())
+        return rows < _CROWDED * k * family.least_rows(self.ground.d)
+
+    def _balanced(self, k: int, family: Family, number: int, attempt: int = 0) -> list[Model]:
+        """Return starts of components of as many rows each, the same whatever k was asked for."""
+        rng = np.random.default_rng([self.search.seed, k, attempt])
+        labels = (balanced(self.ground, k, rng) for _ in range(number))
+        return self.ground.models(
+            ((np.arange(k)[:, None] == each) * 1.0 for each in labels), family
+        )
 
     def _best(
         self, models: Sequence[Model], race: Race, target_k: int, most: int
@@ -134,11 +156,13 @@ class Scout:
             key for key, s in best.items() if s.converged or s.collapsed or not rows.complete
         }
         rng = np.random.default_rng([self.search.seed, self.search.n_init])
+        fruitless: dict[tuple[str, int], int] = {}
         for _ in range(_ROUNDS):
             entrants = []
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
-                entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES)
+                attempt = fruitless.get(key, 0)
+                entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES, attempt)
                 entrants += self._onto_atoms(best[key])[: 2 if dear else None]
             if not entrants:
                 break
@@ -150,7 +174,13 @@ class Scout:
                 if self._is_better(state, best[key], race)
             }
             best |= better
-            open_keys = set(better)
+            # where components were dropped other ways are tried before that is the end of it
+            fruitless = {
+                key: 0 if key in better else fruitless.get(key, 0) + 1
+                for key in open_keys
+                if key in better or (best[key].n_dropped and fruitless.get(key, 0) < _PATIENCE)
+            }
+            open_keys = set(fruitless)
         if rows.complete:
             best = self._settled(best, race, rows, rng)
         return [race.winner(state) for state in best.values()]
@@ -182,7 +212,7 @@ class Scout:
         return best
 
     def _moved(
-        self, state: Trajectory, race: Race, rng: np.random.Generator, most: int
+        self, state: Trajectory, race: Race, rng: np.random.Generator, most: int, attempt: int = 0
     ) -> list[Trajectory]:
         """Return the best ways on from a state, after short runs."""
         model, ground, sample = state.model, self.ground, self.sample
@@ -194,9 +224,28 @@ class Scout:
             if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
                 models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
+        if state.n_dropped and not model.others:
+            found += self._with_more(state, race, attempt)
         if race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
             found += self._best(models, race, state.target_k, most)
+        return found
+
+    def _with_more(self, state: Trajectory, race: Race, attempt: int) -> list[Trajectory]:
+        """Return starts of more components than are left: those that a smaller k would begin with.
+
+        So a larger one hardly ever ends with fewer.
+        """
+        found, more, family = [], 1, state.model.family
+        while state.model.k + more <= state.target_k:
+            k = state.model.k + more
+            number = _affordable(k, family, self.ground, _STARTS_FLOPS)
+            if not attempt:
+                models = self.ground.models(self._draw(k, number), family)
+                found += self._best(models, race, state.target_k, _MOVES)
+            models = self._balanced(k, family, min(number, _BALANCED), attempt)
+            found += self._best(models, race, state.target_k, _MOVES)
+            more *= 2
         return found
 
     def _onto_atoms(self, state: Trajectory) -> list[Trajectory]:

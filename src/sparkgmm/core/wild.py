@@ -81,11 +81,12 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     left = diagonal(tamed.scatter)[which] / diagonal(profile.scatter)[which]
     if (left > 1 - _SHARE).any() or (tamed.low == tamed.high).any():
         return rows, ()
-    # the most that all rows reach, on the side that was out of bounds
+    middle = (bounds.low + bounds.high) / 2
+    below = middle - profile.low > profile.high - middle
     aside = tuple(
         Aside(
             features[i] if features else f"column {i}",
-            float(profile.high[i] if profile.high[i] > bounds.high[i] else profile.low[i]),
+            float(profile.low[i] if below[i] else profile.high[i]),
             float(n_wild),
         )
         for i in which

@@ -92,3 +92,16 @@ def shells(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     radius = ((Y - centre) ** 2).sum(axis=1)
     edges = np.sort(rng.choice(radius, k - 1))
     return np.searchsorted(edges, radius)
+
+
+def balanced(ground: Ground, k: int, rng: np.random.Generator) -> Array:
+    """Parts of about as many rows each, cut in two across directions drawn at random.
+
+    Not one of KINDS: it is for tables that have hardly rows enough for so many components.
+    """
+    Y, labels = ground.whitened, np.zeros(ground.n, dtype=int)
+    for new in range(1, k):
+        mine = np.flatnonzero(labels == np.argmax(np.bincount(labels, minlength=new)))
+        along = Y[mine] @ rng.standard_normal(Y.shape[1])
+        labels[mine[np.argsort(along, kind="stable")[len(mine) // 2 :]]] = new
+    return labels

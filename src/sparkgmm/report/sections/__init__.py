@@ -10,6 +10,7 @@ from sparkgmm.report.sections import (
     convergence,
     facts,
     membership,
+    missing,
     rows,
     strangest,
 )
@@ -20,6 +21,7 @@ SECTIONS: tuple[Section, ...] = (
     choice.SECTION,
     components.SECTION,
     beside.SECTION,
+    missing.SECTION,
     changes.SECTION,
     membership.SECTION,
     strangest.SECTION,
