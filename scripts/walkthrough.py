@@ -143,8 +143,8 @@ two (Dempster, Laird and Rubin 1977).
 | | formula | below | in the code |
 |---|---|---|---|
 | E | $\ln a_{ij} = \ln \pi_j + \ln \mathcal N(x_i \mid \mu_j, \Sigma_j)$ | `joint` | `density.py: natural_parameters` |
-| E | $\ln p(x_i) = \ln \sum_j a_{ij}$ | `log_density` | `core/statistics.py: _softmax`, `mixture.py: Mixture.log_density` |
-| E | $r_{ij} = a_{ij} / p(x_i)$ | `R` | `core/statistics.py: _softmax`, `mixture.py: Mixture.responsibilities` |
+| E | $\ln p(x_i) = \ln \sum_j a_{ij}$ | `log_density` | `core/statistics.py: softmax`, `mixture.py: Mixture.log_density` |
+| E | $r_{ij} = a_{ij} / p(x_i)$ | `R` | `core/statistics.py: softmax`, `mixture.py: Mixture.responsibilities` |
 | M | $N_j = \sum_i r_{ij}$ | `counts` | `covariances/moments.py: Moments.counts` |
 | M | $\pi_j = N_j / n$, $\;\mu_j = \frac{1}{N_j} \sum_i r_{ij} x_i$ | `counts / n`, `means` | `core/prior.py: m_step` |
 | M | $\Sigma_j = \frac{1}{N_j} \sum_i r_{ij} (x_i - \mu_j)(x_i - \mu_j)^\top$ | `covariances` | `covariances/full.py: Full.estimate` |

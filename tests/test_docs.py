@@ -19,14 +19,20 @@ def test_the_examples_in_docstrings_give_what_they_say(name: str) -> None:
     assert outcome.failed == 0
 
 
-def test_the_example_of_the_readme_prints_what_it_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("example", [0, 1])
+def test_the_examples_of_the_readme_print_what_they_say(
+    example: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    monkeypatch.chdir(ROOT)
-    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[example]
     exec(compile(code, "README.md", "exec"), {})
     promised = re.findall(r"print\(.*\)  # (.*)", code)
     assert capsys.readouterr().out.splitlines() == promised

@@ -102,6 +102,33 @@ def test_conditions_on_numbers_leave_levels_and_counts_their_part() -> None:
         mixture.impute(X)
 
 
+def test_conditions_on_levels_and_counts_are_bayes_rule() -> None:
+    mixture = mixed()
+    X, _ = mixture.sample(50, seed=4)
+    levels = ("no", "yes")
+    for row in X[:5]:
+        values = {"paid": levels[int(row[2])], "visits": row[3], "b": row[1]}
+        rest = mixture.condition(values)
+        assert rest.columns == ("a",)
+        alone = mixture.marginal(["visits", "b", "paid"])
+        assert alone.columns == ("b", "paid", "visits")
+        joint = rest.log_density([row[:1]]) + alone.log_density([row[1:]])
+        np.testing.assert_allclose(joint, mixture.log_density([row]), rtol=1e-10)
+    # of levels alone, given numbers: P(paid | a, b)
+    paid = mixture.condition({"a": 0.0, "b": 1.0, "visits": 2})
+    assert (paid.d, paid.columns) == (0, ("paid",))
+    both = [mixture.log_density([[0.0, 1.0, level, 2]])[0] for level in (0, 1)]
+    expected = np.exp(both) / np.exp(both).sum()
+    found = [paid.weights @ paid.categorical["paid"][level] for level in levels]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(InputError, match="'paid' has no level 'yse': did you mean 'yes'"):
+        mixture.condition({"paid": "yse"})
+    with pytest.raises(InputError, match=r"the value of 'visits' is 1\.5: give a count"):
+        mixture.condition({"visits": 1.5})
+    with pytest.raises(InputError, match="every feature has a value"):
+        paid.condition({"paid": "no"})
+
+
 def test_a_level_that_cannot_be_has_no_density_and_still_a_component() -> None:
     levels = {"no": [1.0, 1.0], "yes": [0.0, 0.0]}
     mixture = mixed(categorical={"paid": levels})

@@ -293,25 +293,61 @@ def many_table(results: list[Any]) -> list[str]:
     return table(head, rows)
 
 
+def gaps_passes_table(results: list[Any]) -> list[str]:
+    """What a pass costs by the share of the values that is missing."""
+    rows = [
+        [
+            f"{r['d']} x {r['k']} {r['type']}",
+            f"{r['share']:.0%}",
+            f"{r['patterns']:,}",
+            f"{1e3 * r['whole']:.0f}",
+            f"{1e3 * r['gappy']:.0f}",
+            f"{r['gappy'] / r['whole']:.1f}x",
+        ]
+        for r in results
+    ]
+    head = ["d x k", "missing", "patterns", "whole, ms", "with gaps, ms", "ratio"]
+    return table(head, rows)
+
+
+def gaps_fits_table(results: list[Any]) -> list[str]:
+    """What is found by modelling, imputing and dropping, a line a problem and way."""
+    rows = [
+        [
+            f"{r['n']:,} x {r['d']}, {r['share']:.0%}" if r["solver"] == "ours" else "",
+            r["solver"],
+            f"{r['rows']:,}",
+            f"{r['cpu']:.1f}",
+            f"{r['mean']:.4f}",
+            f"{r['whole']:.4f}",
+            f"{r['rand']:.3f}",
+        ]
+        for r in results
+    ]
+    head = ["rows, missing", "how", "rows used", "processor s", "nats a row, seen"]
+    return table([*head, "nats a row, complete", "adjusted Rand"], rows)
+
+
 def groups_table(results: list[Any]) -> list[str]:
     """Seconds of one job and of a loop, and in how many groups each ended lower."""
     rows = []
     for r in results:
         n_groups, n = r["problem"]
-        loop = f"{r['sklearn']:.0f}" + (f" (of {r['of']:,})" if r["of"] < n_groups else "")
         rows.append(
             [
                 f"{n_groups:,} x {n:,} rows",
                 str(r["n_init"]),
                 f"{r['ours']:.0f}",
-                loop,
-                f"{r['sklearn'] / r['ours']:.1f}x",
+                f"{r['sklearn']:.0f}",
+                f"{r['ours_cpu']:.0f}",
+                f"{r['sklearn_cpu']:.0f}",
                 f"{r['ours_lower']} of {r['of']}",
                 f"{r['sklearn_lower']} of {r['of']}",
             ]
         )
-    head = ["groups", "starts", "ours, s", "loop, s", "ratio", "ours lower", "scikit-learn lower"]
-    return table(head, rows)
+    processor = ["ours, processor s", "loop, processor s"]
+    lower = ["ours lower", "scikit-learn lower"]
+    return table(["groups", "starts", "ours, s", "loop, s", *processor, *lower], rows)
 
 
 def main() -> None:
@@ -333,6 +369,7 @@ def main() -> None:
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
     many = part("many", "many.py", 1)
+    missing = part("missing", "missing.py", 1)
     groups = part("groups", "groups.py", 2)
     missed = starts_missed()
     large = hundred_million()
@@ -371,6 +408,8 @@ def main() -> None:
             ],
         ),
         "many": many_table(many),
+        "missing-passes": gaps_passes_table(missing["passes"]),
+        "missing-fits": gaps_fits_table(missing["fits"]),
         "groups": groups_table(groups),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [

@@ -1,12 +1,14 @@
 """A mixture for each group: one job, beside a loop of scikit-learn over pandas' groups.
 
-Both read the same Parquet files, in one run of this script: `groups.py OUT [WORK]`. The job's
-seconds are those from reading to the published run, in a session that is there already.
+Both read the same Parquet files, in one run of this script: `groups.py OUT [WORK [STARTS]]`. The
+job's seconds are those from reading to the published run, in a session that is there already; its
+processor seconds are those of the driver, its JVM and all workers.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -26,11 +28,11 @@ from sparkgmm.scikit import mixture_from_sklearn
 from sparkgmm.spark.session import start_session
 
 # groups, rows of each
-PROBLEMS = ((10_000, 100), (20, 500_000))
-STARTS = (1, 10)
+PROBLEMS = ((20, 500_000), (10_000, 100))
 _FILES = 4
-# A run of the loop is measured on so many groups at most, and its seconds taken for all.
-_LOOP = 500
+# A run of the loop is measured on so many groups at most, or for so long, and its seconds are taken
+# for all.
+_LOOP, _LOOP_SECONDS = 500, 60.0
 
 
 def write(folder: Path, n_groups: int, n: int) -> None:
@@ -46,8 +48,23 @@ def write(folder: Path, n_groups: int, n: int) -> None:
         pq.write_table(table.slice(first, last - first), folder / f"{i}.parquet")
 
 
-def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, dict[int, float]]:
-    """Return the seconds of the job, and nats a row by group."""
+def cpu_of_tree() -> float:
+    """Return the processor seconds of the JVM that started this process, and of all below it."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        stats[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    mine = {os.getppid()}
+    while more := {pid for pid, (parent, _) in stats.items() if parent in mine} - mine:
+        mine |= more
+    return sum(stats[pid][1] for pid in mine) / os.sysconf("SC_CLK_TCK")
+
+
+def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, float, dict[int, float]]:
+    """Return the seconds of the job, its processor seconds, and nats a row by group."""
     config = FitConfig.model_validate(
         {
             "input": {"path": str(data), "format": "parquet", "group_by": "group"},
@@ -55,35 +72,39 @@ def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, dict[i
             "output": {"path": str(runs), "report": False},
         }
     )
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), cpu_of_tree()
     run_fit(spark, config, Terminal(), overwrite=False)
-    seconds = time.perf_counter() - begun
+    seconds, cpu = time.perf_counter() - begun, cpu_of_tree() - cpu
     run = runs / (runs / "LATEST").read_text().strip()
     found = pq.read_table(run / "groups").to_pandas()
     assert found["error"].isna().all()
-    return seconds, dict(
-        zip(found["group"], found["log_likelihood"] / found["rows_used"], strict=True)
+    return (
+        seconds,
+        cpu,
+        dict(zip(found["group"], found["log_likelihood"] / found["rows_used"], strict=True)),
     )
 
 
-def theirs(data: Path, n_init: int, most: int) -> tuple[float, int, dict[int, float]]:
-    """Return the seconds of the loop, over how many groups, and nats a row by group."""
+def theirs(data: Path, n_init: int, most: int) -> tuple[float, float, dict[int, float]]:
+    """Return the seconds of the loop, its processor seconds, and nats a row by group."""
     found = {}
-    begun = time.perf_counter()
+    clocks = np.array([time.perf_counter(), time.process_time()])
     rows = pd.read_parquet(data)
-    read = time.perf_counter() - begun
+    read = np.array([time.perf_counter(), time.process_time()]) - clocks
     begun = time.perf_counter()
+    clocks = np.array([time.perf_counter(), time.process_time()])
     for group, mine in rows.groupby("group"):
         X = mine[["x", "y"]].to_numpy()
         fitted = GaussianMixture(2, n_init=n_init, random_state=0).fit(X)
         found[int(group)] = mixture_from_sklearn(fitted).log_likelihood(X) / len(X)
-        if len(found) == most:
+        if len(found) == most or time.perf_counter() - begun > _LOOP_SECONDS:
             break
-    loop = time.perf_counter() - begun
-    return read + loop * rows["group"].nunique() / len(found), len(found), found
+    loop = np.array([time.perf_counter(), time.process_time()]) - clocks
+    seconds, cpu = read + loop * rows["group"].nunique() / len(found)
+    return float(seconds), float(cpu), found
 
 
-def main(out: str, work: str | None = None) -> None:
+def main(out: str, work: str | None = None, starts: str = "1,10") -> None:
     """Measure, and keep what is there already."""
     path = Path(out)
     results = json.loads(path.read_text()) if path.exists() else []
@@ -94,19 +115,21 @@ def main(out: str, work: str | None = None) -> None:
         data = folder / f"{n_groups}-{n}"
         if not data.exists():
             write(data, n_groups, n)
-        for n_init in STARTS:
+        for n_init in map(int, starts.split(",")):
             if (n_groups, n, n_init) in known:
                 continue
-            seconds, mean = ours(spark, data, folder / f"runs-{n_groups}-{n}-{n_init}", n_init)
-            loop, of, other = theirs(data, n_init, _LOOP)
+            seconds, cpu, mean = ours(spark, data, folder / f"runs-{n_groups}-{n}-{n_init}", n_init)
+            loop, loop_cpu, other = theirs(data, n_init, _LOOP)
             short = np.array([mean[group] - value for group, value in other.items()])
             results.append(
                 {
                     "problem": [n_groups, n],
                     "n_init": n_init,
                     "ours": seconds,
+                    "ours_cpu": cpu,
                     "sklearn": loop,
-                    "of": of,
+                    "sklearn_cpu": loop_cpu,
+                    "of": len(other),
                     "ours_lower": int((short < -1e-4).sum()),
                     "sklearn_lower": int((short > 1e-4).sum()),
                 }

@@ -16,7 +16,7 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
-from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson
+from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson, text_of
 from sparkgmm.products import Array
 
 # Means farther from the rows than so many of their ranges leave no digits of the distances.
@@ -242,6 +242,57 @@ def parts(
         column = Column(str(name), "counts")
         made.append(Poisson(column, d + len(made), rates, float(weights @ rates)))
     return tuple(made)
+
+
+def of_parts(features: Any, parts: Parts) -> tuple[Any, Parts]:
+    """Return the features that are not of parts, and the parts of the others."""
+    if not parts or not isinstance(features, str | Iterable):
+        return features, ()
+    asked = [features] if isinstance(features, str) else list(features)
+    found = tuple(part for part in parts if part.of.name in asked)
+    beside = [part.of.name for part in found]
+    numeric = [feature for feature in asked if feature not in beside]
+    if len(numeric) + len(beside) < len(asked):
+        raise InputError(f"features is {asked}: a feature appears twice, give each once")
+    return numeric, found
+
+
+def part_values(values: Mapping[Any, Any], parts: Sequence[Part]) -> dict[str, float]:
+    """Return the numbers of levels, and the counts, that a mapping has for columns of parts."""
+    if not parts or not isinstance(values, Mapping):
+        return {}
+    known = {}
+    for part in parts:
+        name = part.of.name
+        if name not in values:
+            continue
+        value, levels = values[name], part.of.levels
+        if part.of.kind == "categorical":
+            text = text_of(value)
+            if text not in levels:
+                near = get_close_matches(str(text), levels, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(levels)}"
+                raise InputError(f"{name!r} has no level {value!r}: {hint}")
+            known[name] = float(levels.index(text))
+        else:
+            if isinstance(value, str) or not _is_finite(value) or value < 0 or value % 1:
+                raise InputError(f"the value of {name!r} is {value!r}: give a count, 0 or more")
+            known[name] = float(value)
+    return known
+
+
+def weights_given(weights: Array, parts: Sequence[Part], known: Mapping[str, float]) -> Array:
+    """Return the shares of components where columns of parts have these values."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(weights)
+    for part in parts:
+        if part.of.name in known:
+            rows = np.full((part.column + 1, 1), known[part.of.name])
+            logs = logs + part.log_density(rows)[:, 0]
+    if not np.isfinite(logs.max()):
+        raise InputError(f"no component has {dict(known)} together: give other values")
+    shares = np.exp(logs - logs.max())
+    return np.asarray(shares / shares.sum())
 
 
 def numeric_alone(parts: Sequence[Part], what: str) -> None:

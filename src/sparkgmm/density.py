@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkgmm import gaps
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
 from sparkgmm.parts import Parts
@@ -171,14 +172,17 @@ class Density:
         polynomial = Polynomial.of(weights, means, stack, whiteners, log_norms)
         return cls(weights, means, whiteners, log_norms, polynomial, parts)
 
-    def responsibilities(self, rows: NDArray[Any]) -> Array:
+    def responsibilities(self, rows: NDArray[Any], missing: bool = False) -> Array:
         """Return P(component | row) of rows (n, d), shape (n, k)."""
         R = np.empty((len(rows), len(self.means)))
-        self.score(rows, R)
+        self.score(rows, R, missing)
         return R
 
-    def score(self, rows: NDArray[Any], R: Array | None = None) -> Array:
+    def score(self, rows: NDArray[Any], R: Array | None = None, missing: bool = False) -> Array:
         """Return the log density of rows (n, d), and fill R (n, k) with the responsibilities.
+
+        Where values may be `missing`, NaN is one, and the density of a row is that of what it has;
+        of a row that has nothing it is 1, and the responsibilities are the weights.
 
         Chunks are turned feature-major: then all that follows runs along the rows.
         """
@@ -190,20 +194,27 @@ class Density:
         for start in range(0, len(rows), step):
             here = slice(start, start + step)
             values = np.array(rows[here].T, dtype=np.float64, order="C")
-            chunk = values[:d]
+            chunk, incomplete = values[:d], None
             if not np.isfinite(chunk).all():
-                row = int(np.argmin(np.isfinite(chunk).all(axis=0)))
-                raise InputError(
-                    f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite numbers"
-                )
-            joint = self._log_joint(chunk, work[:, : chunk.shape[1]])
+                valid = ~np.isinf(chunk) if missing else np.isfinite(chunk)
+                if not valid.all():
+                    row = int(np.argmin(valid.all(axis=0)))
+                    raise InputError(
+                        f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite "
+                        "numbers" + ", or NaN for what is missing" * missing
+                    )
+                incomplete = np.asarray(np.isnan(chunk).any(axis=0))
+            if incomplete is not None:
+                joint = self._with_gaps(chunk, incomplete)
+            else:
+                joint = self._log_joint(chunk, work[:, : chunk.shape[1]])
             for part in self.parts:
                 joint += part.log_density(values)
             top = joint.max(axis=0)
             log_density[here] = top
             far = ~np.isfinite(top)
             if far.any():
-                joint[:, far] = self._far_out(chunk[:, far])
+                joint[:, far] = self._far_out(np.nan_to_num(chunk[:, far]))
                 top[far] = 0.0
             norm = exponentials(joint, top)
             log_density[here] += np.log(norm)
@@ -211,6 +222,42 @@ class Density:
                 joint /= norm
                 R[here] = joint.T
         return log_density
+
+    def _with_gaps(self, X: Array, incomplete: NDArray[np.bool_]) -> Array:
+        """Do it where some rows are incomplete, whose missing values are integrated over."""
+        k, d = self.means.shape
+        joint = np.empty((k, X.shape[1]))
+        if not incomplete.all():
+            whole = np.ascontiguousarray(X[:, ~incomplete])
+            n_terms = 2 * d if self.polynomial is None else self.polynomial.eta.shape[1]
+            work = aligned_empty(n_terms, whole.shape[1])
+            joint[:, ~incomplete] = self._log_joint(whole, work)
+        rows = np.flatnonzero(incomplete)
+        rows = rows[gaps.order(np.isnan(X[:, rows]))]
+        with np.errstate(over="ignore", invalid="ignore"):
+            joint[:, rows] = self._of_gaps(X[:, rows])
+        joint[np.isnan(joint)] = -np.inf
+        return joint
+
+    def _of_gaps(self, X: Array) -> Array:
+        """Return the log joint density of what rows (d, n), in order, have, (k, n)."""
+        there = ~np.isnan(X)
+        residuals = X - self.means[:, :, None]
+        np.copyto(residuals, 0.0, where=~there)
+        joint = np.repeat(self.log_norms[:, None], X.shape[1], axis=1)
+        if self.whiteners.ndim == 2:
+            joint += (0.5 * LOG_2PI - np.log(self.whiteners)) @ ~there
+        else:
+            precisions = np.matmul(np.swapaxes(self.whiteners, 1, 2), self.whiteners)
+            precisions = np.broadcast_to(precisions, (len(self.means), *precisions.shape[1:]))
+            for group in gaps.groups(~there):
+                filled = gaps.fill(precisions, residuals, group)
+                constant = 0.5 * group.features.shape[1] * LOG_2PI - filled.half_log_dets
+                joint[:, group.rows] += constant[:, group.pattern]
+        for j in range(len(self.means)):
+            Y = self._whitened(j, residuals[j])
+            joint[j] -= 0.5 * np.einsum("ij,ij->j", Y, Y)
+        return joint
 
     def _log_joint(self, X: Array, work: Array) -> Array:
         """Return log(weight_j N(x_i | mean_j, covariance_j)) of X (d, n), shape (k, n)."""

@@ -14,25 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkgmm.errors import InputError
-from sparkgmm.parts import MOST_LEVELS, Column
+from sparkgmm.parts import MOST_LEVELS, Column, text_of
 from sparkgmm.products import Array
 from sparkgmm.tabular import Table, as_table, column_of, read, read_like, read_numbers
 
 # Counts are exact up to this one.
 _MOST_COUNT = 2.0**53
-
-
-def text_of(value: Any) -> str | None:
-    """Return a value as the text of a level; None where it is not known."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return None
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, float | np.floating):
-        if np.isnan(value):
-            return None
-        return str(int(value)) if float(value).is_integer() else str(float(value))
-    return str(value)
 
 
 def read_mixed(
@@ -42,7 +29,7 @@ def read_mixed(
 
     Of a table, columns of text, categories and booleans are categorical, with those that are named;
     they come after the numeric ones, and those of counts after them. Without any such, what `read`
-    returns. With `gaps` a value there may be missing, NaN.
+    returns. With `gaps` what is not known in those columns is NaN, else it is refused.
 
     Raises
     ------
@@ -107,8 +94,8 @@ def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
         if np.isnan(values).any():
             row = int(np.argmax(np.isnan(values)))
             raise InputError(
-                f"column {column.name!r} holds NA in row {row}: leave such rows out, or give what "
-                "is not known a level of its own"
+                f"column {column.name!r} holds NA in row {row}: leave such rows out, set "
+                "missing='model', or give what is not known a level of its own"
             )
 
 
@@ -149,9 +136,15 @@ def _is_number(text: str) -> bool:
 
 
 def read_mixed_like(
-    X: Any, features: Sequence[str] | None, d: int, columns: Sequence[Column]
+    X: Any,
+    features: Sequence[str] | None,
+    d: int,
+    columns: Sequence[Column],
+    gaps: bool = False,
 ) -> NDArray[Any]:
     """Return rows (n, D) for a mixture: an array as it is, a table's by the names of its columns.
+
+    With `gaps` NaN may stand for what is not known among the numbers, too.
 
     Raises
     ------
@@ -166,7 +159,7 @@ def read_mixed_like(
             if column.kind == "counts":
                 checked_counts(column.name, rows[:, i].astype(np.float64))
         return rows
-    numbers = read_like(X, features, d)
+    numbers = read_like(X, features, d, gaps=gaps)
     beside = [_read(table, column) for column in columns]
     return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
 

@@ -6,6 +6,7 @@ import html
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
 from sparkgmm.levels import read_mixed_like
 from sparkgmm.merging import Groups, merged
+from sparkgmm.options import MISSING, taken
 from sparkgmm.parts import Part, Parts
 from sparkgmm.products import Array as Array
 from sparkgmm.tabular import as_table, read_like
@@ -82,6 +84,10 @@ class Mixture:
     features : d names, or None
     categorical : {column: {level: (k,) probabilities}}, which sum to 1 over the levels; or None
     counts : {column: (k,) rates}, the mean counts; or None
+    missing : "invalid" or "model": what NaN in rows is
+        With "model", as `fit_array` and jobs set it where they were told so, it is a missing value,
+        which is integrated over: the density and responsibilities of a row are those of what it
+        has. Those of a row that has nothing are 1 and the weights. With "invalid" it is an error.
 
     Raises
     ------
@@ -118,6 +124,7 @@ class Mixture:
         "covariance_type",
         "features",
         "means",
+        "missing",
         "parts",
         "stack",
         "weights",
@@ -127,6 +134,7 @@ class Mixture:
     means: Array
     covariance_type: str
     features: tuple[str, ...] | None
+    missing: str
     stack: Stack
     parts: Parts
     _density: Density
@@ -140,6 +148,7 @@ class Mixture:
         features: Sequence[str] | None = None,
         categorical: Mapping[str, Mapping[str, ArrayLike]] | None = None,
         counts: Mapping[str, ArrayLike] | None = None,
+        missing: str = MISSING.default,
     ) -> None:
         family = FAMILIES[checks.family_name(covariance_type)]
         beside = bool(categorical or counts)
@@ -153,6 +162,7 @@ class Mixture:
             "means": mu,
             "covariance_type": covariance_type,
             "features": names,
+            "missing": taken(MISSING, missing, MISSING.name),
             "stack": stack,
             "parts": parts,
             "_density": Density.of(w, mu, stack, parts),
@@ -175,6 +185,20 @@ class Mixture:
             self.features,
             self.categorical,
             self.counts,
+            self.missing,
+        )
+
+    def with_missing(self, missing: str) -> Mixture:
+        """Return the same mixture, for which NaN in rows is "invalid" or to "model"."""
+        return Mixture(
+            self.weights,
+            self.means,
+            self.compact_covariances,
+            self.covariance_type,
+            self.features,
+            self.categorical,
+            self.counts,
+            missing,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -282,7 +306,7 @@ class Mixture:
 
     def log_density(self, X: ArrayLike) -> Array:
         """Return the natural log of the density at each row of X (n, d), shape (n,)."""
-        return self._density.score(self._rows(X))
+        return self._density.score(self._rows(X), missing=self._gaps)
 
     def responsibilities(self, X: ArrayLike) -> Array:
         """Return P(component | row) for X (n, d), shape (n, k): finite and summing to 1 a row.
@@ -296,7 +320,7 @@ class Mixture:
         """Return log density and responsibilities of X (n, d), for the price of one of them."""
         rows = self._rows(X)
         R = np.empty((len(rows), self.k))
-        return Scores(self._density.score(rows, R), R)
+        return Scores(self._density.score(rows, R, self._gaps), R)
 
     def score_with_gaps(self, X: ArrayLike) -> Scores:
         """Return log density and responsibilities of what rows X (n, d) have; NaN is not known.
@@ -348,8 +372,13 @@ class Mixture:
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
         if self.parts:
             columns = [part.of for part in self.parts]
-            return read_mixed_like(X, self.features, self.d, columns)
-        return read_like(X, self.features, self.d)
+            return read_mixed_like(X, self.features, self.d, columns, gaps=self._gaps)
+        return read_like(X, self.features, self.d, gaps=self._gaps)
+
+    @property
+    def _gaps(self) -> bool:
+        """Whether NaN is a missing value."""
+        return self.missing == "model"
 
     def sample(self, n: int, seed: int | None = None) -> tuple[Array, Labels]:
         """Draw n rows: X (n, d) and the component each came from (n,).
@@ -368,11 +397,12 @@ class Mixture:
         return X, labels.astype(np.int64)
 
     def marginal(self, features: str | int | Iterable[str | int]) -> Mixture:
-        """Return the mixture of some numeric features, whatever all other columns are.
+        """Return the mixture of some features, whatever all other columns are.
 
         Parameters
         ----------
-        features : names, or positions from 0, in the order that the result is to have
+        features : names, or positions from 0, in the order that the result is to have; categorical
+            columns and counts, by their names, come after the numeric ones
 
         Raises
         ------
@@ -380,10 +410,11 @@ class Mixture:
             If there is no such feature, or one is given twice.
 
         """
-        which = checks.feature_positions(features, self.features, self.d)
-        if not len(which):
+        numeric, parts = checks.of_parts(features, self.parts)
+        which = checks.feature_positions(numeric, self.features, self.d)
+        if not len(which) and not parts:
             raise InputError("features is empty: name one or more")
-        return self._of_features(self._gaussians.take(which), which)
+        return self._of_features(self._gaussians.take(which), which, parts)
 
     def condition(self, values: Mapping[str | int, float]) -> Mixture:
         """Return the mixture of the other features where some have these values.
@@ -392,27 +423,37 @@ class Mixture:
 
         Parameters
         ----------
-        values : {feature: value, ...}, by names or by positions from 0
+        values : {feature: value, ...}, by names or by positions from 0; of a categorical column one
+            of its levels
 
         Returns
         -------
         Mixture
             Of as many components, in their order; their weights are the responsibilities at the
-            values, which may be 0. A VEV mixture's is full, other covariance types stay, and so do
-            categorical columns and counts.
+            values, which may be 0. A VEV mixture's is full, other covariance types stay.
 
         Raises
         ------
         InputError
-            If there is no such feature, a value is not finite, or no other feature is left.
+            If there is no such feature or level, a value is not finite, or no other feature is
+            left.
 
         """
-        o, row = checks.feature_values(values, self.features, self.d)
+        known = checks.part_values(values, self.parts)
+        numeric = values
+        if known:
+            numeric = {name: value for name, value in values.items() if name not in known}
+        o, row = checks.feature_values(numeric, self.features, self.d)
         u = np.setdiff1d(np.arange(self.d), o)
-        if not len(u):
+        others = tuple(part for part in self.parts if part.of.name not in known)
+        if not len(u) and not others:
             raise InputError("every feature has a value: leave one or more without")
-        rest = conditionals.conditional(self._gaussians, o, row, u)
-        return self._of_features(rest, u, self.parts)
+        given = self._gaussians
+        if known:
+            shares = checks.weights_given(self.weights, self.parts, known)
+            given = replace(given, weights=shares)
+        rest = conditionals.conditional(given, o, row, u) if len(o) else given.take(u)
+        return self._of_features(rest, u, others)
 
     def expect(
         self, X: ArrayLike, features: str | int | Iterable[str | int]
@@ -554,9 +595,11 @@ class Mixture:
     def _of_features(
         self, components: conditionals.Components, which: conditionals.Positions, parts: Parts = ()
     ) -> Mixture:
-        family = FAMILIES[FAMILIES[self.covariance_type].known_as]
+        family = FAMILIES[FAMILIES[self.covariance_type].known_as if len(which) else "diag"]
         matrices = components.matrices
-        if family.shared:
+        if not len(which):
+            matrices = components.means
+        elif family.shared:
             matrices = matrices[0]
         elif len(family.shape(1, 1)) == 1:
             matrices = matrices[:, 0]
@@ -566,7 +609,8 @@ class Mixture:
             matrices,
             family.name,
             None if self.features is None else [self.features[i] for i in which],
-            **named(parts),
+            missing=self.missing,
+            **dict[str, Any](named(parts)),
         )
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
@@ -585,6 +629,7 @@ class Mixture:
         return {
             "format_version": FORMAT_VERSION_WITH_PARTS if self.parts else FORMAT_VERSION,
             "features": None if self.features is None else list(self.features),
+            **({"missing": self.missing} if self._gaps else {}),
             "covariance_type": self.covariance_type,
             "weights": self.weights.tolist(),
             "means": self.means.tolist(),
@@ -634,4 +679,5 @@ class Mixture:
             features,
             model.get("categorical"),
             model.get("counts"),
+            model.get("missing", MISSING.default),
         )

@@ -437,12 +437,25 @@ WHERE = Option(
     example="distance > 0",
     key="input.where",
 )
+MISSING = Option(
+    "missing",
+    "invalid",
+    OneOf(("invalid", "model")),
+    "What null and NaN in a feature are: with invalid they make a row invalid, with model they are "
+    "missing at random, and the mixture integrates over them, so that every row counts by what it "
+    "has; scoring does the same then.",
+    example="model",
+    key="input.missing",
+    python="missing",
+    spark="missing",
+)
 INVALID_ROWS = Option(
     "invalid_rows",
     "fail",
     OneOf(("fail", "drop", "quarantine")),
-    "What happens where a feature is null, NaN or infinite, or a weight is negative: fail ends the "
-    "job, drop leaves such rows out and counts them, quarantine writes them down with the reason.",
+    "What happens where a feature is null or NaN (unless missing is model), or infinite, or a "
+    "weight is null, NaN or negative: fail ends the job, drop leaves such rows out and counts "
+    "them, quarantine writes them down with the reason.",
     example="quarantine",
     key="input.invalid_rows",
 )
@@ -735,7 +748,17 @@ JOBS = (
     Job(
         "fit",
         "Fits a mixture to a table and writes the run.",
-        (*_INPUT, *_MODEL, OUTPUT_PATH, RUN_ID, REPORT, KEEP_RUNS, AGAINST, *MEASURES.values()),
+        (
+            *_INPUT,
+            MISSING,
+            *_MODEL,
+            OUTPUT_PATH,
+            RUN_ID,
+            REPORT,
+            KEEP_RUNS,
+            AGAINST,
+            *MEASURES.values(),
+        ),
         {
             "input": "Where the rows are, and which columns count.",
             "model": "What to fit, and how.",

@@ -282,3 +282,53 @@ def test_numbers_that_were_read_as_text_are_known_for_what_they_are() -> None:
         fit_array(pd.DataFrame({"x": texts}), 1)
     with pytest.raises(InputError, match="make numbers of its text, which 'n/a' is not"):
         fit_array(pd.DataFrame({"x": [*texts, "n/a"]}), 1)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_missing_numbers_levels_and_counts_are_integrated_over_together(
+    covariance_type: str,
+) -> None:
+    table, z = planted(500)
+    rng = np.random.default_rng(7)
+    gone = rng.random(table.shape) < 0.15
+    gone[:3] = True  # some rows say nothing at all
+    holes = table.astype(object).mask(gone)
+    holes = holes.astype({"a": float, "b": float, "visits": float})
+    result = fit_array(
+        holes,
+        3,
+        covariance_type=covariance_type,
+        counts=["visits"],
+        missing="model",
+        init="k-means++",
+        n_init=4,
+        tol=1e-4,
+    )
+    mixture = result.mixture
+    density = np.array(
+        [
+            np.logaddexp.reduce(
+                np.log(mixture.weights) + [_log_of_known(mixture, row, j) for j in range(mixture.k)]
+            )
+            for row in holes.to_dict("records")
+        ]
+    )
+    assert result.log_likelihood == pytest.approx(density.sum(), rel=1e-10)
+    np.testing.assert_allclose(mixture.log_density(holes), density, rtol=1e-9, atol=1e-12)
+    assert agreement(z, mixture.predict(holes)) > 0.6
+
+
+def _log_of_known(mixture: Mixture, row: Mapping[str, Any], j: int) -> float:
+    known = [i for i, name in enumerate(mixture.features or ()) if not np.isnan(row[name])]
+    total = 0.0
+    if known:
+        x = [row[str((mixture.features or ())[i])] for i in known]
+        covariance = mixture.covariances[j][np.ix_(known, known)]
+        total += float(multivariate_normal(mixture.means[j][known], covariance).logpdf(x))
+    for name, levels in mixture.categorical.items():
+        if not pd.isna(row[name]):
+            text = str(row[name]).lower() if isinstance(row[name], bool) else str(row[name])
+            total += float(np.log(levels[text][j]))
+    if not np.isnan(row["visits"]):
+        total += float(poisson(mixture.counts["visits"][j]).logpmf(row["visits"]))
+    return total

@@ -57,14 +57,19 @@ def run_of(
     names = tuple(features or [f"x{i}" for i in range(X.shape[1])])
     config = FitConfig.model_validate(
         {
-            "input": {"path": "data.csv", "features": list(names), "invalid_rows": invalid_rows},
+            "input": {
+                "path": "data.csv",
+                "features": list(names),
+                "invalid_rows": invalid_rows,
+                "missing": "model" if np.isnan(X).any() else "invalid",
+            },
             "model": {"n_init": 2, **model},
             "output": {"path": "runs"},
         }
     )
     rows = rows_of(X, weights)
     starts = None if start is None else [start]
-    result = fit(rows, as_search(config.model), names, starts)
+    result = fit(rows, as_search(config.model, config.input.missing), names, starts)
     none = np.zeros(X.shape[1], dtype=np.int64)
     counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
     watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
@@ -141,6 +146,15 @@ def _timestamps() -> Run:
     return run_from(moved, 1200, ["nanoseconds", "milliseconds", "rate"])
 
 
+def _gappy() -> Run:
+    """A third of the values missing, more where the second component is; one row throughout."""
+    X, labels = spread_out(3, 2).sample(900, seed=1)
+    share = np.array([0.2, 0.5])[labels]
+    X[np.random.default_rng(0).random(X.shape) < share[:, None] * [0, 1, 0.5]] = np.nan
+    X[3] = np.nan
+    return run_of(X, features=["never", "often", "seldom"], k=2)
+
+
 def _faithful() -> Run:
     return run_of(faithful(), features=["eruptions", "waiting"], k=[1, 2, 3])
 
@@ -176,6 +190,7 @@ def drifted(n_nights: int = 30, verdict: str = "failed", **changes: Any) -> Run:
 CASES = {
     "drifted": drifted,
     "faithful": _faithful,
+    "gappy": _gappy,
     "hostile": _hostile,
     "warned": _warned,
     "timestamps": _timestamps,

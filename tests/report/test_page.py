@@ -151,7 +151,7 @@ def test_the_choice_is_shown_with_every_candidate_and_its_flaw() -> None:
     files = report(replace(run, candidates=[*run.candidates, *ghosts]))
     page = page_of(files)
     assert "Choosing among 6 candidates" in page.text
-    assert "component 1 is a spike" in page.cells
+    assert "refused: component 1 is a spike" in page.cells
     assert "plots/criterion.png" in files
     assert page.cells.count("chosen") == 1
 

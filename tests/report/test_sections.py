@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -14,12 +15,12 @@ from helpers.report_runs import CASES, HOSTILE, drawn, run_from, spread_out
 from sparkgmm.report import sections
 from sparkgmm.report.page import report
 from sparkgmm.report.run import Run
-from sparkgmm.report.sections import SECTIONS
+from sparkgmm.report.sections import SECTIONS, missing
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import picture, style
 from sparkgmm.report.tables import Table
 
-PAGES = ("drifted", "faithful", "d=1 k=1")
+PAGES = ("drifted", "faithful", "d=1 k=1", "gappy")
 
 
 def titles_of(page: str) -> list[str]:
@@ -68,7 +69,18 @@ def test_sections_come_in_the_order_of_the_registry() -> None:
     found = [title.split()[0] for title in titles_of(page)]
     order = [section.title.split()[0] for section in SECTIONS]
     assert found == [word for word in order if word in found]
-    assert len(found) >= len(SECTIONS) - 1
+    assert len(found) >= len(SECTIONS) - 2
+
+
+def test_what_is_missing_is_told_by_feature_and_component() -> None:
+    run = CASES["gappy"]()
+    table = missing.missing_table(run.membership)
+    assert [row[0] for row in table.rows] == ["often", "seldom", "never"]
+    share = np.isnan(run.sample.X[:, 1]).mean()
+    assert table.rows[0][1] == f"{share:.2%}"
+    each = [float(cell.rstrip("%")) for cell in table.rows[0][2:]]
+    assert abs(max(each) - 50) < 8
+    assert abs(min(each) - 20) < 8
 
 
 def test_a_new_section_is_one_entry() -> None:

@@ -190,7 +190,8 @@ def test_candidates_are_listed_best_first_with_the_degenerate_last(run: Run) -> 
     ghost = replace(run.chosen, k=9, log_likelihood=1e9, degenerate="component 1 is a spike")
     table = candidate_table([ghost, *run.candidates], run.chosen, "bic")
     assert column(table, "k")[-1] == "9"
-    assert column(table, "note")[-1] == "component 1 is a spike"
+    assert column(table, "note")[-1] == "refused: component 1 is a spike"
+    assert table.head[1:4] == ["k", "covariance", "note"]  # where a narrow window shows them
     best_first = numbers(column(table, "bic"))[:-1]
     assert best_first == sorted(best_first)
     assert [k for k, mark in zip(column(table, "k"), column(table, ""), strict=True) if mark] == [

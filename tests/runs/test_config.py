@@ -60,8 +60,8 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "categorical": [],
             "counts": [],
             "weight": None,
-            "group_by": [],
             "where": None,
+            "missing": "invalid",
             "invalid_rows": "fail",
             "constant_features": "fail",
         },
@@ -139,6 +139,7 @@ def test_defaults_of_a_score_job_are_those_documented(load: Load) -> None:
 def test_a_compare_job_takes_what_a_fit_takes_and_its_peers(load: Load) -> None:
     fit = load(MINIMAL, "model.k=3").resolved()
     compare = load(MINIMAL, "model.k=3", schema=CompareConfig).resolved()
+    assert fit["input"].pop("missing") == "invalid"  # which peers could not take
     assert (compare["input"], compare["model"]) == (fit["input"], fit["model"])
     assert compare["compare"] == {"peers": ["sklearn", "mllib", "kmeans"], "sample_rows": 200_000}
     assert compare["output"] == {"path": "runs"}

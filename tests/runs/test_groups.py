@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from sparkgmm.errors import ConfigurationError, FitError, InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.runs import groups_job
 from sparkgmm.runs.config import FitConfig, ScoreConfig
-from sparkgmm.runs.fit_job import run_fit
+from sparkgmm.runs.fit_job import plan, run_fit
 from sparkgmm.runs.folder import load_mixture
 from sparkgmm.runs.score_job import plan_score, run_score
 from sparkgmm.runs.terminal import Terminal
@@ -109,6 +110,8 @@ def test_each_group_has_the_mixture_of_its_rows_alone(job: Callable[..., Path]) 
     assert metrics["n_groups"] == metrics["groups_fitted"] == 3
     assert metrics["log_likelihood"] == pytest.approx(found["log_likelihood"].sum())
     assert metrics["rows_used"] == len(rows)
+    exposed = (run / "metrics.prom").read_text()
+    assert re.search(r"^sparkgmm_groups_fitted\{root=.*\} 3.0$", exposed, re.MULTILINE)
 
 
 def test_components_have_their_group_first_and_are_those_of_its_mixture(
@@ -336,8 +339,8 @@ def test_each_row_is_scored_by_the_mixture_of_its_group(
         ("model", "warm_start", "runs/a", "model.warm_start"),
         ("model", "update", "runs/a", "model.update"),
         ("drift", "against", "runs/a", "drift"),
-        ("input", "weight", "site", "group_by names 'site', which is in weight too"),
-        ("input", "features", ["site"], "group_by names 'site', which is in features too"),
+        ("input", "weight", "site", "group_by and weight both name 'site'"),
+        ("input", "features", ["site"], "group_by and features both name 'site'"),
     ],
 )
 def test_what_does_not_go_with_groups_is_refused_by_its_key(
@@ -365,6 +368,14 @@ def test_what_needs_one_mixture_says_that_a_run_has_groups(
     ):
         with pytest.raises(ConfigurationError, match=key):
             scored_rows(spark, tmp_path, run, **output)
+
+
+def test_the_plan_says_what_there_are_groups_by(spark: SparkSession, faithful_csv: str) -> None:
+    source = {"path": faithful_csv, "options": {"header": True}, "group_by": "waiting"}
+    config = FitConfig.model_validate({"input": source, "output": {"path": "runs"}})
+    said = plan(spark, config)
+    assert "groups   by waiting: a mixture for each" in said
+    assert "features 1 (float64): eruptions" in said
 
 
 @pytest.mark.parametrize(

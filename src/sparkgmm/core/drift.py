@@ -118,12 +118,15 @@ def log_density_of(
     """Return log densities of rows X (n, D) that were read for another mixture's columns.
 
     Levels are numbered as in `columns`, which come after the numeric ones. `unseen` is what a level
-    that the mixture does not have multiplies the density by.
+    that the mixture does not have multiplies the density by. NaN is a missing value.
     """
+    missing = bool(np.isnan(X[:, : mixture.d]).any())
     if not mixture.parts:
+        mixture = mixture.with_missing("model") if missing else mixture
         return mixture.log_density(X[:, : mixture.d])
     parts = aligned(mixture.parts, columns, mixture.d, unseen)
-    return Density.of(mixture.weights, mixture.means, mixture.stack, parts).score(X)
+    density = Density.of(mixture.weights, mixture.means, mixture.stack, parts)
+    return density.score(X, missing=missing)
 
 
 def share_below(
@@ -235,7 +238,7 @@ def _shift(before: Labelled, i: int, after: Labelled, j: int) -> dict[str, Any]:
 def _only(labelled: Labelled, j: int) -> Mixture:
     m = labelled.mixture
     alone = FAMILIES[m.covariance_type].compact(m.stack.take(np.array([j])).values)
-    parts = named([part.take(np.array([j])) for part in m.parts])
+    parts: dict[str, Any] = dict(named([part.take(np.array([j])) for part in m.parts]))
     return Mixture([1.0], m.means[j : j + 1], alone, m.covariance_type, m.features, **parts)
 
 

@@ -164,20 +164,20 @@ class Guide:
         self, here: Model, plain: Model, moments: Moments, objective: float, enough: float
     ) -> tuple[Model, float]:
         """Return where to go on, and what the limit is above; `enough` is as in `distance`."""
-        self._counts = moments.counts
+        self._counts = moments.known
         left, self._by_newton = 0.0, False
         if self._newton is not None:
             gain = expected_log_likelihood(plain, moments) - expected_log_likelihood(here, moments)
             if gain < _NEAR:
                 shot, left = self._newton.step(here, plain, moments, objective)
-                self._counts = moments.counts
+                self._counts = moments.known
                 self._by_newton = left < _FAR
                 if self._by_newton:
                     return self._within(shot) or plain, left
                 self._newton.leave()
         proposal = _with_volume(self._anderson.extrapolate(here, plain), plain)
         if proposal is not plain:
-            proposal = self._prior.within(proposal, moments.counts)
+            proposal = self._prior.within(proposal, moments.known)
         seen = distance(here, plain, proposal, moments, enough, self._anderson.ahead)
         return proposal, max(seen, left)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sparkgmm.core.grid import counted
+from sparkgmm.core.incomplete import IncompleteKernel, n_extra, without_constraint
 from sparkgmm.core.model import Model
 from sparkgmm.core.profile import Block, Frame, Profile, squared
 from sparkgmm.core.rows import Rows, scan_blocks
@@ -102,6 +103,11 @@ class OverBlocks:
 
 def of_part(frame: Frame, profile: Profile) -> Frame:
     """Keep the coordinates, but take the constants of the data from a part of the rows."""
+    if frame.seen is not None:
+        seen = np.ones(len(frame.scale))
+        if profile.seen is not None:
+            seen = profile.seen[1] / profile.weight
+        return replace(frame, weight=profile.weight, seen=seen)
     offset = (profile.mean - frame.shift) / frame.scale
     scatter = profile.scatter if frame.correlation.ndim == 2 else diagonal(profile.scatter)
     correlation = scatter / profile.weight / squared(frame.scale, scatter)
@@ -123,6 +129,8 @@ class Scan:
     @classmethod
     def of(cls, models: Sequence[Model], frame: Frame) -> Scan:
         """Choose each candidate's kernel, by what would cancel and by what is faster."""
+        if frame.seen is not None:
+            return cls._of_gaps(models, frame)
         d = len(frame.shift)
         narrow = [m.stack.cancellation(m.means) > CANCELLATION_LIMIT for m in models]
         unknown = frame.correlation.ndim == 1
@@ -156,6 +164,19 @@ class Scan:
         order = tuple((i, narrow[i]) for i in [*natural, *by_residuals])
         return cls(tuple(models), frame, tuple(kernels), order)
 
+    @classmethod
+    def _of_gaps(cls, models: Sequence[Model], frame: Frame) -> Scan:
+        """Do it where values are missing: one kernel, which has those of complete rows in it."""
+        free = [without_constraint(model) for model in models]
+        ordinary = cls.of(free, replace(frame, seen=None))
+        kernel = IncompleteKernel.of(
+            [free[i] for i, _ in ordinary.order],
+            [narrow for _, narrow in ordinary.order],
+            ordinary.kernels,
+            frame,
+        )
+        return cls(tuple(models), frame, (kernel,), ordinary.order)
+
     def read(self, sums: Sequence[Sums]) -> list[Measured]:
         """Return each candidate's moments and mean log-likelihood, in standardised coordinates."""
         frame = self.frame
@@ -166,11 +187,35 @@ class Scan:
             if model.others:
                 width = model.width - model.n_features
                 packed, others = packed[:, :-width], split(model.others, packed[:, -width:])
+            beside = None
+            if frame.seen is not None:
+                extra = n_extra(model.d)
+                packed, beside = packed[:, :-extra], packed[:, -extra:]
             mean = log_likelihood / frame.weight
-            if model.family.shared and packed.shape[1] < PRODUCTS.n_features(model.d):
+            if (
+                beside is None
+                and model.family.shared
+                and packed.shape[1] < PRODUCTS.n_features(model.d)
+            ):
                 # the quadratic term that was left out of eta: the same for all components
                 mean -= 0.5 * model.stack.quadratic_of(frame.correlation)
             origin = np.where(narrow[:, None], model.means, 0.0)
             moments = Moments.unpack(packed, origin, frame.scale, frame.correlation, others)
+            if beside is not None:
+                total = expected_total(moments, model.family.diagonal)
+                moments = moments._replace(total=total, seen=beside[:, :-1], hidden=beside[:, -1])
             results[i] = Measured(moments, mean)
         return [results[i] for i in range(len(self.models))]
+
+
+def expected_total(moments: Moments, diagonal_only: bool) -> Array:
+    """Return the second moment of all rows, a row, that is expected of rows with gaps."""
+    assert moments.second is not None
+    origin, first = moments.origin, moments.first
+    cross = origin * (2 * first + moments.counts[:, None] * origin)
+    weight = moments.counts.sum()
+    if diagonal_only:
+        return np.asarray((moments.squares() + cross).sum(axis=0) / weight)
+    mixed = origin.T @ first
+    about = moments.second.sum(axis=0) + mixed + mixed.T
+    return np.asarray((about + (origin.T * moments.counts) @ origin) / weight)

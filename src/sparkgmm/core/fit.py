@@ -25,7 +25,10 @@ from sparkgmm.core.wild import set_aside
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
-from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, WEIGHT, WHERE, K
+from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, MISSING, WEIGHT, WHERE, K
+
+# A feature of fewer values has no variance to speak of.
+_LEAST_VALUES = 3
 
 # Spikes are left out so often at most: a fit without one may run into the next.
 _MENDED = 10
@@ -99,7 +102,7 @@ def _fit(
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
     settings = replace(settings, tol=settings.tol * share_of_tol(rows))
-    if not rows.complete:
+    if not rows.complete and frame.seen is None:
         settings = replace(settings, information=SampleInformation.of(rows.sample, frame))
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
@@ -130,6 +133,8 @@ def _fit(
         )
         for winner, held_out_mean in zip(winners, held_out_means, strict=True)
     )
+    if search.missing != MISSING.default:
+        candidates = tuple(c.with_missing(search.missing) for c in candidates)
     chosen = choose(candidates, search.criterion, search.lenient)
     [state] = [w.state for w, c in zip(winners, candidates, strict=True) if c is chosen]
     history = None
@@ -214,6 +219,15 @@ def check_possible(profile: Profile, search: Search) -> None:
 def check_features(profile: Profile, features: Sequence[str] | None = None) -> None:
     """Raise InputError where a feature is constant, or its variance cannot be computed."""
     names = features or [f"column {i}" for i in range(len(profile.mean))]
+    seen = np.full(len(names), np.inf) if profile.seen is None else profile.seen[0]
+    for name, n_values in zip(names, seen, strict=True):
+        if n_values < _LEAST_VALUES:
+            raise InputError(
+                f"feature {name!r} has {n_values:.0f} values in {profile.n_rows:,} rows, too few "
+                f"for a mean and a variance: {_LEAST_VALUES} are needed",
+                ("leave it out of", FEATURES),
+                "give more rows",
+            )
     for name, value, low, high in zip(
         names, profile.variance, profile.low, profile.high, strict=True
     ):

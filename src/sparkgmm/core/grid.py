@@ -32,7 +32,13 @@ def steps(blocks: Sequence[Block], d: int | None = None) -> Array:
     """
     d = len(blocks[0].values) if d is None else d
     columns = (np.concatenate([b.values[i] for b in blocks]) for i in range(d))
-    return np.array([step(column) for column in columns])
+    return np.array([step(_there(column)) for column in columns])
+
+
+def _there(values: Array) -> Array:
+    """Return the values (n,) that are not missing."""
+    missing = np.isnan(values)
+    return values[~missing] if missing.any() else values
 
 
 def counted(weights: Array, total: float) -> float:
@@ -58,6 +64,8 @@ def step(values: Array) -> float:
     it what it is.
     """
     values = np.asarray(values)
+    if not len(values):
+        return 0.0
     most = float(np.abs(values).max())
     with np.errstate(over="ignore"):
         single = bool((values.astype(np.float32) == values).all())

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.evidence import Evidence, Measured, OverRows, of_part
-from sparkgmm.core.judging import entropy
+from sparkgmm.core.evidence import Evidence, Measured, OverRows, expected_total, of_part
+from sparkgmm.core.judging import entropy_of_unseen
 from sparkgmm.core.model import Model, expected_log_likelihood
 from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.core.profile import Frame, Profile
@@ -44,9 +44,9 @@ class History:
     profile's mean, so that timestamps of 1.7e9 keep the digits in which components differ.
     `spreads` are the rows' covariances about these means, without regularisation, as far as the
     family needs them (`Statistics.spread`): (k, d, d), or (d, d), pooled, or variances (k, d).
-    `profile` is that of the rows, `entropy` that of their responsibilities in nats, and `n_rows`
-    how many rows there were. A decay lessens the weights (counts, profile, entropy) and not
-    `n_rows`.
+    `profile` is that of the rows, `entropy` that of their responsibilities and of their missing
+    values, in nats, and `n_rows` how many rows there were. A decay lessens the weights (counts,
+    profile, entropy) and not `n_rows`.
     """
 
     covariance_type: str
@@ -61,7 +61,8 @@ class History:
     def of(cls, model: Model, measured: Measured, evidence: Evidence) -> History:
         """Take what was measured of these rows at a model."""
         profile = evidence.profile
-        h = entropy(model, measured, profile.weight)
+        h = entropy_of_unseen(model, measured, profile.weight)
+        h += lost_to_gaps(profile, evidence.frame)
         return cls.measured(model.family, measured.moments, h, evidence, profile.n_rows)
 
     @classmethod
@@ -93,6 +94,7 @@ class History:
             n_rows=max(1, round(p.n_rows * factor)),
             weight=p.weight * factor,
             scatter=p.scatter * factor,
+            seen=None if p.seen is None else p.seen * factor,
         )
         counts = self.counts * factor
         return replace(self, profile=profile, counts=counts, entropy=self.entropy * factor)
@@ -132,7 +134,8 @@ class History:
         """
         moments = self.moments(frame, model.means)
         expected = expected_log_likelihood(model, moments)
-        return float(moments.counts.sum() * expected + self.entropy)
+        entropy = self.entropy - lost_to_gaps(self.profile, frame)
+        return float(moments.counts.sum() * expected + entropy)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists, every one exact."""
@@ -148,6 +151,7 @@ class History:
                 "scatter": p.scatter.tolist(),
                 "low": p.low.tolist(),
                 "high": p.high.tolist(),
+                **({} if p.seen is None else {"seen": p.seen.tolist()}),
             },
             "counts": self.counts.tolist(),
             "offsets": self.offsets.tolist(),
@@ -167,7 +171,10 @@ class History:
         try:
             p = values["profile"]
             mean, scatter, low, high = (np.array(p[key], dtype=float) for key in _OF_PROFILE)
-            profile = Profile(int(p["rows"]), float(p["weight"]), mean, scatter, low, high)
+            seen = np.array(p["seen"], dtype=float) if "seen" in p else None
+            profile = Profile(
+                int(p["rows"]), float(p["weight"]), mean, scatter, low, high, seen=seen
+            )
             counts, offsets, spreads = (
                 np.array(values[key], dtype=float) for key in _OF_COMPONENTS
             )
@@ -194,6 +201,9 @@ class History:
         scatter = (d,) if p.scatter.ndim == 1 else (d, d)
         shapes = [(k,), spreads, (d,), scatter, (d,), (d,)]
         arrays = [self.counts, self.spreads, p.mean, p.scatter, p.low, p.high]
+        if p.seen is not None:
+            shapes.append((2, d))
+            arrays.append(p.seen)
         for array, shape in zip(arrays, shapes, strict=True):
             if array.shape != shape:
                 raise ValueError(f"an array has shape {array.shape}, not {shape}")
@@ -202,6 +212,13 @@ class History:
             raise ValueError("a number is not finite")
         if not ((self.counts > 0).all() and p.weight > 0 and p.n_rows > 0 and self.n_rows > 0):
             raise ValueError("a count is not above 0")
+
+
+def lost_to_gaps(profile: Profile, frame: Frame) -> float:
+    """Return what the entropy of missing values gains on the way back to the data's units."""
+    if profile.seen is None:
+        return 0.0
+    return float((profile.weight - profile.seen[1]) @ np.log(frame.scale))
 
 
 @dataclass(frozen=True)
@@ -232,6 +249,8 @@ class WithHistory:
     def _joined(self, model: Model, new: Measured) -> Measured:
         old = self.history.moments(self.frame, new.moments.origin)
         both = old.added_to(new.moments)._replace(total=self.frame.correlation)
+        if self.frame.seen is not None:
+            both = both._replace(total=expected_total(both, model.family.diagonal))
         bound = self.history.bound(model, self.frame)
         log_likelihood = new.log_likelihood * self.rows.profile.weight + bound
         return Measured(both, log_likelihood / self.frame.weight, new)

@@ -24,6 +24,10 @@ from sparkgmm.products import Array, second_moment, squares
 # k-means++ looks at this many rows at most, or at a quarter of a sample that many components made
 # larger.
 SEEDING_ROWS = 8192
+# Missing values are taken from the nearest of so many rows; products of two features are made of
+# the rows filled in so far up to so many features.
+_DONORS = 1024
+_MOST_PRODUCTS = 1024
 # Distances and memberships of many components are computed so many at a time.
 _AT_ONCE = 2**22
 # k-means++ seeds move to the means of their rows so many times.
@@ -49,15 +53,31 @@ class Seeds(NamedTuple):
 
     @classmethod
     def of(cls, rows: Rows, frame: Frame) -> Seeds:
-        """Take evenly spaced rows of the sample."""
+        """Take evenly spaced rows of the sample.
+
+        Values that are missing are those of the nearest row that has them; rows of which all are
+        missing say nothing of where to start.
+        """
         Z, w = frame.standardise(rows.sample)
         seeds = cls(Z, w, frame.scale, frame.correlation)
         if rows.columns:
             beside = np.concatenate([b.values[len(frame.scale) :].T for b in rows.sample])
             seeds = seeds._replace(beside=beside.astype(np.float64))
             seeds = seeds._replace(parts=of_all(rows.columns, seeds.rows.T, w))
-        thin = slice(None, None, max(1, -(-len(Z) // max(SEEDING_ROWS, len(Z) // 4))))
-        return seeds.take(thin)
+        elif frame.seen is not None:
+            some = ~np.isnan(Z).all(axis=1)
+            seeds = seeds._replace(Z=Z[some], w=w[some])
+        thin = slice(None, None, max(1, -(-len(seeds.Z) // max(SEEDING_ROWS, len(seeds.Z) // 4))))
+        seeds = seeds.take(thin)
+        return seeds if frame.seen is None else seeds._filled()
+
+    def _filled(self) -> Seeds:
+        """Return the rows with what is missing filled in, and their second moment."""
+        Z = filled_by_neighbours(self.Z)
+        second = (
+            second_moment(Z.T, self.w) if Z.shape[1] <= _MOST_PRODUCTS else squares(Z.T, self.w)
+        )
+        return self._replace(Z=Z, total=second / self.w.sum())
 
     def take(self, rows: slice) -> Seeds:
         """Return some of the rows."""
@@ -91,6 +111,33 @@ class Seeds(NamedTuple):
             return ()
         T = fill(self.parts, self.rows.T)
         return split(self.parts, share @ T.T + n_rows * (T @ self.w / len(self.w)))
+
+
+def filled_by_neighbours(Z: Array) -> Array:
+    """Return standardised rows (n, d) with what is missing taken from the nearest row that has it.
+
+    Distances are the mean squares over the features that both rows have. Unlike means, what is
+    filled in varies as the data do, and is of the row's own cluster where that is seen at all.
+    """
+    there = ~np.isnan(Z)
+    X, seen = np.where(there, Z, 0.0), there.astype(np.float64)
+    donors = np.arange(0, len(Z), max(1, -(-len(Z) // _DONORS)))
+    Y, known = X[donors], seen[donors]
+    filled = Z.copy()
+    step = max(1, _AT_ONCE // len(donors))
+    for start in range(0, len(Z), step):
+        here = slice(start, start + step)
+        distances = X[here] ** 2 @ known.T + seen[here] @ (Y**2).T - 2 * (X[here] @ Y.T)
+        in_common = seen[here] @ known.T
+        distances = np.where(in_common > 0, distances / np.maximum(in_common, 1.0), np.inf)
+        for i in range(Z.shape[1]):
+            wanted = np.flatnonzero(~there[here, i])
+            able = np.flatnonzero(known[:, i])
+            if len(wanted) and len(able):
+                nearest = able[np.argmin(distances[np.ix_(wanted, able)], axis=1)]
+                filled[start + wanted, i] = Y[nearest, i]
+    filled[np.isnan(filled)] = 0.0  # no donor has it: the mean
+    return filled
 
 
 def _pick(cumulative: Array, u: Array) -> Array:

@@ -20,6 +20,8 @@ from sparkgmm.products import Array
 # So many columns are named at most, and those that have at least this share in a fault.
 _NAMED = 3
 _PART = 0.1
+# A feature of fewer effective rows is one that a component never has.
+_NEVER = 0.5
 # A component is of one value where its mean is that value, to this share of the least width.
 _ONE_VALUE = 0.01
 
@@ -82,6 +84,15 @@ def judge(
 def entropy(model: Model, measured: Measured, weight: float) -> float:
     """Return the entropy of the responsibilities of rows of so much weight, in nats.
 
+    Where values are missing their entropy does not count.
+    """
+    of_all = entropy_of_unseen(model, measured, weight)
+    return of_all - float(np.sum(measured.moments.hidden))
+
+
+def entropy_of_unseen(model: Model, measured: Measured, weight: float) -> float:
+    """Return the entropy of all that was not seen: of responsibilities and of missing values.
+
     It is the log-likelihood less the expected complete-data log-likelihood.
     """
     expected = expected_log_likelihood(model, measured.moments)
@@ -140,7 +151,9 @@ def why_degenerate(
         thin, i = (int(at) for at in np.unravel_index(int(variances.argmin()), variances.shape))
         parts = (np.arange(model.d) == i).astype(float)
         return Fault("lost its volume: {rows:.3g} rows", thin, float(counts[thin]), parts)
-    owners = [counts.sum()] if model.family.shared else counts
+    known = measured.moments.known * profile.rows_per_weight
+    owners = known.sum(axis=0, keepdims=True) if model.family.shared else known
+    owners = owners if owners.ndim == 1 else _least_known(owners)
     for j, count in enumerate(owners if model.d else []):
         if prior.widths is not None:
             parts = prior.widths.by_chance(model, j, count, measured.moments.total)
@@ -148,6 +161,11 @@ def why_degenerate(
                 what = "is a spike: {rows:.3g} rows without width where the data are wide,"
                 return Fault(what, j, float(count), parts)
     return None
+
+
+def _least_known(counts: Array) -> Array:
+    """Return of counts (k, d) the least of each component, (k,), but for features it never has."""
+    return np.min(counts, axis=1, where=counts > _NEVER, initial=np.inf)
 
 
 def held(
@@ -161,7 +179,8 @@ def held(
     if measured is None or prior.widths is None or not model.d:
         return ()
     frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
-    narrow, few = widths.held(model, counts), widths.few(model, counts)
+    known = measured.moments.known
+    narrow, few = widths.held(model, known), widths.few(model, known)
     names = names_of(features, model.d)
     means = frame.shift + model.means * frame.scale
     values = widths.recorded(means, frame.scale)
@@ -190,4 +209,4 @@ def regularised(model: Model, measured: Measured | None, prior: Prior) -> float:
     """Return how much of the narrowest variance is the least there may be: 1 where it binds."""
     if measured is None or prior.widths is None or not model.d:
         return 0.0
-    return prior.widths.share(model, measured.moments.counts)
+    return prior.widths.share(model, measured.moments.known)

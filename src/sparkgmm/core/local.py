@@ -22,7 +22,7 @@ from sparkgmm.core.selection import Candidate
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
-from sparkgmm.errors import InputError, option_names
+from sparkgmm.errors import InputError, Remedy, option_names
 from sparkgmm.levels import read_mixed
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import (
@@ -30,6 +30,7 @@ from sparkgmm.options import (
     CRITERION,
     INIT,
     MAX_ITER,
+    MISSING,
     N_INIT,
     PYTHON,
     REG_COVAR,
@@ -79,6 +80,7 @@ def fit_array(
     precisions_init: ArrayLike | None = None,
     categorical: Sequence[str] = (),
     counts: Sequence[str] = (),
+    missing: str = "invalid",
 ) -> FitResult:
     """Fit a mixture of k Gaussians to an array in memory.
 
@@ -87,7 +89,8 @@ def fit_array(
     X : array-like of shape (n, d), finite; or a table of pandas, polars or pyarrow
         The names of a table's columns become `mixture.features`. Its columns of text, categories
         and booleans are modelled as such: each has a multinomial in every component, independent
-        of the other columns within the component.
+        of the other columns within the component. With `missing="model"` numbers may be NaN, or
+        null in a table.
     k : the number of components, or a list of them to choose from
     covariance_type : "full", "tied", "diag", "spherical" or "VEV", or a list to choose from
     criterion : "bic", "aic" or "icl": the lowest chooses among every k with every covariance type
@@ -104,6 +107,11 @@ def fit_array(
         those of all the data.
     categorical : more columns of a table that are categorical, as integers that are codes
     counts : columns of a table that are counts: each has a Poisson in every component
+    missing : "invalid" or "model": what NaN in X is
+        "invalid": an error. "model": a value missing at random, which is integrated over: every row
+        counts by what it has, the log-likelihood is that of what is there, and the mixture scores
+        such rows too (Ghahramani and Jordan 1994). Entropies of missing values are not in icl. A
+        row that has nothing counts, and says nothing.
 
     Raises
     ------
@@ -137,8 +145,11 @@ def fit_array(
             max_iter=_taken(MAX_ITER, max_iter),
             prior=Bounded(_taken(REG_COVAR, reg_covar)),
         ),
+        missing=_taken(MISSING, missing),
     )
-    values, features, columns = read_mixed(X, _names(categorical), _names(counts))
+    values, features, columns = read_mixed(
+        X, _names(categorical), _names(counts), gaps=search.missing == "model"
+    )
     rows, unit = _array_rows(values, features, sample_weight, search, columns)
     if columns and means_init is not None:
         raise InputError(
@@ -223,6 +234,8 @@ def _start(
     family = FAMILIES[covariance_type]
     if precisions is None:
         of_all = profile.scatter / profile.weight
+        if profile.seen is not None:  # of two features that are seldom seen together it says less
+            of_all = profile.variance if family.diagonal else np.diag(profile.variance)
         shape = (k, d) if of_all.ndim == 1 else (k, d, d)
         stack = family.nearest(np.broadcast_to(of_all, shape), np.ones(d))
     else:
@@ -271,10 +284,17 @@ def _array_rows(
     """
     if values.ndim != 2 or values.size == 0:
         raise InputError(f"X has shape {values.shape}: give (n, d) with n and d of 1 or more")
-    if not np.isfinite(values).all():
-        row, at = map(int, np.argwhere(~np.isfinite(values))[0])
+    valid = np.isfinite(values)
+    if search.missing == "model":
+        valid |= np.isnan(values)
+    if not valid.all():
+        row, at = map(int, np.argwhere(~valid)[0])
         where = f"in row {row}" + ("" if features is None else f", column {features[at]!r}")
-        raise InputError(f"X holds {values[row].tolist()} {where}: give finite numbers")
+        remedies: list[Remedy] = ["give finite numbers"]
+        if np.isnan(values[row, at]):
+            remedies.append(("set", MISSING, "to model"))
+        with option_names(PYTHON):
+            raise InputError(f"X holds {values[row].tolist()} {where}", *remedies)
     weights, unit = None, 1.0
     if sample_weight is not None:
         weights = checks.row_weights(sample_weight, len(values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,8 @@ def to_mixture(model: Model, frame: Frame, features: tuple[str, ...] | None = No
     means = frame.shift + model.means * frame.scale
     covariances = model.family.written(model.stack.take(np.array(order)), frame.scale)
     parts = tuple(part.take(np.array(order)) for part in model.others)
-    return Mixture(w[order], means[order], covariances, model.family.name, features, **named(parts))
+    beside: dict[str, Any] = dict(named(parts))
+    return Mixture(w[order], means[order], covariances, model.family.name, features, **beside)
 
 
 def order_of(model: Model) -> list[int]:

@@ -157,7 +157,7 @@ def screen(
 def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings: Settings) -> Race:
     """Return a race over every fourth row of the sample."""
     n_rows = count_rows(rows.sample)
-    part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)), n_beside=len(rows.columns))
+    part = cut(take_rows(rows.sample, np.arange(0, n_rows, _SCREENED)))
     return Race(states, OverBlocks.of(part, frame, rows.profile), settings)
 
 

@@ -40,7 +40,8 @@ class Prior(Protocol):
     def within(self, model: Model, counts: Array | None = None) -> Model:
         """Return the most likely model that is nowhere too narrow, the model itself if it is not.
 
-        `counts` (k,) are the effective counts of the components, where they are known.
+        `counts` (k,) are the effective counts of the components, where they are known, or (k, d) of
+        the rows that have each feature.
         """
         ...
 
@@ -78,7 +79,8 @@ class Bounded:
     def within(self, model: Model, counts: Array | None = None) -> Model:
         """Return the most likely model that is nowhere too narrow, the model itself if it is not.
 
-        `counts` (k,) are the effective counts of the components, where they are known.
+        `counts` (k,) are the effective counts of the components, where they are known, or (k, d) of
+        the rows that have each feature.
         """
         return model if self.widths is None else self.widths.raised(model, counts)
 
@@ -115,7 +117,16 @@ class Regularised:
         """Return the moments with `reg_covar` as their ridge, which the M-step adds."""
         m = moments  # by hand: twice as fast as _replace, and every step of EM comes here
         return Moments(
-            m.counts, m.first, m.second, m.origin, m.scale, m.total, self.reg_covar, m.others
+            m.counts,
+            m.first,
+            m.second,
+            m.origin,
+            m.scale,
+            m.total,
+            self.reg_covar,
+            m.others,
+            m.seen,
+            m.hidden,
         )
 
     def log_density(self, model: Model, moments: Moments) -> float:
@@ -148,6 +159,6 @@ def m_step(
     stack = family.estimate(moments, before)
     means = moments.origin + moments.offset
     others = estimated(others, moments.counts, moments.others)
-    model = prior.within(Model(family, moments.shares, means, stack, others), moments.counts)
+    model = prior.within(Model(family, moments.shares, means, stack, others), moments.known)
     check_volume(model)
     return model

@@ -105,9 +105,7 @@ class LocalRows:
         self.sample: Sequence[Block] = (
             blocks
             if self.complete
-            else cut(
-                take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)), n_beside=len(columns)
-            )
+            else cut(take_rows(blocks, draw_rows(profile.n_rows, seed, n_pilot)))
         )
 
     @classmethod
@@ -174,11 +172,7 @@ def draw_rows(n_rows: int, seed: int, most: int = PILOT_ROWS) -> Array:
     return np.sort(rng.choice(n_rows, most, replace=False, shuffle=False))
 
 
-def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS, n_beside: int = 0) -> list[Block]:
-    """Cut a block into blocks of `step` rows; rows of which the same is missing go together.
-
-    The last columns, so many, are of parts beside the Gaussian: what is missing there is no matter.
-    """
-    block = grouped(block, n_beside)
+def cut(block: Block, step: int = _SAMPLE_BLOCK_ROWS) -> list[Block]:
+    """Cut a block into blocks of `step` rows."""
     numbers = np.arange(block.n_rows)
     return [take_rows([block], numbers[i : i + step]) for i in range(0, block.n_rows, step)]

@@ -34,6 +34,14 @@ class Sample:
         """Return at most so many rows, evenly spaced."""
         return self.X[:: max(1, -(-len(self.X) // most))]
 
+    def like_it(self, drawn: Array) -> Array:
+        """Return rows (m, d) without the values that the rows of the sample miss, one by one."""
+        missing = np.isnan(self.X)
+        if not missing.any():
+            return drawn
+        rows = np.linspace(0, len(self.X), len(drawn), endpoint=False).astype(int)
+        return np.where(missing[rows], np.nan, drawn)
+
 
 @dataclass(frozen=True)
 class Membership:

@@ -14,7 +14,7 @@ class Search:
     """What to fit: every k with every covariance type, from `n_init` starts each.
 
     With `lenient`, components that starve are neither moved nor dropped, and a degenerate solution
-    may win where there is no other.
+    may win where there is no other. `missing` is what the mixtures take NaN for.
     """
 
     k: tuple[int, ...] = (options.K.default,)
@@ -25,6 +25,7 @@ class Search:
     seed: int = options.SEED.default
     settings: Settings = field(default_factory=Settings)
     lenient: bool = False
+    missing: str = options.MISSING.default
 
     @property
     def products(self) -> bool:

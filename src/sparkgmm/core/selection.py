@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from sparkgmm.errors import FitError, Remedy
@@ -72,6 +72,10 @@ class Candidate:
     degenerate: str | None
     held: tuple[Held, ...] = ()
     set_aside: tuple[Aside, ...] = ()
+
+    def with_missing(self, missing: str) -> Candidate:
+        """Return the candidate with a mixture that takes NaN for this."""
+        return replace(self, mixture=self.mixture.with_missing(missing))
 
     @property
     def asked_k(self) -> int:

@@ -77,7 +77,8 @@ def add_partitions(parts: Sequence[Sequence[Sums]]) -> list[Sums]:
     return total([sums for sums in parts if sums])
 
 
-def _standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
+def standardise(block: Block, rows: slice, frame: Frame, out: Array) -> Array:
+    """Set out (d, n) to some rows of a block, standardised."""
     np.subtract(block.values[: len(out), rows], frame.shift[:, None], out=out)
     out *= 1 / frame.scale[:, None]
     return out
@@ -96,7 +97,7 @@ def _chunk_rows(n: int, most: int, limits: tuple[int, int]) -> int:
     return step + (8 - step) % 16
 
 
-def _softmax(L: Array, w: Array | None) -> float:
+def softmax(L: Array, w: Array | None) -> float:
     """Turn log joint densities (k, rows) into weighted responsibilities; return their total."""
     top = L.max(axis=0)
     norm = exponentials(L, top, _LEAST)
@@ -252,7 +253,7 @@ class NaturalKernel:
             rows = slice(start, min(start + step, n))
             T = T_buffer[:, : rows.stop - start]
             X, Z, Y = T[1 : 1 + d], Z_buffer[:, : T.shape[1]], Y_buffer[:, : T.shape[1]]
-            fill_monomials(_standardise(block, rows, self.frame, X), T)
+            fill_monomials(standardise(block, rows, self.frame, X), T)
             w = None if block.weights is None else block.weights[rows]
             T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
             for g, (eta, bounds) in enumerate(zip(self.etas, self.bounds, strict=True)):
@@ -263,7 +264,7 @@ class NaturalKernel:
                 if T_parts is not None:
                     L += self.part_etas[g] @ T_parts
                 for i, (first, end) in enumerate(pairwise(bounds)):
-                    log_likelihoods[g][i] += _softmax(L[first:end], w)
+                    log_likelihoods[g][i] += softmax(L[first:end], w)
                 add_product(L, T_used, out=moments[g])
                 if T_parts is not None:
                     beside[g] += L @ T_parts.T
@@ -332,7 +333,7 @@ class WhitenedKernel:
             rows = slice(start, min(start + step, block.n_rows))
             X, Z, R, Y = (values[:, : rows.stop - start] for values in buffers)
             X[0] = 1.0
-            _standardise(block, rows, self.frame, X[1:])
+            standardise(block, rows, self.frame, X[1:])
             R[:] = self.log_norms[:, None]
             for group in self._groups():
                 X_g = self._about_origin(group.start, X, out=Z)
@@ -341,7 +342,7 @@ class WhitenedKernel:
             T_parts = fill(self.parts, block.values[:, rows]) if self.parts else None
             if T_parts is not None:
                 R += self.part_eta @ T_parts
-            log_likelihood += _softmax(R, None if block.weights is None else block.weights[rows])
+            log_likelihood += softmax(R, None if block.weights is None else block.weights[rows])
             if T_parts is not None:
                 beside += R @ T_parts.T
             np.sqrt(R, out=R)
@@ -385,7 +386,7 @@ def _packed_order(d: int) -> Array:
 
 
 class Kernel(Protocol):
-    """What a pass computes of every block."""
+    """Makes the statistics of a block, of one candidate or several; it travels to executors."""
 
     def arrays(self) -> tuple[Array, ...]:
         """Return all the numbers that decide what a block's statistics are."""

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sparkgmm.core.em import Settings, Trajectory, share_of_tol
+from sparkgmm.core.evidence import of_part
 from sparkgmm.core.fit import Fit, check_features
-from sparkgmm.core.history import History, WithHistory
-from sparkgmm.core.judging import entropy, judge
+from sparkgmm.core.history import History, WithHistory, lost_to_gaps
+from sparkgmm.core.judging import entropy, entropy_of_unseen, judge
 from sparkgmm.core.race import Progress, Race, Winner
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.errors import FitError
-from sparkgmm.options import UPDATE, K
+from sparkgmm.options import MISSING, UPDATE, K
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def update(
     settings: Settings,
     features: tuple[str, ...] | None = None,
     progress: Progress | None = None,
+    missing: str = MISSING.default,
 ) -> Update:
     """Go on from the model of `before`, already decayed, with the new rows.
 
@@ -63,7 +65,7 @@ def update(
     with one_blas_thread:
         race = Race([_start(evidence, settings)], evidence, settled, progress)
         race.run(rows.profile.n_rows)
-    return _judged(race.states[0], evidence, settings, features)
+    return _judged(race.states[0], evidence, settings, features, missing)
 
 
 def _start(evidence: WithHistory, settings: Settings) -> Trajectory:
@@ -86,6 +88,7 @@ def _judged(
     evidence: WithHistory,
     settings: Settings,
     features: tuple[str, ...] | None,
+    missing: str,
 ) -> Update:
     """Judge the model by all rows, and say what it is worth to the new ones."""
     model, measured = state.model, state.measured
@@ -93,10 +96,15 @@ def _judged(
     whole = judge(model, measured, evidence, settings.prior, course, features)
     if whole.degenerate is not None:
         raise _degenerate(whole.degenerate)
+    if missing != MISSING.default:
+        whole = whole.with_missing(missing)
     assert measured is not None
     before, new = evidence.history, evidence.rows.profile
     of_new = entropy(model, measured.read, new.weight)
-    values = tuple(new.weight * (v - evidence.frame.log_volume) for v in state.of_rows)
+    unseen = entropy_of_unseen(model, measured.read, new.weight)
+    unseen += lost_to_gaps(new, evidence.frame)
+    lost = of_part(evidence.frame, new).log_volume
+    values = tuple(new.weight * (v - lost) for v in state.of_rows)
     candidate = replace(
         whole,
         log_likelihood=values[-1],
@@ -107,7 +115,7 @@ def _judged(
     history = History.measured(
         model.family,
         measured.moments,
-        before.entropy + of_new,
+        before.entropy + unseen,
         evidence,
         before.n_rows + new.n_rows,
     )

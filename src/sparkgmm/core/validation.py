@@ -34,17 +34,20 @@ def held_out(
     if len(numbers) < 2 * _FOLDS:
         return [None] * len(states)
     log_likelihoods = np.zeros(len(states))
-    weight = 0.0
+    weight = volume = 0.0
     for fold in range(_FOLDS):
         hidden = np.arange(len(numbers)) % _FOLDS == fold
-        seen = cut(take_rows(rows.sample, numbers[~hidden]), n_beside=len(rows.columns))
-        unseen = cut(take_rows(rows.sample, numbers[hidden]), n_beside=len(rows.columns))
+        seen = cut(take_rows(rows.sample, numbers[~hidden]))
+        unseen = cut(take_rows(rows.sample, numbers[hidden]))
         refitted = _refit(states, OverBlocks.of(seen, frame, rows.profile), search)
         hidden_rows = OverBlocks.of(unseen, frame, rows.profile)
         results = hidden_rows.measure([state.model for state in refitted], "rows held out")
         log_likelihoods += hidden_rows.frame.weight * np.array([m.log_likelihood for m in results])
         weight += hidden_rows.frame.weight
-    return [float(value / weight - frame.log_volume) for value in log_likelihoods]
+        volume += hidden_rows.frame.weight * hidden_rows.frame.log_volume
+    # where values are missing each fold has its own volume; else all have that of the frame
+    lost = frame.log_volume if frame.seen is None else volume / weight
+    return [float(value / weight - lost) for value in log_likelihoods]
 
 
 def _affordable(states: Sequence[Trajectory], n: int) -> int:

@@ -99,12 +99,15 @@ class Widths:
     def least(self, family: Family, counts: Array) -> Array:
         """Return the least variances of components of these effective counts, (m, d).
 
-        (k, d), or (1, d) for a family that shares one matrix.
+        (k, d), or (1, d) for a family that shares one matrix. Counts are (k,), or (k, d) of rows
+        that have each feature.
         """
         few = FEW * family.least_rows(len(self.resolution))
-        owners = counts.sum(keepdims=True) if family.shared else counts
+        owners = counts.sum(axis=0, keepdims=True) if family.shared else counts
         share = np.clip(2 - owners * self.rows_per_weight / few, 0.0, 1.0)
-        return np.maximum(self.resolution, self.reg_covar * share[:, None])
+        if share.ndim == 1:
+            share = share[:, None]
+        return np.maximum(self.resolution, self.reg_covar * share)
 
     def raised(self, model: Model, counts: Array | None = None) -> Model:
         """Return a model that is nowhere too narrow: itself if it is not.
@@ -127,7 +130,7 @@ class Widths:
         A family that is not closed makes of them matrices that are about so wide.
         """
         spread = Dense(family.statistics.spread(moments))
-        least = np.maximum(self.least(family, moments.counts), _LIKE * spread.variances)
+        least = np.maximum(self.least(family, moments.known), _LIKE * spread.variances)
         raised = spread.raised(least)
         if raised is spread:
             return moments

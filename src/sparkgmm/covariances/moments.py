@@ -35,6 +35,10 @@ class Moments(NamedTuple):
     all the rows, a row, in standardised coordinates: (d, d), or its diagonal (d,) where no family
     asks for more. `ridge`, a number or (d,), is what a prior adds to the variances of every
     component. `others` are the sums (k, width) of parts beside the Gaussian.
+
+    Where values are missing these are expected sums, given what is there. Then `seen` (k, d) are
+    the effective counts of the rows that have each feature, and `hidden` (k,) the entropy of the
+    missing values, in nats. `seen` is None where nothing is missing.
     """
 
     counts: Array
@@ -45,6 +49,8 @@ class Moments(NamedTuple):
     total: Array
     ridge: float | Array = 0.0
     others: tuple[Array, ...] = ()
+    seen: Array | None = None
+    hidden: float | Array = 0.0
 
     @classmethod
     def unpack(
@@ -72,6 +78,11 @@ class Moments(NamedTuple):
     def offset(self) -> Array:
         """The components' means less their origins, (k, d)."""
         return self.first / self.counts[:, None]
+
+    @property
+    def known(self) -> Array:
+        """The effective counts by which widths are judged: (k,), or (k, d) where values miss."""
+        return self.counts if self.seen is None else self.seen
 
     @property
     def shares(self) -> Array:
@@ -102,7 +113,16 @@ class Moments(NamedTuple):
                 second = new.second + self.second
             else:
                 second = new.squares() + self.squares()
+        seen = None
+        if new.seen is not None or self.seen is not None:
+            mine, theirs = (
+                np.broadcast_to(m.counts[:, None], m.first.shape) if m.seen is None else m.seen
+                for m in (self, new)
+            )
+            seen = mine + theirs
         return new._replace(
+            seen=seen,
+            hidden=new.hidden + self.hidden,
             counts=new.counts + self.counts,
             first=new.first + self.first,
             second=second,

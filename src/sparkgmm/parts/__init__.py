@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparkgmm.parts.multinomial import MOST_LEVELS, Multinomial
+from sparkgmm.parts.multinomial import MOST_LEVELS, Multinomial, text_of
 from sparkgmm.parts.part import (
     Column,
     Part,
@@ -41,6 +41,7 @@ __all__ = [
     "natural",
     "of_all",
     "split",
+    "text_of",
 ]
 
 # In the order in which their columns stand after the numeric ones.

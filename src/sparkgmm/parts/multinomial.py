@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -188,6 +189,19 @@ class Multinomial:
     def written(self) -> dict[str, list[float]]:
         """Return the probabilities of each level in the components."""
         return dict(zip(self.of.levels, self.probabilities.T.tolist(), strict=True))
+
+
+def text_of(value: Any) -> str | None:
+    """Return a value as the text of a level; None where it is not known."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        if np.isnan(value):
+            return None
+        return str(int(value)) if float(value).is_integer() else str(float(value))
+    return str(value)
 
 
 def _bounded(shares: Array, least: Array) -> Array:

@@ -36,8 +36,13 @@ def draw_pair(
 
     `mixture` has d = 2 and X is (n, 2); `responsibilities` (n, k) replace the mixture's. The
     contours hold 50, 80, 95 and 99% of the mixture, the ellipses are 1 and 2 standard deviations
-    of a component.
+    of a component. Rows that miss one of the two, NaN, are not drawn.
     """
+    if X is not None:
+        whole = ~np.isnan(X).any(axis=1)
+        if not whole.all():
+            X = X[whole]
+            responsibilities = None if responsibilities is None else responsibilities[whole]
     (x_low, x_high), (y_low, y_high) = bounds or bounds_of(mixture, X)
     if X is not None:
         if len(X) <= _POINTS or responsibilities is not None:
@@ -81,8 +86,11 @@ def draw_single(
 ) -> None:
     """Draw one feature: a histogram, the density of the mixture and each weighted component.
 
-    `mixture` has d = 1 and X is (n, 1).
+    `mixture` has d = 1 and X is (n, 1), of which NaN is not drawn.
     """
+    if X is not None and np.isnan(X).any():
+        seen = ~np.isnan(X[:, 0])
+        X, weights = X[seen], None if weights is None else weights[seen]
     low, high = bounds or bounds_of(mixture, X)[0]
     if X is not None:
         total = len(X) if weights is None else weights.sum()

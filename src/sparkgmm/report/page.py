@@ -42,6 +42,8 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
             "report.html",
             scripts=[part.script for part in parts if part.script is not None],
             run_id=run.manifest["run_id"],
+            data=_data(run.configuration["input"]),
+            output=run.configuration["output"]["path"],
             mixture=run.mixture,
             metrics=run.metrics,
             remarks=remarks(
@@ -57,6 +59,20 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
         )
         drawn = [picture for part in parts for picture in part.pictures]
         return {"report.html": page.encode(), **plots(drawn)}
+
+
+def _data(source: Mapping[str, Any]) -> str:
+    """Name the input: a table, or the last part of its path, of several the first one's."""
+    if source.get("table") is not None:
+        return str(source["table"])
+    path = source.get("path")
+    if not path:
+        return str(source.get("format"))
+    first, *more = [path] if isinstance(path, str) else path
+    name = str(first).rstrip("/").rpartition("/")[2] or str(first)
+    if set(name) & set("*?[{"):
+        name = "/".join(str(first).rstrip("/").split("/")[-2:])
+    return f"{name} and {len(more)} more" if more else name
 
 
 def filled_in(section: Section, values: Mapping[str, Any]) -> FilledSection:

@@ -109,6 +109,7 @@ def _nearly_singular(mixture: Mixture) -> list[list[int] | None]:
 def _about_fit(membership: Membership) -> Iterator[str]:
     """Compare the tail of the rows with that of the mixture itself."""
     drawn, _ = membership.mixture.sample(_DRAWN, seed=1)
+    drawn = membership.sample.like_it(drawn)
     edge = np.quantile(membership.mixture.log_density(drawn), _TAIL)
     weights = membership.sample.weights
     share = float(weights[membership.log_density < edge].sum() / weights.sum())

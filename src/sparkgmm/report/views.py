@@ -33,6 +33,7 @@ def marginal(mixture: Mixture, features: Sequence[int]) -> Mixture:
         family.compact(mixture.stack.among(index).values),
         family.name,
         features=[names_of(mixture)[i] for i in features],
+        missing=mixture.missing,
     )
 
 
@@ -47,7 +48,11 @@ def density_levels(mixture: Mixture, shares: Sequence[float] = SHARES) -> Array:
 
 
 def limits(values: Array) -> tuple[float, float]:
-    """Return the ends of an axis: all values, or without the tails where they would fill it."""
+    """Return the ends of an axis: all values, or without the tails where they would fill it.
+
+    What is NaN is not drawn.
+    """
+    values = values[~np.isnan(values)]
     low, high = np.quantile(values, [0.005, 0.995])
     span = max(high - low, 1e-12 * max(abs(low), abs(high), 1e-300))
     least, most = values.min(), values.max()
@@ -58,9 +63,9 @@ def limits(values: Array) -> tuple[float, float]:
 
 
 def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:
-    """Return the share of rows outside these axes."""
+    """Return the share of rows outside these axes; what is NaN is not."""
     low, high = np.array(bounds).T
-    return float((np.clip(X, low, high) != X).any(axis=1).mean())
+    return float(((low > X) | (high < X)).any(axis=1).mean())
 
 
 def informative_features(mixture: Mixture, sample: Sample, most: int) -> list[int]:

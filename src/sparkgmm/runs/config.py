@@ -172,7 +172,7 @@ class _Source(_Section):
 
 
 class InputConfig(_Source):
-    """Where the rows are and which columns count."""
+    """Where the rows are and which columns count; what a fit and a comparison have in common."""
 
     categorical: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.CATEGORICAL.default
     counts: Annotated[list[StrictStr], BeforeValidator(_listed)] = opt.COUNTS.default
@@ -217,6 +217,12 @@ class InputConfig(_Source):
                 if other != key and both:
                     raise ValueError(f"{key} and {other} both name {both[0]!r}: name it in one")
         return self
+
+
+class FitInputConfig(InputConfig):
+    """Where the rows of a fit are, which columns count, and what null is."""
+
+    missing: Annotated[str, _checked(opt.MISSING)] = opt.MISSING.default
 
 
 def _names(features: str | list[str] | None) -> list[str]:
@@ -417,10 +423,19 @@ _JUDGED_AFTER = {"output", "drift"}
 class FitConfig(_Job):
     """A fit job's configuration."""
 
-    input: InputConfig
+    input: FitInputConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     output: OutputConfig
     drift: DriftConfig | None = None
+
+    @model_validator(mode="after")
+    def _mllib_needs_all(self) -> Self:
+        if self.model.engine == "mllib" and self.input.missing == "model":
+            raise ValueError(
+                "input.missing is model, engine mllib cannot integrate over what is missing: use "
+                "model.engine em"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_can(self) -> Self:
@@ -449,6 +464,7 @@ class FitConfig(_Job):
                 "model.warm_start": model.warm_start is not None and "set: leave it out",
                 "model.update": model.update is not None and "set: leave it out",
                 "drift": self.drift is not None and "set: leave it out",
+                "input.missing": self.input.missing == "model" and "model: leave it out",
                 "input.categorical": bool(self.input.categorical) and "set: leave it out",
                 "input.counts": bool(self.input.counts) and "set: leave it out",
             }
@@ -470,6 +486,8 @@ class FitConfig(_Job):
         for key in ("table", "categorical", "counts", "group_by"):
             if not values["input"][key]:  # a key that came later: digests stay as they were
                 del values["input"][key]
+        if values["input"]["missing"] == opt.MISSING.default:  # and so did this one
+            del values["input"]["missing"]
         text = json.dumps(values, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -20,6 +20,7 @@ from sparkgmm.core.selection import choose
 from sparkgmm.core.update import update
 from sparkgmm.errors import ConfigurationError
 from sparkgmm.mixture import Mixture
+from sparkgmm.options import MISSING
 from sparkgmm.runs.config import FitConfig, ModelConfig
 from sparkgmm.runs.drift_check import (
     ComparedRun,
@@ -84,8 +85,8 @@ class EarlierRuns:
         return None if self.base is None else self.base.named()
 
 
-def as_search(model: ModelConfig) -> Search:
-    """Return the search that a configuration asks for."""
+def as_search(model: ModelConfig, missing: str = MISSING.default) -> Search:
+    """Return the search that a configuration asks for; `missing` is what NaN in features is."""
     return Search(
         k=tuple(model.k),
         covariance_type=tuple(model.covariance_type),
@@ -94,6 +95,7 @@ def as_search(model: ModelConfig) -> Search:
         n_init=model.n_init,
         seed=model.seed,
         settings=Settings(tol=model.tol, max_iter=model.max_iter, prior=Bounded(model.reg_covar)),
+        missing=missing,
     )
 
 
@@ -159,7 +161,7 @@ def solve(
             "same in the same order"
         )
     with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
-        search = as_search(model)
+        search = as_search(model, "model" if features.missing else MISSING.default)
         return fit(rows, search, features.names, None, progress, validate=True, earlier=start)
 
 
@@ -172,7 +174,9 @@ def _update(
         f"{before.profile.weight:,.6g} beside the new ones"
     )
     with terminal.fitting(rows.profile.n_rows, model.max_iter) as progress:
-        return update(rows, before, as_search(model).settings, features.names, progress)
+        missing = "model" if features.missing else MISSING.default
+        settings = as_search(model).settings
+        return update(rows, before, settings, features.names, progress, missing)
 
 
 def _fit_by_mllib(

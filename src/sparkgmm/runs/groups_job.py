@@ -21,6 +21,7 @@ from sparkgmm.options import KEYS
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import GROUPS, RunFolder, to_json
+from sparkgmm.runs.prometheus import groups_exposition
 from sparkgmm.runs.reading import (
     Source,
     check_valid,
@@ -36,7 +37,6 @@ from sparkgmm.spark.error_translation import translate_writing, translated_error
 from sparkgmm.spark.group_rows import FIELDS, GroupTask, of_candidate
 from sparkgmm.spark.groups import (
     GroupTotals,
-    check_group_columns,
     components_of,
     fitted_groups,
     group_named,
@@ -149,7 +149,6 @@ def fit_groups(
         begun_with = state.begun_with(versions(spark), overwrite)
         with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
-        check_group_columns(opened.df, names)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     table = None if snapshot is None else snapshot.record()
@@ -294,7 +293,11 @@ def _publish(
     pages = _report(job, found, totals, failed, manifest)
     watch.lap("report")
     metrics = _metrics(totals, features, watch)
-    files = {"metrics.json": to_json(metrics).encode(), **pages}
+    files = {
+        "metrics.json": to_json(metrics).encode(),
+        "metrics.prom": groups_exposition(metrics, manifest, run.root.path).encode(),
+        **pages,
+    }
     keys = [quoted(found, name) for name in names]
     n_files = -(-totals.n_groups // _GROUPS_A_FILE)
     in_files = found.drop(*_INTERNAL).repartitionByRange(n_files, *keys)

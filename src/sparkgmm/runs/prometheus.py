@@ -8,7 +8,7 @@ root; the run_id is in `sparkgmm_run_info` alone, else every night would begin n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +25,11 @@ _ROWS = (
     ("rows_used", Exposed("rows_used", "Rows that were fitted.")),
     ("rows_invalid", Exposed("rows_invalid", "Rows with a null, NaN or infinite feature.")),
 )
+_GROUPS = (
+    ("n_groups", Exposed("groups", "Groups of rows.")),
+    ("groups_fitted", Exposed("groups_fitted", "Groups that have a mixture.")),
+    ("groups_failed", Exposed("groups_failed", "Groups without a mixture.")),
+)
 _SECONDS = ("seconds", Exposed("run_duration_seconds", "Time from the start to the report."))
 
 
@@ -38,9 +43,18 @@ def exposition(
     metrics: Mapping[str, Any], manifest: Mapping[str, Any], weights: Array, root: str
 ) -> str:
     """Return the text of metrics.prom; `weights` are the mixture's, (k,)."""
+    return _text(_samples(metrics, manifest, weights), root)
+
+
+def groups_exposition(metrics: Mapping[str, Any], manifest: Mapping[str, Any], root: str) -> str:
+    """Return the text of metrics.prom of a run with a mixture for each group."""
+    return _text(_group_samples(metrics, manifest), root)
+
+
+def _text(samples: Iterator[tuple[_Sample, str]], root: str) -> str:
     lines: list[str] = []
     described = None
-    for sample, meaning in _samples(metrics, manifest, weights):
+    for sample, meaning in samples:
         name = f"{_PREFIX}_{sample.name}"
         if name != described:
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
@@ -55,24 +69,43 @@ def _samples(
     metrics: Mapping[str, Any], manifest: Mapping[str, Any], weights: Array
 ) -> Iterator[tuple[_Sample, str]]:
     """Yield the samples with their meaning, those of one name together."""
+    yield from _run(manifest, covariance_type=metrics["covariance_type"])
+    yield from _figures(metrics, (*_ROWS, *exposed_figures(), _SECONDS))
+    for j, weight in enumerate(np.asarray(weights)):
+        meaning = "Weights of the components, heaviest first."
+        yield _Sample("component_weight_ratio", {"component": str(j)}, float(weight)), meaning
+
+
+def _group_samples(
+    metrics: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> Iterator[tuple[_Sample, str]]:
+    yield from _run(manifest)
+    yield from _figures(metrics, (*_ROWS, *_GROUPS, _SECONDS))
+
+
+def _run(manifest: Mapping[str, Any], **more: str) -> Iterator[tuple[_Sample, str]]:
+    """Yield which run it is, and when it was done."""
     identity = {
         "run_id": manifest["run_id"],
         "version": manifest["versions"]["sparkgmm"],
         "commit": manifest["source"]["commit"] or "",
-        "covariance_type": metrics["covariance_type"],
+        **more,
     }
     yield _Sample("run_info", identity, 1), "The run, by its labels; always 1."
     finished = datetime.fromisoformat(manifest["finished"]).timestamp()
     yield _Sample("run_completion_timestamp_seconds", {}, finished), "When the fit was done."
-    for key, exposed in (*_ROWS, *exposed_figures(), _SECONDS):
+
+
+def _figures(
+    metrics: Mapping[str, Any], exposed_by_key: Iterable[tuple[str, Exposed]]
+) -> Iterator[tuple[_Sample, str]]:
+    """Yield figures of metrics.json, and its seconds by step."""
+    for key, exposed in exposed_by_key:
         if metrics[key] is not None:
             yield _Sample(exposed.name, {}, float(metrics[key])), exposed.meaning
     for step, seconds in metrics["seconds_by_step"].items():
         meaning = "Time that a step took: read, fit, report."
         yield _Sample("step_duration_seconds", {"step": step}, seconds), meaning
-    for j, weight in enumerate(np.asarray(weights)):
-        meaning = "Weights of the components, heaviest first."
-        yield _Sample("component_weight_ratio", {"component": str(j)}, float(weight)), meaning
 
 
 def _escaped(value: str) -> str:

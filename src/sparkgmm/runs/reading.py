@@ -10,10 +10,17 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.runs.config import CompareConfig, FitConfig, InputConfig, ScoreInputConfig
+from sparkgmm.runs.config import (
+    CompareConfig,
+    FitConfig,
+    FitInputConfig,
+    InputConfig,
+    ScoreInputConfig,
+)
 from sparkgmm.runs.csv_form import form_of_file, mending
 from sparkgmm.spark.cluster_rows import Blocks, Read
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.groups import check_group_columns
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.quarantine import describe_fate, describe_invalid
@@ -69,9 +76,10 @@ def open_input(
     source = config.input
     with translated_errors(source.place):
         opened = open_source(spark, source, begun)
+        check_group_columns(opened.df, source.group_by)
         try:
             columns = find_part_columns(opened.df, source.categorical, source.counts)
-            return opened, find_features(
+            features = find_features(
                 opened.df, source.features, source.weight, columns, source.group_by
             )
         except InputError as error:
@@ -79,6 +87,9 @@ def open_input(
             if mended is None:
                 raise
             raise InputError(f"{mended} (as it is read, {error})") from error
+        if isinstance(source, FitInputConfig):
+            features = features.with_missing(source.missing)
+        return opened, features
 
 
 def how_to_read(source: InputConfig | ScoreInputConfig) -> str | None:
@@ -116,9 +127,14 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
             for column in features.beside
         ),
         f"weight   {features.weight or 'none: every row counts once'}",
+        *_plan_groups(config.input.group_by),
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
     ]
+
+
+def _plan_groups(names: Sequence[str]) -> list[str]:
+    return [f"groups   by {', '.join(names)}: a mixture for each"] if names else []
 
 
 def check_valid(found: Read, features: Features, invalid_rows: str) -> None:

@@ -107,6 +107,7 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         _check_apart(spark, config, output, model)
         columns = [part.of for part in mixture.parts]
         features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
+        features = features.with_missing(mixture.missing)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(opened.df.columns if keep == "all" else keep),

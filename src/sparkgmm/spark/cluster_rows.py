@@ -69,17 +69,11 @@ class Read(NamedTuple):
 class Blocks:
     """The blocks of a DataFrame, kept near the executors; a context that lets go of them.
 
-    `products` says whether a covariance type asks for the profile's scatter (`Search.products`),
-    `missing` whether null and NaN in features are missing values.
+    `products` says whether a covariance type asks for the profile's scatter (`Search.products`).
     """
 
     def __init__(
-        self,
-        df: DataFrame,
-        features: Features,
-        path: object = None,
-        products: bool = True,
-        missing: bool = False,
+        self, df: DataFrame, features: Features, path: object = None, products: bool = True
     ) -> None:
         self._spark = df.sparkSession
         use_own_python(self._spark)
@@ -92,7 +86,7 @@ class Blocks:
             features.vector is not None,
             features.weight is not None,
             products,
-            missing,
+            features.missing,
             len(features.beside),
         )
         self.columns = features.beside
@@ -222,11 +216,6 @@ class Blocks:
         return self._layout.products
 
     @property
-    def missing(self) -> bool:
-        """Whether null and NaN in features are missing values."""
-        return self._layout.missing
-
-    @property
     def read(self) -> Read:
         """What reading found."""
         counts = self._findings.counts
@@ -321,7 +310,7 @@ class ClusterRows:
         self.complete = self.profile.n_rows <= n_pilot
         self.columns = blocks.columns
         drawn = blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot))
-        self.sample = cut(drawn, n_beside=len(self.columns))
+        self.sample = cut(drawn)
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:

@@ -8,6 +8,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.mixture import Array
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.source import Features, as_array, as_number, quoted
@@ -46,10 +47,11 @@ def describe_invalid(counts: Counts, features: Features) -> str:
 def describe_faults(counts: Counts, features: Features) -> str:
     """Name the columns at fault, with what they hold in how many rows: the worst, where many."""
     names = _columns(features)
+    fault = _at_fault(features)
     found = []
     for kind, numbers in (
-        ("null", counts.null),
-        ("NaN", counts.nan),
+        ("null", counts.null * fault),
+        ("NaN", counts.nan * fault),
         ("infinite", counts.infinite),
     ):
         found += [(n, f"{name} {kind}") for name, n in zip(names, numbers, strict=True) if n]
@@ -76,7 +78,7 @@ def invalid_by_column(counts: Counts, features: Features) -> dict[str, int]:
     A row counts for each of its columns at fault, and for a vector of another length by the name of
     the vector, so that the numbers may sum to more than there are invalid rows.
     """
-    numbers = counts.null + counts.nan + counts.infinite
+    numbers = (counts.null + counts.nan) * _at_fault(features) + counts.infinite
     found = dict(zip(_columns(features), map(int, numbers), strict=True))
     if features.weight is not None:
         found[features.weight] += int(counts.negative)
@@ -93,6 +95,13 @@ def describe_fate(counts: Counts, features: Features, invalid_rows: str) -> str:
         f"{counts.invalid:,} of {counts.read:,} rows ({share:.2%}) are invalid and were {fate}: "
         f"{describe_faults(counts, features)}"
     )
+
+
+def _at_fault(features: Features) -> Array:
+    """Return whether null and NaN make a row invalid, of each feature and of the weight."""
+    fault = np.ones(len(_columns(features)), dtype=bool)
+    fault[: len(features.names) + len(features.beside)] = not features.missing
+    return fault
 
 
 def _columns(features: Features) -> tuple[str, ...]:
@@ -136,7 +145,7 @@ def count_invalid(df: DataFrame, features: Features, gaps: Collection[str] = ())
 def _known(df: DataFrame, column: PartColumn, features: Features) -> Column:
     """Return a level's number or a count; what is integrated out where it is null is 0."""
     value = as_number(df, column)
-    if not features.integrated:
+    if not (features.integrated or features.missing):
         return value
     return F.coalesce(F.when(F.isnan(value), F.lit(0.0)).otherwise(value), F.lit(0.0))
 
@@ -148,7 +157,7 @@ def _is_infinite(value: Column) -> Column:
 def _reasons(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> list[Column]:
     if features.vector is None:
         reasons = [
-            _reason(quoted(df, name).cast("double"), name, name in gaps)
+            _reason(quoted(df, name).cast("double"), name, features.missing or name in gaps)
             for name in features.columns
         ]
     else:
@@ -177,12 +186,14 @@ def _vector_reason(df: DataFrame, features: Features) -> Column:
     name, d = features.vector, len(features.names)
     column = quoted(df, name)
     array = as_array(df, name).cast("array<double>")
+    length = F.concat(F.lit(f"{name} has "), F.size(array), F.lit(f" values, not {d}"))
+    infinite = F.exists(array, lambda v: F.coalesce(_is_infinite(v), F.lit(False)))
+    if features.missing:
+        of_other_length = column.isNotNull() & (F.size(array) != d)
+        return F.when(of_other_length, length).when(infinite, F.lit(f"{name} holds infinity"))
     return (
         F.when(column.isNull(), F.lit(f"{name} is null"))
-        .when(
-            F.size(array) != d,
-            F.concat(F.lit(f"{name} has "), F.size(array), F.lit(f" values, not {d}")),
-        )
+        .when(F.size(array) != d, length)
         .when(F.exists(array, lambda v: v.isNull()), F.lit(f"{name} holds null"))
         .when(F.exists(array, F.isnan), F.lit(f"{name} holds NaN"))
         .when(F.exists(array, _is_infinite), F.lit(f"{name} holds infinity"))

@@ -52,13 +52,14 @@ class Scorer:
 
     @cached_property
     def gaps(self) -> bool:
-        """Whether a column is for rows of which some values, NaN, are not known."""
-        return any(column.gaps for column in self.columns)
+        """Whether rows may have values, NaN, that are not known: for a column, or the mixture."""
+        return self.mixture.missing == "model" or any(column.gaps for column in self.columns)
 
     def score(self, X: Array) -> Scored:
         """Score rows X (n, d)."""
-        with_gaps = self.gaps and bool(np.isnan(X).any())
-        scores = self.mixture.score_with_gaps(X) if with_gaps else self.mixture.score(X)
+        with_gaps = self.gaps and bool(np.isnan(X[:, : self.mixture.d]).any())
+        marginal = with_gaps and self.mixture.missing != "model"
+        scores = self.mixture.score_with_gaps(X) if marginal else self.mixture.score(X)
         return Scored(*scores, self.labels, self.threshold, X, self.mixture, with_gaps)
 
     def arrays(
@@ -106,18 +107,20 @@ class RecordScorer:
         """Return the columns kept and those added, without the invalid rows."""
         import pyarrow as pa
 
-        X = self._features(batch)
+        X, ragged = self._features(batch)
         totals.read.add(batch.num_rows)
-        finite = np.isfinite(X)
-        if self.gaps and not finite.all():
+        mixture = self.scorer.mixture
+        good = np.isfinite(X)
+        if self.gaps and not good.all():
             here = list(self.gaps)
-            finite[here] |= np.isnan(X[here])
+            good[here] |= np.isnan(X[here])
         # what is not known beside the numeric features is integrated out
-        finite[self.scorer.mixture.d :] |= np.isnan(X[self.scorer.mixture.d :])
-        if not finite.all():
+        first = 0 if mixture.missing == "model" else mixture.d
+        good[first:] |= np.isnan(X[first:])
+        valid = np.asarray(good.all(axis=0)) & ~ragged
+        if not valid.all():
             if self.fail:
                 raise ValueError(INVALID_ROW)
-            valid = np.asarray(finite.all(axis=0))
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
         scored = self.scorer.score(X.T)
@@ -131,20 +134,22 @@ class RecordScorer:
         arrays = batch.columns[: self.n_kept] + added
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
-    def _features(self, batch: pa.RecordBatch) -> Array:
-        """Return X (D, n); what is null, or in a vector of another length, is NaN."""
+    def _features(self, batch: pa.RecordBatch) -> tuple[Array, Array]:
+        """Return X (D, n), null as NaN, and which rows hold a vector of another length."""
         d, beside = self.scorer.mixture.d, len(self.scorer.mixture.parts)
+        ragged = np.zeros(batch.num_rows, dtype=bool)
         if self.vector and not beside:
             return self._vectors(batch)
         X = np.empty((d + beside, batch.num_rows))
         first, scalars = 0, self.sources
         if self.vector:
-            X[:d] = self._vectors(batch)
+            X[:d], ragged = self._vectors(batch)
             first, scalars = d, self.sources[1:]
         for i, source in enumerate(scalars, first):
             X[i] = batch.column(source).to_numpy(zero_copy_only=False)
-        return X
+        return X, ragged
 
-    def _vectors(self, batch: pa.RecordBatch) -> Array:
+    def _vectors(self, batch: pa.RecordBatch) -> tuple[Array, Array]:
         layout = Layout(self.scorer.mixture.d, "float64", vector=True, weighted=False)
-        return decode_vectors(batch.column(self.sources[0]), layout)[0]
+        X, _, ragged = decode_vectors(batch.column(self.sources[0]), layout)
+        return X, ragged

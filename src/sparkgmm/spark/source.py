@@ -58,8 +58,9 @@ class Features:
     """Which columns of a DataFrame are features and weight, and how they are read.
 
     Either `columns` are scalars, one a feature, or `vector` is the one column that holds them all.
-    `beside` are the columns that are categorical or counts; where rows are scored, what is null
-    there, or a level that the model has not seen, is `integrated` out, and no fault of the row.
+    Where values may be `missing`, null and NaN in a feature do not make a row invalid. `beside` are
+    the columns that are categorical or counts; where rows are scored, what is null there, or a
+    level that the model has not seen, is `integrated` out, and no fault of the row.
     """
 
     names: tuple[str, ...]
@@ -69,6 +70,11 @@ class Features:
     single: bool
     beside: tuple[PartColumn, ...] = ()
     integrated: bool = False
+    missing: bool = False
+
+    def with_missing(self, missing: str) -> Features:
+        """Return the features with null and NaN "invalid", or missing: to "model"."""
+        return replace(self, missing=missing == "model")
 
     @property
     def dtype(self) -> str:
@@ -78,7 +84,7 @@ class Features:
     def without(self, dropped: Sequence[str]) -> Features:
         """Leave some out; a vector column's features have no column of their own to leave out."""
         kept = tuple(name for name in self.names if name not in dropped)
-        return Features(kept, kept, None, self.weight, self.single, self.beside)
+        return replace(self, names=kept, columns=kept, vector=None)
 
     def project(self, df: DataFrame) -> DataFrame:
         """Select features and weight as float or double, under names without surprises."""

@@ -29,6 +29,7 @@ ALL: dict[str, Any] = {
     "initMode": "random_from_data",
     "regCovar": 1e-4,
     "logDensityCol": "d",
+    "missing": "model",
 }
 
 
@@ -60,6 +61,7 @@ def test_defaults() -> None:
         "initMode": "auto",
         "regCovar": 1e-6,
         "logDensityCol": "",
+        "missing": "invalid",
     }
     assert not gm.isDefined(gm.weightCol)
 

@@ -10,7 +10,9 @@ from sparkgmm.report.sections import (
     convergence,
     facts,
     membership,
+    missing,
     rows,
+    strangest,
 )
 from sparkgmm.report.sections.section import Section
 
@@ -19,8 +21,10 @@ SECTIONS: tuple[Section, ...] = (
     choice.SECTION,
     components.SECTION,
     beside.SECTION,
+    missing.SECTION,
     changes.SECTION,
     membership.SECTION,
+    strangest.SECTION,
     convergence.SECTION,
     facts.DATA,
     facts.RUN,

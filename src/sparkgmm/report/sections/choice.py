@@ -15,6 +15,10 @@ from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import INK, MARKERS, Picture, colour, picture
 from sparkgmm.report.tables import Table
 
+NOT_CONVERGED = "not converged"
+# k and the covariance type, by which a candidate is known.
+_NAMES = 2
+
 
 def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criterion: str) -> Picture:
     """Draw the criterion by k, a line a covariance type."""
@@ -67,17 +71,22 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
 
 
 def candidate_table(candidates: Sequence[Candidate], chosen: Candidate, criterion: str) -> Table:
-    """One row a candidate, the best first, degenerate ones last."""
+    """One row a candidate, the best first, degenerate ones last.
+
+    Why one was refused stands beside it, before the figures, which a narrow window cuts off. Where
+    there is nothing to note there is no such column.
+    """
     shown = columns()
-    rows = [
-        [
-            "chosen" if c is chosen else "",
-            *(column.text(value(c)) for column, value in shown),
-            c.degenerate or ("" if c.converged else "not converged"),
-        ]
-        for c in ranked(candidates, criterion)
-    ]
-    return Table(["", *(column.heading for column, _ in shown), "note"], rows)
+    rows = []
+    for c in ranked(candidates, criterion):
+        cells = [column.text(value(c)) for column, value in shown]
+        note = f"refused: {c.degenerate}" if c.degenerate else "" if c.converged else NOT_CONVERGED
+        rows.append(["chosen" if c is chosen else "", *cells[:_NAMES], note, *cells[_NAMES:]])
+    heads = ["", *(column.heading for column, _ in shown)]
+    at = _NAMES + 1
+    if not any(row[at] for row in rows):
+        return Table(heads, [[*row[:at], *row[at + 1 :]] for row in rows])
+    return Table([*heads[:at], "note", *heads[at:]], rows)
 
 
 def _fill(run: Run) -> Mapping[str, Any] | None:
@@ -87,7 +96,7 @@ def _fill(run: Run) -> Mapping[str, Any] | None:
     return {
         "picture": criterion_figure(run.candidates, run.chosen, run.criterion),
         "candidates": table,
-        "text_columns": (len(table.head) - 1,),  # the note
+        "text_columns": (table.head.index("note"),) if "note" in table.head else (),
     }
 
 

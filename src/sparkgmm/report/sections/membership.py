@@ -56,7 +56,8 @@ def _draw_weights(axes: Axes, mixture: Mixture) -> None:
 
 def _draw_density(axes: Axes, membership: Membership, w: Array) -> None:
     values = membership.log_density
-    expected = membership.mixture.log_density(membership.mixture.sample(20_000, seed=0)[0])
+    drawn = membership.sample.like_it(membership.mixture.sample(20_000, seed=0)[0])
+    expected = membership.mixture.log_density(drawn)
     low = min(np.quantile(values, 0.0005), np.quantile(expected, 0.0005))
     edges = np.linspace(low, max(values.max(), expected.max()), 50).tolist()
     axes.hist(values.clip(low), edges, weights=w, color=FAINT, alpha=0.5, label="rows")

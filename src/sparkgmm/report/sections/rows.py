@@ -107,8 +107,10 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
     """Return what the page needs to draw any pair, as JSON that cannot end its element."""
     rows = membership.sample.thinned(max(50, min(_CARRIED_ROWS, _CARRIED // mixture.d)))
     X = rows[:, : mixture.d]
-    low, high = np.quantile(X, [0.005, 0.995], axis=0)
-    units = np.where(high > low, high - low, np.maximum(np.abs(X).max(axis=0), 1e-300))
+    seen = [column[~np.isnan(column)] for column in X.T]
+    low, high = np.array([np.quantile(c, [0.005, 0.995]) if len(c) else [0, 1] for c in seen]).T
+    most = np.array([np.abs(c).max(initial=0.0) for c in seen])
+    units = np.where(high > low, high - low, np.maximum(most, 1e-300))
     sd = np.sqrt(mixture.variances)
     below = np.tril_indices(mixture.d, -1)
     carried = {
@@ -132,12 +134,18 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
 
 
-def _rounded(values: Array, units: Array) -> list[float]:
-    """Return numbers to a thousandth of their unit or better, without more digits than that."""
+def _rounded(values: Array, units: Array) -> list[float | None]:
+    """Return numbers to a thousandth of their unit or better, without more digits than that.
+
+    What is missing is None.
+    """
     decimals = 3 - np.floor(np.log10(units)).astype(int)
     pairs = zip(values.tolist(), decimals.tolist(), strict=True)
     rounded = (round(value, places) for value, places in pairs)
-    return [int(value) if value.is_integer() else value for value in rounded]
+    return [
+        int(value) if value.is_integer() else None if np.isnan(value) else value
+        for value in rounded
+    ]
 
 
 def _caption(run: Run, shown: Sequence[str]) -> str:

@@ -24,7 +24,8 @@
   }
 
   function range(values) {
-    const sorted = Float64Array.from(values).sort();
+    const sorted = Float64Array.from(values.filter((v) => v !== null)).sort();
+    if (sorted.length === 0) return [0, 1];
     const low = sorted[Math.floor(0.005 * (sorted.length - 1))];
     const high = sorted[Math.ceil(0.995 * (sorted.length - 1))];
     const margin = 0.08 * (high - low) || 0.01 * Math.abs(high) || 1;
@@ -84,6 +85,7 @@
     const colour = (component) => data.colours[component % data.colours.length];
     const clipped = { "clip-path": "url(#frame)" };
     for (let n = 0; n < data.labels.length; n++) {
+      if (data.rows[i][n] === null || data.rows[j][n] === null) continue;
       add("circle", Object.assign({ cx: x(data.rows[i][n]), cy: y(data.rows[j][n]), r: 2.2, fill: colour(data.labels[n]), "fill-opacity": 0.45 }, clipped));
     }
     data.means.forEach((mean, component) => {

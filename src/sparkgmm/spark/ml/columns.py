@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, FloatType, NumericType
 
@@ -168,9 +169,11 @@ def check_dataframe(blocks: Blocks, features: Features) -> None:
 def _invalid(counts: Counts, features: Features) -> str:
     d = len(features.names)
     faults = []
+    fault = np.ones(d + (features.weight is not None), dtype=np.int64)
+    fault[:d] = not features.missing
     for kind, numbers in (
-        ("null", counts.null),
-        ("NaN", counts.nan),
+        ("null", counts.null * fault),
+        ("NaN", counts.nan * fault),
         ("infinite", counts.infinite),
     ):
         faults += _faulty(features, kind, numbers[:d])

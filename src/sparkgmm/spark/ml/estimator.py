@@ -96,6 +96,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        missing: str = "invalid",
         surpriseCol: str = "",
         imputedCol: str = "",
         expectedCol: str = "",
@@ -122,6 +123,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         initMode: str = "auto",
         regCovar: float = 1e-6,
         logDensityCol: str = "",
+        missing: str = "invalid",
         surpriseCol: str = "",
         imputedCol: str = "",
         expectedCol: str = "",
@@ -170,6 +172,13 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
         """Set `regCovar`, relative to each feature's variance."""
         return self._set(regCovar=value)
 
+    def setMissing(self, value: str) -> GaussianMixture:
+        """Set `missing`: what NaN and null in the features are, invalid or missing values to model.
+
+        VectorAssembler makes NaN of null with handleInvalid="keep".
+        """
+        return self._set(missing=value)
+
     def fitMultiple(
         self, dataset: DataFrame, paramMaps: Sequence[Any]
     ) -> Iterator[tuple[int, GaussianMixtureModel]]:
@@ -192,6 +201,7 @@ class GaussianMixture(Estimator[GaussianMixtureModel], MixtureParams, Saved):
             n_init=self.getNInit(),
             seed=self.getSeed() % _SEEDS,
             settings=Settings(self.getTol(), self.getMaxIter(), Bounded(self.getRegCovar())),
+            missing=self.getMissing(),
         )
         features, weight = self.getFeaturesCol(), self._weight()
         return Plan(features, weight, self.getK(), self.getCovarianceType(), search)

@@ -41,9 +41,9 @@ class Plan:
     search: Search
 
     @property
-    def columns(self) -> tuple[str, str | None]:
+    def columns(self) -> tuple[str, str | None, str]:
         """What must be equal for two plans to share the rows."""
-        return self.features, self.weight
+        return self.features, self.weight, self.search.missing
 
     @property
     def products(self) -> bool:
@@ -58,10 +58,10 @@ def fit_all(df: DataFrame, plans: Sequence[Plan]) -> list[Outcome]:
     k and covariance type their scans.
     """
     outcomes: dict[int, Outcome] = {}
-    for (name, weight), mine in _grouped(range(len(plans)), lambda i: plans[i].columns):
+    for (name, weight, missing), mine in _grouped(range(len(plans)), lambda i: plans[i].columns):
         group = {i: plans[i] for i in mine}
         try:
-            features = find_features_column(df, name, weight)
+            features = find_features_column(df, name, weight).with_missing(missing)
             products = any(plan.products for plan in group.values())
             check_models_fit(len(features.names), *_asked(group))
             with Blocks(df, features, products=products) as blocks:

@@ -103,6 +103,7 @@ class MixtureParams(
     nInit: Param[int] = _param(opt.N_INIT)
     initMode: Param[str] = _param(opt.INIT)
     regCovar: Param[float] = _param(opt.REG_COVAR)
+    missing: Param[str] = _param(opt.MISSING)
     logDensityCol: Param[str] = Param(
         Params._dummy(),
         "logDensityCol",
@@ -138,6 +139,10 @@ class MixtureParams(
     def getRegCovar(self) -> float:
         """Return what is added to the covariances' diagonal, relative to the variances."""
         return self.getOrDefault(self.regCovar)
+
+    def getMissing(self) -> str:
+        """Return what NaN and null in the features are: invalid, or missing values to model."""
+        return self.getOrDefault(self.missing)
 
     def getLogDensityCol(self) -> str:
         """Return the name of the column of log densities, empty if there is none."""

@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import FORMAT_VERSION, FORMATS_READ, Mixture
+from sparkgmm.options import MISSING
 from sparkgmm.spark.components import component_rows, mixture_of
 from sparkgmm.spark.file_systems import PATH_READ, PATH_WRITTEN, file_system_errors
 from sparkgmm.version import __version__
@@ -187,6 +188,7 @@ def note_mixture(mixture: Mixture) -> dict[str, Any]:
         "formatVersion": FORMAT_VERSION,
         "covarianceType": mixture.covariance_type,
         "features": None if mixture.features is None else list(mixture.features),
+        **({} if mixture.missing == MISSING.default else {"missing": mixture.missing}),
     }
 
 
@@ -211,4 +213,6 @@ def read_mixture(folder: str, spark: SparkSession, metadata: dict[str, Any]) -> 
             "update sparkgmm or save the model again"
         )
     rows = spark.read.parquet(f"{folder}/data").orderBy("component").collect()
-    return mixture_of(rows, metadata["covarianceType"], metadata["features"])
+    mixture = mixture_of(rows, metadata["covarianceType"], metadata["features"])
+    missing = metadata.get("missing", MISSING.default)
+    return mixture if missing == MISSING.default else mixture.with_missing(missing)

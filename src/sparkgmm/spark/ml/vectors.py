@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array
-from sparkgmm.spark.blocks import prepare_worker
+from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
 from sparkgmm.spark.score_columns import Scored, as_lists
 from sparkgmm.spark.scoring import Scorer
 
@@ -53,7 +53,9 @@ class ColumnScorer:
         """
         import pyarrow as pa
 
-        X = decode(batch, self.scorer.mixture.d, self.name, self.scorer.gaps)
+        mixture = self.scorer.mixture
+        missing = mixture.missing == "model"
+        X = decode(batch, mixture.d, self.name, self.scorer.gaps, missing)
         scored = self._scored(X)
         arrays = self.scorer.arrays(scored, encode if self.vectors else as_lists)
         return pa.StructArray.from_arrays(arrays, self.scorer.names)
@@ -71,17 +73,24 @@ class ColumnScorer:
             ) from None
 
 
-def decode(column: pa.Array, d: int, name: str, gaps: bool = False) -> Array:
+def decode(column: pa.Array, d: int, name: str, gaps: bool = False, missing: bool = False) -> Array:
     """Return the rows of a column of arrays, (n, d), without a copy.
 
-    Where there may be `gaps` a null inside an array is a NaN.
+    Where there may be `gaps` a null inside an array is a NaN; where values may be `missing`, a row
+    that is null is NaN throughout.
 
     Raises
     ------
     InputError
-        If one is null, holds null, or has another length than d.
+        If one has another length than d, or is null or holds null where that is not missing.
 
     """
+    if missing and (column.null_count or column.flatten().null_count):
+        layout = Layout(d, "float64", vector=True, weighted=False)
+        X, _, ragged = decode_vectors(column, layout)
+        if not ragged.any():
+            return X.T
+        column = column.drop_null()
     if column.null_count:
         raise InputError(f"column {name!r} is null in {column.null_count:,} row(s): {_REMEDY}")
     lengths = np.diff(column.offsets.to_numpy())

@@ -1,0 +1,300 @@
+"""The sums of a pass over rows of which values are missing at random.
+
+The E-step takes the density of what a row has, the M-step what is expected of the rest given that
+(Ghahramani and Jordan 1994; Little and Rubin 2002, chapter 11): the sums are those of complete
+rows,
+
+    S_j = sum_i r_ij E[T(x_i) | what is there, component j]
+
+so that all that comes after a pass is as ever. Rows that miss nothing go the ordinary way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sparkgmm import gaps
+from sparkgmm.core.model import Model
+from sparkgmm.core.profile import Block, Frame
+from sparkgmm.core.statistics import Kernel, Sums, run_kernels, softmax, standardise
+from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.moments import SQUARES, diagonal_order
+from sparkgmm.covariances.stacks import Dense, Diagonal
+from sparkgmm.density import LOG_2PI, natural_parameters, whitened
+from sparkgmm.parts import Parts, fill, natural
+from sparkgmm.products import Array
+
+# Residuals of all components in a chunk are so many values.
+_CHUNK_VALUES = 2**19
+# What a missing value of variance 1 has of entropy, in nats.
+_ENTROPY = 0.5 * (1 + LOG_2PI)
+
+
+def without_constraint(model: Model) -> Model:
+    """Return a model of which nothing is shared: of family full, or diag where it is diagonal."""
+    family = model.family
+    if family.diagonal:
+        variances = np.ascontiguousarray(np.broadcast_to(model.stack.variances, model.means.shape))
+        return Model(
+            FAMILIES["diag"], model.weights, model.means, Diagonal(variances), model.others
+        )
+    if not family.shared:
+        return Model(FAMILIES["full"], model.weights, model.means, model.stack, model.others)
+    stack = Dense(np.ascontiguousarray(model.stack.dense(model.k)))
+    return Model(FAMILIES["full"], model.weights, model.means, stack, model.others)
+
+
+def n_extra(d: int) -> int:
+    """Return how many sums there are beside the moments: weights seen, and an entropy."""
+    return d + 1
+
+
+@dataclass(frozen=True)
+class DenseGaps:
+    """A candidate whose covariances are not diagonal, on the rows that miss something.
+
+    `origins` (k, d) are what its moments are about.
+    """
+
+    log_norms: Array
+    means: Array
+    precisions: Array
+    whiteners: Array
+    origins: Array
+    parts: Parts
+    part_eta: Array
+
+    @classmethod
+    def of(cls, model: Model, origins: Array) -> DenseGaps:
+        """Prepare a model of family full."""
+        log_norms, W = whitened(model, True, np.arange(model.k))
+        eta = natural(model.others) if model.others else np.empty((model.k, 0))
+        W = np.ascontiguousarray(W[:, :, 1:])
+        P = np.ascontiguousarray(model.stack.precisions)
+        return cls(log_norms, model.means, P, W, origins, model.others, eta)
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Return all the numbers that decide what a block's statistics are."""
+        numbers = (self.log_norms, self.means, self.precisions, self.whiteners, self.origins)
+        return (*numbers, self.part_eta) if self.parts else numbers
+
+    @property
+    def n_chunk(self) -> int:
+        """The rows of a chunk."""
+        return max(256, _CHUNK_VALUES // self.means.size)
+
+    def add(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
+        """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
+        k, d = self.means.shape
+        there = ~np.isnan(X)
+        found = gaps.groups(~there)
+        residuals = X - self.means[:, :, None]
+        np.copyto(residuals, 0.0, where=~there)
+        L = np.repeat(self.log_norms[:, None], X.shape[1], axis=1)
+        filled = []
+        for group in found:
+            filled.append(gaps.fill(self.precisions, residuals, group))
+            constant = 0.5 * group.features.shape[1] * LOG_2PI - filled[-1].half_log_dets
+            L[:, group.rows] += constant[:, group.pattern]
+        for j, W in enumerate(self.whiteners):
+            Y = W @ residuals[j]
+            L[j] -= 0.5 * np.einsum("in,in->n", Y, Y)
+        if T_parts is not None:
+            L += self.part_eta @ T_parts
+        log_likelihood = softmax(L, w)
+        second = np.empty((k, d, d))
+        first = np.empty((k, d))
+        counts = L.sum(axis=1)
+        root = np.sqrt(L)
+        for j, r in enumerate(L):
+            first[j] = residuals[j] @ r
+            residuals[j] *= root[j]
+            second[j] = residuals[j] @ residuals[j].T
+        hidden = np.zeros(k)
+        for group, what in zip(found, filled, strict=True):
+            mine = np.add.reduceat(L[:, group.rows], group.starts, axis=1)
+            gaps.add_covariances(second, mine, group, what)
+            entropy = group.features.shape[1] * _ENTROPY - what.half_log_dets
+            hidden += (mine * entropy).sum(axis=1)
+        away = self.means - self.origins
+        cross = away[:, :, None] * first[:, None, :]
+        second += cross + np.swapaxes(cross, 1, 2)
+        second += counts[:, None, None] * (away[:, :, None] * away[:, None, :])
+        first += counts[:, None] * away
+        rows, columns = diagonal_order(d)
+        sums = [counts[:, None], first, second[:, rows, columns], L @ there.T, hidden[:, None]]
+        if T_parts is not None:
+            sums.append(L @ T_parts.T)
+        out += np.concatenate(sums, axis=1)
+        return log_likelihood
+
+
+@dataclass(frozen=True)
+class DiagonalGaps:
+    """A candidate of diagonal covariances: no feature says anything of another.
+
+    T(x) is (1, x, x^2, whether it is there), 0 where it is not: no patterns are needed. Components
+    that `narrow` (k,) marks are measured about their means, as `origins` (k, d) has it.
+    """
+
+    eta: Array
+    log_masses: Array
+    means: Array
+    variances: Array
+    narrow: Array
+    parts: Parts
+    part_eta: Array
+
+    @classmethod
+    def of(cls, model: Model, narrow: Array) -> DiagonalGaps:
+        """Prepare a model of family diag."""
+        means, v = model.means, model.stack.variances
+        eta = natural_parameters(model)
+        eta[:, 0] = model.log_masses
+        there = -0.5 * (LOG_2PI + np.log(v) + means**2 / v)
+        part_eta = natural(model.others) if model.others else np.empty((model.k, 0))
+        return cls(
+            np.concatenate([eta, there], axis=1),
+            model.log_masses,
+            means,
+            np.asarray(v),
+            narrow,
+            model.others,
+            part_eta,
+        )
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Return all the numbers that decide what a block's statistics are."""
+        numbers = (self.eta, self.log_masses, self.means, self.variances, self.narrow)
+        return (*numbers, self.part_eta) if self.parts else numbers
+
+    @property
+    def n_chunk(self) -> int:
+        """The rows of a chunk."""
+        return max(256, _CHUNK_VALUES // (3 * self.means.size))
+
+    def add(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
+        """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
+        d = self.means.shape[1]
+        T = np.empty((1 + 3 * d, X.shape[1]))
+        T[0] = 1.0
+        values, there = T[1 : 1 + d], T[1 + 2 * d :]
+        np.logical_not(np.isnan(X), out=there)
+        np.copyto(values, 0.0)
+        np.copyto(values, X, where=there > 0)
+        np.multiply(values, values, out=T[1 + d : 1 + 2 * d])
+        L = self.eta @ T
+        which = np.flatnonzero(self.narrow)
+        residuals = [(values - self.means[j][:, None]) * there for j in which]
+        for j, residual in zip(which, residuals, strict=True):
+            v = self.variances[j]
+            L[j] = self.log_masses[j] - 0.5 * (LOG_2PI + np.log(v)) @ there
+            L[j] -= 0.5 * (1 / v) @ residual**2
+        if T_parts is not None:
+            L += self.part_eta @ T_parts
+        log_likelihood = softmax(L, w)
+        S = L @ T.T
+        for j, residual in zip(which, residuals, strict=True):
+            S[j, 1 : 1 + d] = residual @ L[j]
+            S[j, 1 + d : 1 + 2 * d] = residual**2 @ L[j]
+        counts, seen = S[:, :1], S[:, 1 + 2 * d :]
+        missed = np.maximum(counts - seen, 0.0)
+        means = np.where(self.narrow[:, None], 0.0, self.means)
+        S[:, 1 : 1 + d] += missed * means
+        S[:, 1 + d : 1 + 2 * d] += missed * (means**2 + self.variances)
+        hidden = (missed * (_ENTROPY + 0.5 * np.log(self.variances))).sum(axis=1)
+        sums = [S, hidden[:, None]]
+        if T_parts is not None:
+            sums.append(L @ T_parts.T)
+        out += np.concatenate(sums, axis=1)
+        return log_likelihood
+
+
+@dataclass(frozen=True)
+class IncompleteKernel:
+    """The statistics of some candidates over rows of which some miss values.
+
+    `ordinary` are the kernels of complete rows, `candidates` the same candidates in the order of
+    their results. Sums are (k, F + d + 1 + parts): the moments, the weight of the rows that have
+    each feature, and the entropy of the missing values, a component.
+    """
+
+    frame: Frame
+    ordinary: tuple[Kernel, ...]
+    candidates: tuple[DenseGaps | DiagonalGaps, ...]
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        narrow: Sequence[Array],
+        ordinary: Sequence[Kernel],
+        frame: Frame,
+    ) -> IncompleteKernel:
+        """Prepare models without constraints, in the order of the ordinary kernels' results."""
+        candidates: list[DenseGaps | DiagonalGaps] = []
+        for model, mine in zip(models, narrow, strict=True):
+            if model.family.statistics is SQUARES:
+                candidates.append(DiagonalGaps.of(model, mine))
+            else:
+                origins = np.where(mine[:, None], model.means, 0.0)
+                candidates.append(DenseGaps.of(model, origins))
+        return cls(frame, tuple(ordinary), tuple(candidates))
+
+    def arrays(self) -> tuple[Array, ...]:
+        """Return all the numbers that decide what a block's statistics are."""
+        more = [array for candidate in self.candidates for array in candidate.arrays()]
+        return (*(array for kernel in self.ordinary for array in kernel.arrays()), *more)
+
+    def __call__(self, block: Block) -> list[Sums]:
+        """Return the statistics of one block, a candidate each."""
+        d = len(self.frame.shift)
+        missing = np.isnan(block.values[:d])
+        if not gaps.is_ordered(missing):
+            rows = gaps.order(missing)
+            weights = None if block.weights is None else block.weights[rows]
+            block = Block(np.ascontiguousarray(block.values[:, rows]), weights)
+            missing = missing[:, rows]
+        n_whole = int(np.count_nonzero(~missing.any(axis=0)))
+        whole = self._of_whole(block, n_whole)
+        return [
+            self._with_gaps(candidate, block, n_whole, sums)
+            for candidate, sums in zip(self.candidates, whole, strict=True)
+        ]
+
+    def _of_whole(self, block: Block, n: int) -> list[Sums | None]:
+        """Return the sums over the first n rows, which miss nothing."""
+        if n == 0:
+            return [None] * len(self.candidates)
+        weights = None if block.weights is None else block.weights[:n]
+        return [*run_kernels(self.ordinary, Block(block.values[:, :n], weights))]
+
+    def _with_gaps(
+        self, candidate: DenseGaps | DiagonalGaps, block: Block, n_whole: int, whole: Sums | None
+    ) -> Sums:
+        """Add the rows from n_whole on to the sums over those before."""
+        k, d = candidate.means.shape
+        width = sum(part.width for part in candidate.parts)
+        squares = isinstance(candidate, DiagonalGaps)
+        F = 1 + 2 * d if squares else 1 + d + d * (d + 1) // 2
+        out = np.zeros((k, F + n_extra(d) + width))
+        log_likelihood = 0.0
+        if whole is not None:
+            out[:, :F] = whole.moments[:, :F]
+            out[:, F : F + d] = whole.moments[:, :1]
+            out[:, F + d + 1 :] = whole.moments[:, F:]
+            log_likelihood = whole.log_likelihood
+        n = block.n_rows - n_whole
+        if n:
+            step = -(-n // -(-n // candidate.n_chunk))
+            for start in range(n_whole, block.n_rows, step):
+                rows = slice(start, min(start + step, block.n_rows))
+                X = np.empty((d, rows.stop - rows.start))
+                standardise(block, rows, self.frame, X)
+                w = None if block.weights is None else block.weights[rows]
+                T = fill(candidate.parts, block.values[:, rows]) if candidate.parts else None
+                log_likelihood += candidate.add(X, w, T, out)
+        return Sums(out, log_likelihood)
