@@ -70,7 +70,8 @@ def test_sections_come_in_the_order_of_the_registry() -> None:
         page = drawn(case)["report.html"].decode()
         found = [title.split()[0] for title in titles_of(page)]
         found = [word for word in found if word != "Before"]  # the remarks are above all sections
-        assert found == [word for word in order if word in found]
+        left = iter(order)
+        assert all(word in left for word in found)  # in this order; not every page has all
         assert len(found) >= len(SECTIONS) - 3
 
 
