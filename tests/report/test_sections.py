@@ -70,8 +70,9 @@ def test_sections_come_in_the_order_of_the_registry() -> None:
         page = drawn(case)["report.html"].decode()
         found = [title.split()[0] for title in titles_of(page)]
         found = [word for word in found if word != "Before"]  # the remarks are above all sections
-        assert found == [word for word in order if word in found]
-        assert len(found) >= len(SECTIONS) - 3
+        left = iter(order)
+        assert all(word in left for word in found)  # in this order; not every page has all
+        assert {"The", "Components", "Membership", "Convergence"} <= set(found)
 
 
 def test_what_is_missing_is_told_by_feature_and_component() -> None:
