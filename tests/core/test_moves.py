@@ -66,5 +66,5 @@ def test_a_cut_finds_a_small_cluster_within_a_wide_one() -> None:
     Y = np.concatenate([rng.normal(0, 1, (980, 2)), rng.normal(1, 0.02, (20, 2))])
     Y /= Y.std(axis=0)
     share = np.ones(len(Y))
-    cuts = [cut(Y, share, rng) for _ in range(40) for cut in CUTS]
+    cuts = [cut(Y, share, rng) for _ in range(200) for cut in CUTS]
     assert any(each[980:].mean() > 0.9 and each[:980].mean() < 0.05 for each in cuts)

@@ -75,23 +75,24 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
         return rows, ()
     tamed = _profile_within(rows, bounds, sample)
     per_weight = profile.rows_per_weight
-    n_wild = (profile.weight - tamed.weight) * per_weight
+    n_wild = float((profile.weight - tamed.weight) * per_weight)
     if not _is_handful(n_wild, profile.weight * per_weight):
         return rows, ()
     left = diagonal(tamed.scatter)[which] / diagonal(profile.scatter)[which]
     if (left > 1 - _SHARE).any() or (tamed.low == tamed.high).any():
         return rows, ()
-    middle = (bounds.low + bounds.high) / 2
-    below = middle - profile.low > profile.high - middle
     aside = tuple(
-        Aside(
-            features[i] if features else f"column {i}",
-            float(profile.low[i] if below[i] else profile.high[i]),
-            float(n_wild),
-        )
+        Aside(features[i] if features else f"column {i}", _farthest(profile, bounds, i), n_wild)
         for i in which
     )
     return TamedRows(rows, bounds, tamed, sample), aside
+
+
+def _farthest(profile: Profile, bounds: Bounds, i: int) -> float:
+    """Return the value of a feature that is farthest from the middle."""
+    middle = (bounds.low[i] + bounds.high[i]) / 2
+    low, high = float(profile.low[i]), float(profile.high[i])
+    return low if middle - low > high - middle else high
 
 
 def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
