@@ -14,12 +14,15 @@ these are small systems; those of all patterns that miss as many values are solv
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from sparkgmm.products import Array
 
+# Patterns of so many rows and more, on average, are filled one by one.
+_MANY_ROWS = 24
 # Systems of no more unknowns are solved for all patterns at once, by hand.
 _BY_HAND = 5
 
@@ -97,6 +100,13 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
     small = precisions[:, features[:, :, None], features[:, None, :]]
     filled = Filled(*_inverses(small))
     here = residuals[:, :, group.rows]
+    if len(of) >= _MANY_ROWS * len(features):
+        edges = [*group.starts.tolist(), len(of)]
+        for p, (start, stop) in enumerate(pairwise(edges)):
+            those = features[p]
+            slopes = np.matmul(filled.covariances[:, p], precisions[:, those])
+            here[:, those, start:stop] = -np.matmul(slopes, here[:, :, start:stop])
+        return filled
     pulls = np.matmul(precisions, here)
     rows = np.arange(len(of))
     missing = [features[of, a] for a in range(m)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.builders import block_of
-from sparkgmm.core.profile import Frame, Profile, block_rows, take_rows
+from sparkgmm.core.profile import Block, Frame, Profile, block_rows, take_rows
 
 
 def exact(X, w):
@@ -162,3 +162,14 @@ def test_a_samples_correlation_is_symmetric_to_the_last_bit_too():
     block = block_of(rng.standard_normal((1000, 7)), rng.uniform(0.5, 2.0, 1000))
     correlation = Frame.of(Profile.of(block)).over([block]).correlation
     np.testing.assert_array_equal(correlation, correlation.T)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("products", [True, False])
+def test_a_profile_of_incomplete_rows_is_packed_whatever_the_number_of_features(d, products):
+    X = np.random.default_rng(0).normal(size=(d, 60))
+    X[0, ::5] = np.nan
+    profile = Profile.of(Block(X, None), products)
+    again = Profile.unpack(profile.pack(), d)
+    assert again.scatter.shape == profile.scatter.shape == (d,)
+    assert again.pack().tobytes() == profile.pack().tobytes()

@@ -14,8 +14,10 @@ from helpers.data_sets import faithful, random_mixture
 from sparkgmm.core.drift import MEASURES, Crossing, Drift, Estimate, Labelled
 from sparkgmm.core.drift import changes as changed
 from sparkgmm.core.fit import fit
+from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
+from sparkgmm.parts import Column
 from sparkgmm.report.page import report
 from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.report.run import Run
@@ -48,18 +50,22 @@ def run_of(
     invalid: int = 0,
     invalid_rows: str = "fail",
     dropped: Sequence[str] = (),
+    beside: tuple[Column, ...] = (),
     **model: Any,
 ) -> Run:
     """Fit an array as the job does and return what its report is made from.
 
-    `model` is the section of that name; `start` takes the place of its starts.
+    `model` is the section of that name; `start` takes the place of its starts. The last columns are
+    those `beside` the numeric ones.
     """
-    names = tuple(features or [f"x{i}" for i in range(X.shape[1])])
+    names = tuple(features or [f"x{i}" for i in range(X.shape[1] - len(beside))])
+    kinds = {k: [c.name for c in beside if c.kind == k] for k in ("categorical", "counts")}
     config = FitConfig.model_validate(
         {
             "input": {
                 "path": "data.csv",
                 "features": list(names),
+                **kinds,
                 "invalid_rows": invalid_rows,
                 "missing": "model" if np.isnan(X).any() else "invalid",
             },
@@ -68,13 +74,15 @@ def run_of(
         }
     )
     rows = rows_of(X, weights)
+    if beside:
+        rows = LocalRows.of_array(X, weights, 0, columns=beside)
     starts = None if start is None else [start]
     result = fit(rows, as_search(config.model, config.input.missing), names, starts)
     none = np.zeros(X.shape[1], dtype=np.int64)
     counts = Counts(len(X) + invalid, invalid, 0, 0, none, none, none)
     watch = Stopwatch({"read": 0.5, "fit": 1.5}, 0.0)
     read = Read(counts, len(X), X.nbytes, 1)
-    columns = Features(names, names, None, None, single=False)
+    columns = Features(names, names, None, None, single=False, beside=beside)
     max_iter = config.model.max_iter
     metrics = metrics_of(result, read, columns, list(dropped), (), watch, max_iter)
     manifest = {
@@ -155,6 +163,27 @@ def _gappy() -> Run:
     return run_of(X, features=["never", "often", "seldom"], k=2)
 
 
+def _mixed() -> Run:
+    """Levels and counts beside two numeric columns, their names hostile, the counts dispersed."""
+    rng = np.random.default_rng(3)
+    z = np.repeat([0, 1], 600)
+    levels = rng.choice(3, (2, 600), p=[0.7, 0.2, 0.1])
+    X = np.stack(
+        [
+            rng.normal(3.0 * z, 1.0),
+            rng.normal(size=1200),
+            np.concatenate([levels[0], 2 - levels[1]]),
+            rng.poisson(rng.gamma(0.5, 8.0, 1200)),
+        ],
+        axis=1,
+    )
+    beside = (
+        Column(HOSTILE[3], "categorical", (HOSTILE[0], HOSTILE[5], HOSTILE[1])),
+        Column("visits", "counts"),
+    )
+    return run_of(X, features=["a", HOSTILE[7]], beside=beside, k=2)
+
+
 def _faithful() -> Run:
     return run_of(faithful(), features=["eruptions", "waiting"], k=[1, 2, 3])
 
@@ -192,6 +221,7 @@ CASES = {
     "faithful": _faithful,
     "gappy": _gappy,
     "hostile": _hostile,
+    "mixed": _mixed,
     "warned": _warned,
     "timestamps": _timestamps,
     "d=1 k=1": lambda: run_from(spread_out(1, 1), 500),

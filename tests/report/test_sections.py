@@ -20,7 +20,7 @@ from sparkgmm.report.sections.section import Section
 from sparkgmm.report.style import picture, style
 from sparkgmm.report.tables import Table
 
-PAGES = ("drifted", "faithful", "d=1 k=1", "gappy")
+PAGES = ("drifted", "faithful", "d=1 k=1", "gappy", "mixed")
 
 
 def titles_of(page: str) -> list[str]:
@@ -65,11 +65,13 @@ def test_each_section_is_on_the_pages_of_the_runs_that_it_applies_to(
 
 
 def test_sections_come_in_the_order_of_the_registry() -> None:
-    page = drawn("faithful")["report.html"].decode()
-    found = [title.split()[0] for title in titles_of(page)]
     order = [section.title.split()[0] for section in SECTIONS]
-    assert found == [word for word in order if word in found]
-    assert len(found) >= len(SECTIONS) - 2
+    for case in ("faithful", "gappy", "mixed"):
+        page = drawn(case)["report.html"].decode()
+        found = [title.split()[0] for title in titles_of(page)]
+        found = [word for word in found if word != "Before"]  # the remarks are above all sections
+        assert found == [word for word in order if word in found]
+        assert len(found) >= len(SECTIONS) - 3
 
 
 def test_what_is_missing_is_told_by_feature_and_component() -> None:
@@ -118,3 +120,16 @@ def test_a_section_that_names_what_its_fill_does_not_give_is_an_error_not_a_blan
     mine = replace(SECTIONS[-1], template="{{ fact }}")
     with pytest.raises(Exception, match="'fact' is undefined"):
         report(run_from(spread_out(1, 1), 200), [mine])
+
+
+def test_levels_are_shown_with_their_lift_and_counts_with_their_dispersion() -> None:
+    run = CASES["mixed"]()
+    mixture = run.mixture
+    page = Page(drawn("mixed")["report.html"].decode())
+    [part, counts] = mixture.parts
+    p = np.array([mixture.categorical[part.of.name][HOSTILE[0]]])[0]
+    share = float(mixture.weights @ p)
+    assert f"{p[0]:.2%} (×{p[0] / share:.2f})" in page.text
+    assert counts.of.name in page.text
+    assert "Counts of visits vary more than a Poisson does: in component" in page.text
+    assert "plots/levels.png" in drawn("mixed")

@@ -24,3 +24,11 @@ def test_the_cell_that_was_broken_is_the_one_that_is_named() -> None:
     assert {float(text.split()[1]) for text in found} == {100.0 + i for i in range(8)}
     densities = [float(row[0]) for row in table.rows]
     assert densities == sorted(densities)
+
+
+def test_a_row_that_is_far_out_as_a_whole_blames_no_value() -> None:
+    """Of two columns that are nearly one, both are far out, and each is where the other says."""
+    mixture = Mixture([1.0], [[0.0, 0.0]], [[[1.0, 0.9999], [0.9999, 1.0]]], features=["a", "b"])
+    X = np.r_[mixture.sample(200, seed=0)[0], [[9.0, 9.0]]]
+    table = strangest_table(Membership(mixture, Sample(X, np.ones(201), True)))
+    assert table.rows[0][2].startswith("no value alone")

@@ -60,6 +60,7 @@ def test_defaults_are_those_of_the_documented_configuration(load: Load) -> None:
             "categorical": [],
             "counts": [],
             "weight": None,
+            "group_by": [],
             "where": None,
             "missing": "invalid",
             "invalid_rows": "fail",

@@ -183,6 +183,36 @@ def test_nulls_of_categories_and_counts_are_invalid_rows(fit: Fit, tmp_path: Pat
     assert reasons.value_counts().to_dict() == {"visits is null": 10, "kind is null": 5}
 
 
+def test_missing_values_of_all_kinds_are_integrated_over(
+    spark: SparkSession, fit: Fit, tmp_path: Path
+) -> None:
+    table = table_of(600, seed=4)
+    gone = np.random.default_rng(0).random((600, 3)) < 0.2
+    table["x"] = table["x"].mask(gone[:, 0])
+    table["kind"] = table["kind"].mask(gone[:, 1])
+    table["visits"] = table["visits"].astype(float).mask(gone[:, 2])
+    path = str(tmp_path / "rows.parquet")
+    table.to_parquet(path)
+    run = fit(input={"path": path, "missing": "model"})
+    mixture = mixture_of(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["rows_used"] == 600
+    assert metrics["missing_by_column"]["kind"] == gone[:, 1].sum()
+    assert metrics["log_likelihood"] == pytest.approx(mixture.log_likelihood(table), rel=1e-11)
+    here = fit_array(
+        table[["x", "kind", "paid", "code", "visits"]],
+        3,
+        n_init=2,
+        init="k-means++",
+        categorical=["code"],
+        counts=["visits"],
+        missing="model",
+    )
+    assert here.mixture.to_json() == mixture.to_json()
+    scored = _score(spark, run, path, tmp_path)
+    np.testing.assert_allclose(scored.log_density, mixture.log_density(table), rtol=1e-12)
+
+
 class Stopped(BaseException):
     """What ends a driver in the middle of a fit."""
 

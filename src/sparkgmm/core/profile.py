@@ -206,7 +206,8 @@ class Profile:
         m = len(packed) - 2 - 3 * d  # the numbers of the scatter
         mean, scatter, low, high = np.split(packed[2:], [d, d + m, 2 * d + m])
         n_rows, weight = packed[:2].tolist()
-        scatter = scatter.reshape(d, d) if m == d * d else scatter
+        if seen is None and m == d * d:  # of incomplete rows it is a diagonal, of one feature too
+            scatter = scatter.reshape(d, d)
         return cls(int(n_rows), weight, mean, scatter, low, high, seen=seen)
 
     @property

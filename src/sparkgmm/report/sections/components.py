@@ -104,7 +104,8 @@ def means_figure(mixture: Mixture, centre: Array, sd: Array) -> Picture | None:
     step = -(-mixture.d // 40)
     axes.set_xticks(range(0, mixture.d, step), names[::step], rotation=90, fontsize=7)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
-    bar.set_label("mean, in sd of the data")
+    # above, where it has room: a bar beside few components is shorter than these words
+    axes.set_title("mean, in standard deviations of the data", fontsize=9)
     bar.outline.set_visible(False)
     return picture(
         figure, "means", "Means of the components in each feature, in standard deviations"

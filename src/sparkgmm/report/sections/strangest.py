@@ -16,6 +16,9 @@ from sparkgmm.report.style import short
 from sparkgmm.report.tables import Table
 
 _ROWS = 8
+# What a value three standard deviations from the expected one is less likely by, in nats.
+_STRANGE = 4.5
+_TOGETHER = "no value alone: each fits the row's others, together they are far out"
 # So many features are named of a row: those that the others make least likely.
 _FEATURES = 2
 
@@ -50,12 +53,12 @@ def strangest_table(membership: Membership) -> Table:
     cells = []
     for row, at in enumerate(order):
         worst = np.argsort(-excess[row], kind="stable")[:_FEATURES]
-        shown = [i for n, i in enumerate(worst) if n == 0 or excess[row, i] > 0]
+        shown = [i for i in worst if excess[row, i] > _STRANGE]
         cells.append(
             [
                 number(membership.log_density[at]),
                 str(membership.labels[at]),
-                "; ".join(told(row, int(i)) for i in shown),
+                "; ".join(told(row, int(i)) for i in shown) or _TOGETHER,
             ]
         )
     return Table(["log density", "component", "what is strange in it"], cells)
