@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sparkgmm.core.em import Trajectory, share_of_tol
-from sparkgmm.core.evidence import OverRows
+from sparkgmm.core.em import Settings, Trajectory, share_of_tol
+from sparkgmm.core.evidence import Evidence, OverRows
 from sparkgmm.core.history import History
 from sparkgmm.core.information import SampleInformation
 from sparkgmm.core.judging import judge
@@ -101,6 +101,9 @@ def _fit(
     else:
         before = None if earlier is None else from_mixture(earlier, frame)
         winners = pilot(rows, search, frame, progress, before)
+    n_passes = 0
+    if any(winner.rivals for winner in winners):
+        winners, n_passes = _by_all_rows(winners, evidence, settings), 1
     settings = replace(settings, tol=settings.tol * share_of_tol(rows))
     if not rows.complete and frame.seen is None:
         settings = replace(settings, information=SampleInformation.of(rows.sample, frame))
@@ -111,7 +114,7 @@ def _fit(
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
-    n_passes = race.n_passes
+    n_passes += race.n_passes
     if starts is None and not search.lenient:
         n_passes += _without_spikes(race, rows)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
@@ -141,6 +144,21 @@ def _fit(
     if not search.lenient and state.measured is not None and not rows.columns:
         history = History.of(state.model, state.measured, evidence)
     return Fit(chosen, candidates, n_passes, history)
+
+
+def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settings) -> list[Winner]:
+    """Choose between each candidate's optima of the sample by a pass over all the rows."""
+    runs = [state for winner in winners for state in (winner.state, *winner.rivals)]
+    measured = evidence.measure([state.model for state in runs], "optima of the sample")
+    seen = iter(
+        Trajectory(state.model, m, [m.log_likelihood], target_k=state.target_k)
+        for state, m in zip(runs, measured, strict=True)
+    )
+    race = Race((), evidence, settings)
+    return [
+        replace(winner, state=min((next(seen) for _ in (0, *winner.rivals)), key=race.rank))
+        for winner in winners
+    ]
 
 
 def _without_spikes(race: Race, rows: Rows) -> int:

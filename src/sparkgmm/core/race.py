@@ -24,11 +24,15 @@ Progress = Callable[[int, int, float, float], None]
 
 @dataclass(frozen=True)
 class Winner:
-    """The best run for a candidate, and how many of its starts ended in the same optimum."""
+    """The best run for a candidate, and how many of its starts ended in the same optimum.
+
+    `rivals` are runs to other optima that a sample cannot tell from the best one.
+    """
 
     state: Trajectory
     n_starts: int = 1
     n_agreeing: int = 1
+    rivals: tuple[Trajectory, ...] = ()
 
     def course(self, tol: float) -> Course:
         """Return how it came to where it is; a distance within `tol` has converged."""

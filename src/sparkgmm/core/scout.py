@@ -25,6 +25,7 @@ from sparkgmm.core.starts.kinds import balanced
 from sparkgmm.core.widths import FEW
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
+from sparkgmm.mixture import n_parameters
 from sparkgmm.products import Array
 
 # Short runs look at this many rows at most.
@@ -57,6 +58,8 @@ _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # that is tried so often again.
 _CROWDED, _BALANCED = 2, 100
 _PATIENCE = 2
+# So many other optima of a sample are looked at on all the rows.
+_RIVALS = 3
 # An exponential costs as much as so many products and sums.
 _EXPONENTIAL = 40
 
@@ -152,6 +155,7 @@ class Scout:
         more.
         """
         best = race.best()
+        tried = list(race.states)
         open_keys = {
             key for key, s in best.items() if s.converged or s.collapsed or not rows.complete
         }
@@ -174,6 +178,7 @@ class Scout:
                 if self._is_better(state, best[key], race)
             }
             best |= better
+            tried += better.values()
             # where components were dropped other ways are tried before that is the end of it
             fruitless = {
                 key: 0 if key in better else fruitless.get(key, 0) + 1
@@ -183,7 +188,39 @@ class Scout:
             open_keys = set(fruitless)
         if rows.complete:
             best = self._settled(best, race, rows, rng)
-        return [race.winner(state) for state in best.values()]
+            return [race.winner(state) for state in best.values()]
+        return [
+            replace(race.winner(state), rivals=self._rivals(state, tried, race, n_rows))
+            for state in best.values()
+        ]
+
+    def _rivals(
+        self, best: Trajectory, tried: Sequence[Trajectory], race: Race, n_rows: int
+    ) -> tuple[Trajectory, ...]:
+        """Return other optima that may be higher than the best of the sample, on all the rows.
+
+        A sample's likelihood at an optimum is out by some nats, for chance alone (Akaike 1974: p on
+        average, beside another sample's), and the best of many is the one that has most of them.
+        """
+        model = best.model
+        margin = n_parameters(model.k, model.d, model.covariance_type) / n_rows
+        near = [
+            state
+            for state in sorted(tried, key=race.rank)
+            if state.candidate_key == best.candidate_key
+            and race.rank(state)[:2] == race.rank(best)[:2]
+            and _SAME / 10 < best.log_likelihood - state.log_likelihood < margin
+        ]
+        distinct: list[Trajectory] = []
+        for state in near:
+            if all(abs(state.log_likelihood - d.log_likelihood) > _SAME / 10 for d in distinct):
+                distinct.append(state)
+        rivals = []
+        for state in distinct[:_RIVALS]:  # each by itself: together the worse half would leave
+            alone = race.again([replace(state, converged=False)], race.settings)
+            alone.run(n_rows)
+            rivals += alone.states
+        return tuple(rivals)
 
     def _settled(
         self,
