@@ -52,15 +52,17 @@ def _local(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
-def _is_local() -> bool:
-    context = SparkContext._active_spark_context
-    return context is not None and _local(str(context.master))
+def _both_pythons() -> str | None:
+    """Name the Python of workers on this machine and the driver's, and the line that mends it.
 
-
-def _both_pythons() -> str:
-    """Name the Python of workers on this machine and the driver's, and the line that mends it."""
+    None where they are the same, or the workers are elsewhere.
+    """
     context = SparkContext._active_spark_context
+    if context is None or not _local(str(context.master)):
+        return None
     theirs = getattr(context, "pythonExec", None) or os.environ.get("PYSPARK_PYTHON", "python3")
+    if theirs == sys.executable:
+        return None
     return (
         f" (the workers run {theirs}, the driver {sys.executable}): run "
         f"os.environ['PYSPARK_PYTHON'] = {sys.executable!r} before the session is made"
@@ -73,8 +75,8 @@ def _missing_package(text: str) -> str | None:
         missing = re.search(r"No module named '?(\w+)", text)
     if missing is None:
         return None
-    if _is_local():
-        return f"{missing.group(1)} is missing in the workers' Python{_both_pythons()}"
+    if (both := _both_pythons()) is not None:
+        return f"{missing.group(1)} is missing in the workers' Python{both}"
     return f"{missing.group(1)} is missing on the executors: {_INSTALL}"
 
 
@@ -103,8 +105,8 @@ def _other_version(text: str) -> str | None:
         return None
     versions = re.findall(r"\b3\.\d+", text)
     met = f" ({versions[0]} and {versions[1]})" if len(versions) > 1 else ""
-    if _is_local():
-        return f"the workers' Python is of another version than the driver's{met}{_both_pythons()}"
+    if (both := _both_pythons()) is not None:
+        return f"the workers' Python is of another version than the driver's{met}{both}"
     return (
         f"the executors' Python is of another version than the driver's{met}: set PYSPARK_PYTHON "
         "and PYSPARK_DRIVER_PYTHON to the same version"
