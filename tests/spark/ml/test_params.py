@@ -29,6 +29,10 @@ ALL: dict[str, Any] = {
     "initMode": "random_from_data",
     "regCovar": 1e-4,
     "logDensityCol": "d",
+    "surpriseCol": "s",
+    "imputedCol": "i",
+    "expectedCol": "e",
+    "expectedSdCol": "sd",
     "missing": "model",
 }
 
@@ -61,6 +65,10 @@ def test_defaults() -> None:
         "initMode": "auto",
         "regCovar": 1e-6,
         "logDensityCol": "",
+        "surpriseCol": "",
+        "imputedCol": "",
+        "expectedCol": "",
+        "expectedSdCol": "",
         "missing": "invalid",
     }
     assert not gm.isDefined(gm.weightCol)
