@@ -34,8 +34,8 @@ class CsvForm:
     """How a CSV file is written.
 
     `names` are the columns as Spark calls them. `decimal` is a point or a comma; `padded` says
-    whether blanks stand around values, `multi_line` whether a quoted value goes over lines, `doubled`
-    whether a quoted value has quotes, which are written twice.
+    whether blanks stand around values, `multi_line` whether a quoted value goes over lines, and
+    `doubled` whether a quoted value has quotes, which are written twice.
     """
 
     sep: str
