@@ -240,8 +240,8 @@ def executors_without_numpy(at: Workplace) -> Done:
 @look_at("executors_without_numpy")
 def test_executors_without_numpy_are_told_with_the_remedy(outcome: Done) -> None:
     line = check_one_line(outcome, 2)
-    assert "numpy is missing on the executors" in line
-    assert "--archives" in line
+    assert "numpy is missing in the workers' Python" in line
+    assert f"the driver {sys.executable}): set PYSPARK_PYTHON" in line
 
 
 @scenario

@@ -64,8 +64,9 @@ def _both_pythons() -> str | None:
     if theirs == sys.executable:
         return None
     return (
-        f" (the workers run {theirs}, the driver {sys.executable}): run "
-        f"os.environ['PYSPARK_PYTHON'] = {sys.executable!r} before the session is made"
+        f" (the workers run {theirs}, the driver {sys.executable}): set PYSPARK_PYTHON to the "
+        f"driver's, in Python by os.environ['PYSPARK_PYTHON'] = {sys.executable!r} before the "
+        "session is made"
     )
 
 
