@@ -61,12 +61,12 @@ class TamedRows:
 def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[Aside, ...]]:
     """Return the rows without a handful of wild ones, and where those are; all if none is wild.
 
-    Nothing is read where the sample and the range of all the rows show none. Where the sample is
-    not all the rows, one pass counts those within the bounds. Where values are missing all rows
-    stay.
+    Nothing is read where the sample and the range of all the rows show none; of counts the sample
+    alone is looked at. Where the sample is not all the rows, one pass counts those within the
+    bounds. A value that is missing is wild in no row.
     """
     profile = rows.profile
-    found = _bounds(rows) if profile.seen is None else None
+    found = _bounds(rows)
     if found is None:
         return rows, ()
     bounds, which = found
@@ -78,34 +78,71 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     n_wild = float((profile.weight - tamed.weight) * per_weight)
     if not _is_handful(n_wild, profile.weight * per_weight):
         return rows, ()
-    left = diagonal(tamed.scatter)[which] / diagonal(profile.scatter)[which]
-    if (left > 1 - _SHARE).any() or (tamed.low == tamed.high).any():
+    d = len(profile.mean)
+    numeric = [i for i in which if i < d]
+    left = diagonal(tamed.scatter)[numeric] / diagonal(profile.scatter)[numeric]
+    if (left > 1 - _SHARE).any() or not (tamed.low < tamed.high).all():
+        return rows, ()
+    if any(_scatter(sample, i) > (1 - _SHARE) * _scatter(rows.sample, i) for i in which if i >= d):
         return rows, ()
     aside = tuple(
-        Aside(features[i] if features else f"column {i}", _farthest(profile, bounds, i), n_wild)
+        Aside(_name(rows, features, i), _farthest(_range(rows, i), bounds, i), n_wild)
         for i in which
     )
     return TamedRows(rows, bounds, tamed, sample), aside
 
 
-def _farthest(profile: Profile, bounds: Bounds, i: int) -> float:
-    """Return the value of a feature that is farthest from the middle."""
+def _name(rows: Rows, features: Sequence[str] | None, i: int) -> str:
+    d = len(rows.profile.mean)
+    if i >= d:
+        return rows.columns[i - d].name
+    return features[i] if features else f"column {i}"
+
+
+def _farthest(ends: tuple[float, float], bounds: Bounds, i: int) -> float:
+    """Return the value of a column that is farthest from the middle."""
     middle = (bounds.low[i] + bounds.high[i]) / 2
-    low, high = float(profile.low[i]), float(profile.high[i])
+    low, high = ends
     return low if middle - low > high - middle else high
 
 
+def _range(rows: Rows, i: int) -> tuple[float, float]:
+    """Return the least and the greatest value of a column; of counts, those of the sample."""
+    profile = rows.profile
+    if i < len(profile.mean):
+        return float(profile.low[i]), float(profile.high[i])
+    values, _ = _column(rows.sample, i)
+    return float(values.min()), float(values.max())
+
+
+def _column(blocks: Sequence[Block], i: int) -> tuple[Array, Array]:
+    """Return the values of a column that are there, and the weights of their rows."""
+    values = np.concatenate([block.values[i] for block in blocks]).astype(np.float64)
+    weights = _weights(blocks)
+    missing = np.isnan(values)
+    return (values[~missing], weights[~missing]) if missing.any() else (values, weights)
+
+
+def _scatter(blocks: Sequence[Block], i: int) -> float:
+    values, weights = _column(blocks, i)
+    return float(weights @ (values - np.average(values, weights=weights)) ** 2)
+
+
 def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
-    """Return bounds that the rows which are not wild keep, and the features in which some are."""
+    """Return bounds that the rows which are not wild keep, and the columns in which some are."""
     profile = rows.profile
     d = len(profile.mean)
-    low, high = np.full(d, -np.inf), np.full(d, np.inf)
+    counts = [i for i, column in enumerate(rows.columns, d) if column.kind == "counts"]
+    D = 1 + counts[-1] if counts else d
+    low, high = np.full(D, -np.inf), np.full(D, np.inf)
     which = []
-    for i in range(d):
-        values = np.concatenate([block.values[i] for block in rows.sample]).astype(np.float64)
-        weights = _weights(rows.sample) * profile.rows_per_weight
-        middle, far = _reach(values, weights)
-        if far > 0 and max(profile.high[i] - middle, middle - profile.low[i]) >= _FAR * far:
+    for i in [*range(d), *counts]:
+        values, weights = _column(rows.sample, i)
+        if not len(values):
+            continue
+        middle, far = _reach(values, weights * profile.rows_per_weight)
+        least, greatest = _range(rows, i)
+        if far > 0 and max(greatest - middle, middle - least) >= _FAR * far:
             margin = far * np.sqrt(_FAR)
             low[i], high[i] = middle - margin, middle + margin
             which.append(i)
@@ -140,10 +177,15 @@ def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Prof
     """Return the profile of the rows within bounds."""
     products = rows.profile.scatter.ndim == 2
     of_sample = reduce(add, (Profile.of(block, products, len(rows.columns)) for block in sample))
+    gaps = rows.profile.seen is not None
+    if gaps:  # even if it is the wild rows alone that miss something
+        of_sample = of_sample.incomplete()
     if not rows.complete:
-        kernel = ProfileKernel(of_sample.mean, products)
+        kernel = ProfileKernel(of_sample.mean, products, gaps)
         [sums] = rows.scan([Within(kernel, bounds)], "counting the rows within bounds")
-        return kernel.profile(sums, of_sample.low, of_sample.high)
+        found = np.isfinite(of_sample.low)  # a feature may be missing in all of the sample
+        low = np.where(found, of_sample.low, rows.profile.low)
+        return kernel.profile(sums, low, np.where(found, of_sample.high, rows.profile.high))
     if all(block.weights is None for block in rows.sample):
         return of_sample
     # shares of a count are still so when a few are gone
