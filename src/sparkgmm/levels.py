@@ -93,10 +93,18 @@ def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
     for column, values in zip(columns, beside, strict=True):
         if np.isnan(values).any():
             row = int(np.argmax(np.isnan(values)))
-            raise InputError(
-                f"column {column.name!r} holds NA in row {row}: leave such rows out, set "
-                "missing='model', or give what is not known a level of its own"
-            )
+            if column.kind == "counts" and np.isnan(values).all():
+                raise InputError(
+                    f"column {column.name!r} of counts holds no value in any of {len(values):,} "
+                    "rows: leave it out"
+                )
+            remedy = "leave such rows out or set missing='model'"
+            if column.kind == "categorical":
+                remedy = (
+                    "leave such rows out, set missing='model', or give what is not known a level "
+                    "of its own"
+                )
+            raise InputError(f"column {column.name!r} holds NA in row {row}: {remedy}")
 
 
 def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
