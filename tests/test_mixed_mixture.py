@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,19 @@ def mixed(**more: Any) -> Mixture:
         features=["a", "b"],
         **{**BESIDE, **more},
     )
+
+
+def test_the_remedy_for_a_gap_is_one_that_a_mixed_mixture_has() -> None:
+    mixture = mixed()
+    table = pd.DataFrame({"a": [np.nan], "b": [1.0], "paid": ["yes"], "visits": [4]})
+    with pytest.raises(InputError, match=r"'a' holds NA in row 0.*with_missing\('model'") as error:
+        mixture.log_density(table)
+    assert "impute" not in str(error.value)
+    with pytest.raises(InputError, match=r"in row 0: .*with_missing\('model'\)"):
+        mixture.log_density([[np.nan, 1.0, 1, 4]])
+    found = mixture.with_missing("model").log_density(table)
+    expected = mixture.marginal(["b", "paid", "visits"]).log_density(table)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @st.composite

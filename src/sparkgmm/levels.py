@@ -167,7 +167,7 @@ def read_mixed_like(
             if column.kind == "counts":
                 checked_counts(column.name, rows[:, i].astype(np.float64))
         return rows
-    numbers = read_like(X, features, d, gaps=gaps)
+    numbers = read_like(X, features, d, gaps=gaps, fills=False)
     beside = [_read(table, column) for column in columns]
     return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
 
