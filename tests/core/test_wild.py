@@ -12,6 +12,7 @@ import pytest
 from sparkgmm import FitResult, fit_array
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.wild import set_aside
+from sparkgmm.parts import Column
 
 
 def two_clusters(n: int) -> Any:
@@ -148,6 +149,20 @@ def test_one_wild_count_does_not_decide_the_fit() -> None:
     assert not said
     assert "1 row lies" in text
     assert "n = 1000000" in text
+
+
+def test_a_wild_count_that_the_sample_does_not_hold_is_found() -> None:
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=5000), rng.poisson(4, 5000)]
+    X[[3, 77], 1] = 1e6, np.nan
+    X[9, 1] = 2e5
+    columns = (Column("n", "counts"),)
+    rows = LocalRows.of_array(X, None, seed=0, n_pilot=500, columns=columns)
+    assert np.nanmax(np.concatenate([b.values[1] for b in rows.sample])) < 100
+    tamed, aside = set_aside(rows, ["x"])
+    assert aside == (("n", 1e6, 2),)
+    assert tamed.profile.n_rows == 4998
+    np.testing.assert_allclose(tamed.profile.mean, np.delete(X, [3, 9], axis=0)[:, 0].mean())
 
 
 def test_counts_of_rare_events_are_not_wild() -> None:

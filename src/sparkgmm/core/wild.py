@@ -53,6 +53,11 @@ class TamedRows:
         """The columns after the numeric ones, each modelled by a part."""
         return self.rows.columns
 
+    @property
+    def range_beside(self) -> Array | None:
+        """That of the columns of parts is not measured again."""
+        return None
+
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
         return self.rows.scan([Within(kernel, self.bounds) for kernel in kernels], label)
@@ -61,9 +66,9 @@ class TamedRows:
 def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[Aside, ...]]:
     """Return the rows without a handful of wild ones, and where those are; all if none is wild.
 
-    Nothing is read where the sample and the range of all the rows show none; of counts the sample
-    alone is looked at. Where the sample is not all the rows, one pass counts those within the
-    bounds. A value that is missing is wild in no row.
+    Nothing is read where the sample and the range of all the rows show none; where the range of
+    counts is not known, on a cluster, that of the sample stands for it. Where the sample is not all
+    the rows, one pass counts those within the bounds. A value that is missing is wild in no row.
     """
     profile = rows.profile
     found = _bounds(rows)
@@ -83,7 +88,7 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     left = diagonal(tamed.scatter)[numeric] / diagonal(profile.scatter)[numeric]
     if (left > 1 - _SHARE).any() or not (tamed.low < tamed.high).all():
         return rows, ()
-    if any(_scatter(sample, i) > (1 - _SHARE) * _scatter(rows.sample, i) for i in which if i >= d):
+    if not all(_decides(rows, bounds, sample, i) for i in which if i >= d):
         return rows, ()
     aside = tuple(
         Aside(_name(rows, features, i), _farthest(_range(rows, i), bounds, i), n_wild)
@@ -107,10 +112,14 @@ def _farthest(ends: tuple[float, float], bounds: Bounds, i: int) -> float:
 
 
 def _range(rows: Rows, i: int) -> tuple[float, float]:
-    """Return the least and the greatest value of a column; of counts, those of the sample."""
+    """Return the least and the greatest value of a column; of the sample, if no more is known."""
     profile = rows.profile
-    if i < len(profile.mean):
+    d = len(profile.mean)
+    if i < d:
         return float(profile.low[i]), float(profile.high[i])
+    known = rows.range_beside
+    if known is not None:
+        return float(known[0, i - d]), float(known[1, i - d])
     values, _ = _column(rows.sample, i)
     return float(values.min()), float(values.max())
 
@@ -123,9 +132,17 @@ def _column(blocks: Sequence[Block], i: int) -> tuple[Array, Array]:
     return (values[~missing], weights[~missing]) if missing.any() else (values, weights)
 
 
-def _scatter(blocks: Sequence[Block], i: int) -> float:
-    values, weights = _column(blocks, i)
-    return float(weights @ (values - np.average(values, weights=weights)) ** 2)
+def _decides(rows: Rows, bounds: Bounds, tamed: Sequence[Block], i: int) -> bool:
+    """Say whether the farthest value of a column beside the numeric ones has its share of variance.
+
+    `tamed` is the sample of the rows within bounds.
+    """
+    values, weights = _column(tamed, i)
+    mean = float(np.average(values, weights=weights))
+    each = rows.profile.weight / float(_weights(rows.sample).sum())
+    others = float(weights @ (values - mean) ** 2) * each
+    wild = (_farthest(_range(rows, i), bounds, i) - mean) ** 2 / rows.profile.rows_per_weight
+    return others <= (1 - _SHARE) * (others + wild)
 
 
 def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
