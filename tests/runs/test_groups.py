@@ -332,6 +332,15 @@ def test_each_row_is_scored_by_the_mixture_of_its_group(
         )
 
 
+def test_a_group_column_of_another_type_is_named_with_both_types(
+    job: Callable[..., Path], spark: SparkSession, tmp_path: Path
+) -> None:
+    run = job(rows_of_groups())
+    other = pd.DataFrame({"site": [1, 2], "x": 1.0, "y": 2.0})
+    with pytest.raises(InputError, match="'site' of type string, which is of type bigint"):
+        scored_rows(spark, tmp_path, run, other)
+
+
 @pytest.mark.parametrize(
     ("section", "key", "value", "named"),
     [

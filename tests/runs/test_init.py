@@ -73,6 +73,10 @@ def test_what_is_read_as_it_looks_is_not_mended() -> None:
     assert mending(form, {"header": True, "sep": ";"}) is None
     assert mending(form, {"HEADER": "true", "delimiter": ";"}) is None
     assert 'set input.options: {header: true, sep: ";"}' in str(mending(form, {}))
+    pipes = form_of("a,b", '1,"6"" pipe, steel"')
+    assert pipes.options() == {"header": True, "escape": '"'}
+    assert mending(pipes, {"header": True, "escape": '"'}) is None
+    assert """set input.options: {escape: '"'}""" in str(mending(pipes, {"header": True}))
     tabs = form_of("a\tb", "1\t2")
     assert mending(tabs, {"header": True, "sep": "\\t"}) is None
 

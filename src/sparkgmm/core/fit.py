@@ -27,6 +27,9 @@ from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, MISSING, WEIGHT, WHERE, K
 
+# So many other optima of the sample go on over all the rows.
+_RIVALS = 2
+
 # A feature of fewer values has no variance to speak of.
 _LEAST_VALUES = 3
 
@@ -110,10 +113,15 @@ def _fit(
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
-        states = [Trajectory(w.state.model, target_k=w.state.target_k) for w in winners]
+        going = [state for w in winners for state in (w.state, *w.rivals)]
+        states = [Trajectory(state.model, target_k=state.target_k) for state in going]
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
+    ended = iter(race.states)
+    race.states = [
+        min((next(ended) for _ in (0, *winner.rivals)), key=race.rank) for winner in winners
+    ]
     n_passes += race.n_passes
     if starts is None and not search.lenient:
         n_passes += _without_spikes(race, rows)
@@ -147,18 +155,24 @@ def _fit(
 
 
 def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settings) -> list[Winner]:
-    """Choose between each candidate's optima of the sample by a pass over all the rows."""
+    """Order each candidate's optima of the sample by a pass over all the rows.
+
+    Each is off its limit there by about as much as the sample could not tell it by; what is near
+    the best stays its rival.
+    """
     runs = [state for winner in winners for state in (winner.state, *winner.rivals)]
     measured = evidence.measure([state.model for state in runs], "optima of the sample")
     seen = iter(
-        Trajectory(state.model, m, [m.log_likelihood], target_k=state.target_k)
+        Trajectory(state.model, m, target_k=state.target_k)
         for state, m in zip(runs, measured, strict=True)
     )
     race = Race((), evidence, settings)
-    return [
-        replace(winner, state=min((next(seen) for _ in (0, *winner.rivals)), key=race.rank))
-        for winner in winners
-    ]
+    ordered = []
+    for winner in winners:
+        best, *rest = sorted((next(seen) for _ in (0, *winner.rivals)), key=race.rank)
+        rivals = [r for r in rest if best.log_likelihood - r.log_likelihood < winner.margin]
+        ordered.append(replace(winner, state=best, rivals=tuple(rivals[:_RIVALS])))
+    return ordered
 
 
 def _without_spikes(race: Race, rows: Rows) -> int:

@@ -98,17 +98,24 @@ def pilot(
     if not rows.complete and n_rows * flops_a_row(starts) > CHEAP_PASS:
         starts = screen(starts, rows, frame, settings)
     scout = Scout.of(rows, search, frame) if search.init == AUTO else None
+    reseed = reseed_from(rows, search, frame)
+    plain: list[Trajectory] = []
     if scout is not None:
-        starts = [*scout.starts(Race(starts, evidence, settings)), *starts]
+        found = scout.starts(Race(starts, evidence, settings))
+        if not rows.complete:  # apart from the others, to whose chances they would give way
+            apart = Race(starts, evidence, settings, progress, reseed)
+            apart.run(n_rows)
+            plain = [winner.state for winner in improve(apart, rows, search, n_rows)]
+            starts = list(plain)
+        starts = [*found, *starts]
     if earlier is not None:
         starts.append(Trajectory(earlier))
-    reseed = reseed_from(rows, search, frame)
     race = Race(starts, evidence, settings, progress, reseed)
     race.run(n_rows)
     if scout is None:
         winners = improve(race, rows, search, n_rows)
     else:
-        winners = scout.explore(race, rows, n_rows)
+        winners = scout.explore(race, rows, n_rows, plain)
     asked = [(name, k) for k in search.k for name in search.covariance_type]
     winners.sort(key=lambda winner: asked.index(winner.state.candidate_key))
     if earlier is None:

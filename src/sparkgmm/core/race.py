@@ -26,13 +26,15 @@ Progress = Callable[[int, int, float, float], None]
 class Winner:
     """The best run for a candidate, and how many of its starts ended in the same optimum.
 
-    `rivals` are runs to other optima that a sample cannot tell from the best one.
+    `rivals` are runs to other optima that a sample cannot tell from the best one: they are less
+    than `margin` nats a row below.
     """
 
     state: Trajectory
     n_starts: int = 1
     n_agreeing: int = 1
     rivals: tuple[Trajectory, ...] = ()
+    margin: float = 0.0
 
     def course(self, tol: float) -> Course:
         """Return how it came to where it is; a distance within `tol` has converged."""

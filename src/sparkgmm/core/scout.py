@@ -147,12 +147,14 @@ class Scout:
                 distinct.append(state)
         return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
 
-    def explore(self, race: Race, rows: Rows, n_rows: int) -> list[Winner]:
+    def explore(
+        self, race: Race, rows: Rows, n_rows: int, plain: Sequence[Trajectory]
+    ) -> list[Winner]:
         """Try to leave each candidate's best optimum by moves, while that helps.
 
         Where components were dropped it is tried to split one instead. Passes over all the rows
         are the user's to limit: where the sample is all there are, a run that used them up gets no
-        more.
+        more. `plain` are the runs that nothing here has started.
         """
         best = race.best()
         tried = list(race.states)
@@ -189,30 +191,34 @@ class Scout:
         if rows.complete:
             best = self._settled(best, race, rows, rng)
             return [race.winner(state) for state in best.values()]
-        return [
-            replace(race.winner(state), rivals=self._rivals(state, tried, race, n_rows))
-            for state in best.values()
-        ]
+        return [self._with_rivals(state, tried, plain, race, n_rows) for state in best.values()]
 
-    def _rivals(
-        self, best: Trajectory, tried: Sequence[Trajectory], race: Race, n_rows: int
-    ) -> tuple[Trajectory, ...]:
-        """Return other optima that may be higher than the best of the sample, on all the rows.
+    def _with_rivals(
+        self,
+        best: Trajectory,
+        tried: Sequence[Trajectory],
+        plain: Sequence[Trajectory],
+        race: Race,
+        n_rows: int,
+    ) -> Winner:
+        """Return the best, and other optima that may be higher than it on all the rows.
 
         A sample's likelihood at an optimum is out by some nats, for chance alone (Akaike 1974: p on
-        average, beside another sample's), and the best of many is the one that has most of them.
+        average, beside another sample's), and the best of many is the one that has most of them:
+        so the best of the plain starts, which are few, is one of its rivals.
         """
         model = best.model
         margin = n_parameters(model.k, model.d, model.covariance_type) / n_rows
-        near = [
+        alike = [
             state
             for state in sorted(tried, key=race.rank)
             if state.candidate_key == best.candidate_key
             and race.rank(state)[:2] == race.rank(best)[:2]
-            and _SAME / 10 < best.log_likelihood - state.log_likelihood < margin
+            and best.log_likelihood - state.log_likelihood > _SAME / 10
         ]
+        near = [s for s in alike if best.log_likelihood - s.log_likelihood < margin]
         distinct: list[Trajectory] = []
-        for state in near:
+        for state in (*[s for s in alike if any(s is p for p in plain)][:1], *near):
             if all(abs(state.log_likelihood - d.log_likelihood) > _SAME / 10 for d in distinct):
                 distinct.append(state)
         rivals = []
@@ -220,7 +226,7 @@ class Scout:
             alone = race.again([replace(state, converged=False)], race.settings)
             alone.run(n_rows)
             rivals += alone.states
-        return tuple(rivals)
+        return replace(race.winner(best), rivals=tuple(rivals), margin=margin)
 
     def _settled(
         self,

@@ -34,7 +34,8 @@ class CsvForm:
     """How a CSV file is written.
 
     `names` are the columns as Spark calls them. `decimal` is a point or a comma; `padded` says
-    whether blanks stand around values, `multi_line` whether a quoted value goes over lines.
+    whether blanks stand around values, `multi_line` whether a quoted value goes over lines, `doubled`
+    whether a quoted value has quotes, which are written twice.
     """
 
     sep: str
@@ -44,6 +45,7 @@ class CsvForm:
     decimal: str = "."
     padded: bool = False
     multi_line: bool = False
+    doubled: bool = False
 
     def options(self) -> dict[str, object]:
         """Return what the Spark reader has to be told, but for the types of decimal commas."""
@@ -54,6 +56,8 @@ class CsvForm:
             told["encoding"] = self.encoding
         if self.padded:
             told |= {"ignoreLeadingWhiteSpace": True, "ignoreTrailingWhiteSpace": True}
+        if self.doubled:  # Spark takes a backslash for what goes before a quote
+            told["escape"] = '"'
         if self.multi_line or self.encoding == "UTF-16":  # Spark cuts lines by bytes of UTF-8
             told["multiLine"] = True
         return told
@@ -81,6 +85,7 @@ def find_form(head: bytes) -> CsvForm | None:
         "," if _has_decimal_commas(cells, sep) else ".",
         any(cell != cell.strip() for cell in (*rows[0], *cells)),
         any("\n" in cell for cell in cells),
+        any('"' in cell for cell in cells),
     )
 
 
@@ -102,7 +107,8 @@ def form_of_file(place: object) -> CsvForm | None:
 def mending(form: CsvForm, options: Mapping[str, object]) -> str | None:
     """Say what the file looks like and which options read it so, None where they do already.
 
-    Only what makes rows or columns other ones is said: header, separator, decimal commas.
+    Only what makes rows, columns or values other ones is said: header, separator, decimal commas,
+    quotes.
     """
     given = {key.lower(): value for key, value in options.items()}
     headed = str(given.get("header", False)).lower() == "true"
@@ -114,6 +120,9 @@ def mending(form: CsvForm, options: Mapping[str, object]) -> str | None:
     if len(form.names) > 1 and sep.replace("\\t", "\t") != form.sep:
         wrong.append(f"its values are separated by {form.sep!r}")
         options_to_set["sep"] = '"\\t"' if form.sep == "\t" else f'"{form.sep}"'
+    if form.doubled and given.get("escape") != '"':
+        wrong.append("quotes within its values are written twice")
+        options_to_set["escape"] = "'\"'"
     told = ", ".join(f"{key}: {value}" for key, value in options_to_set.items())
     remedies = [f"set input.options: {{{told}}}"] if told else []
     if form.decimal == "," and not {"schema", "locale"} & set(given):

@@ -9,7 +9,7 @@ from operator import and_
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import IntegerType, StructField, StructType
+from pyspark.sql.types import IntegerType, NumericType, StructField, StructType
 
 from sparkgmm.errors import InputError
 from sparkgmm.spark.group_scoring import GroupCounts, GroupScorer
@@ -52,20 +52,28 @@ class GroupModels:
         return cls(tuple(names), tuple(features), vector, numbers, models)
 
     def check(self, df: DataFrame) -> None:
-        """Refuse rows without the columns that tell groups apart.
+        """Refuse rows without the columns that tell groups apart, or with others of their names.
 
         Raises
         ------
         InputError
-            If one is missing, or appears twice.
+            If one is missing, appears twice, or is of a type that has no value in common.
         """
-        for name in self.names:
+        for i, name in enumerate(self.names):
             if df.columns.count(name) != 1:
                 hint = did_you_mean(name, df.columns)
                 has = "has several times: rename one"
                 if name not in df.columns:
                     has = f"does not have: {hint}its columns are {quoted_list(df.columns)}"
                 raise InputError(f"the model has groups by column {name!r}, which the input {has}")
+            met, known = df.schema[name].dataType, self.keys.schema[f"k{i}"].dataType
+            numbers = isinstance(met, NumericType) and isinstance(known, NumericType)
+            if met != known and not numbers:
+                raise InputError(
+                    f"the model has groups by column {name!r} of type {known.simpleString()}, "
+                    f"which is of type {met.simpleString()} in the input: read it as "
+                    f"{known.simpleString()} (input.options, for a CSV file a schema), or fit anew"
+                )
 
 
 def score_groups(

@@ -28,8 +28,9 @@ def missing_table(membership: Membership) -> Table:
     mass = membership.responsibilities * sample.weights[:, None]
     of_each = (mass.T @ missing) / np.maximum(mass.sum(axis=0), 1e-300)[:, None]
     shown = range(min(mixture.k, _SHOWN))
+    names = mixture.columns or names_of(mixture)
     rows = [
-        [names_of(mixture)[i], f"{of_all[i]:.2%}", *(f"{of_each[j, i]:.2%}" for j in shown)]
+        [names[i], f"{of_all[i]:.2%}", *(f"{of_each[j, i]:.2%}" for j in shown)]
         for i in np.argsort(-of_all, kind="stable")
         if of_all[i] > 0
     ]
