@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +32,63 @@ def mixed(**more: Any) -> Mixture:
         features=["a", "b"],
         **{**BESIDE, **more},
     )
+
+
+def of_levels(levels: dict[str, list[float]]) -> Mixture:
+    return Mixture([0.5, 0.5], [[], []], [[], []], "diag", [], categorical={"c": levels})
+
+
+def test_the_remedy_for_a_gap_is_one_that_a_mixed_mixture_has() -> None:
+    mixture = mixed()
+    table = pd.DataFrame({"a": [np.nan], "b": [1.0], "paid": ["yes"], "visits": [4]})
+    with pytest.raises(InputError, match=r"'a' holds NA in row 0.*with_missing\('model'") as error:
+        mixture.log_density(table)
+    assert "impute" not in str(error.value)
+    with pytest.raises(InputError, match=r"in row 0: .*with_missing\('model'\)"):
+        mixture.log_density([[np.nan, 1.0, 1, 4]])
+    found = mixture.with_missing("model").log_density(table)
+    expected = mixture.marginal(["b", "paid", "visits"]).log_density(table)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "true_and_false",
+    [(1, 0), (1.0, 0.0), ("True", "False"), ("true", "false"), ("TRUE", "FALSE"), ("1.0", "0")],
+)
+def test_booleans_are_known_however_a_program_writes_them(true_and_false: Any) -> None:
+    mixture = of_levels({"false": [0.9, 0.2], "true": [0.1, 0.8]})
+    expected = mixture.log_density(pd.DataFrame({"c": [True, False]}))
+    given = pd.DataFrame({"c": pd.Series([*true_and_false, None], dtype=object)})
+    np.testing.assert_array_equal(mixture.log_density(given)[:2], expected)
+    with_a, without = mixed(categorical={"c": mixture.categorical["c"]}), true_and_false[1]
+    assert with_a.condition({"c": without}) == with_a.condition({"c": False})
+
+
+def test_integer_levels_are_known_as_floats_and_no_other_text_is_taken_for_one() -> None:
+    mixture = of_levels({"-1": [0.3, 0.1], "10": [0.5, 0.1], "2": [0.2, 0.8]})
+    expected = mixture.log_density(pd.DataFrame({"c": [-1, 10, 2]}))
+    for written in ([-1.0, 10.0, 2.0], ["-1.0", "10.00", "2.0"]):
+        found = mixture.log_density(pd.DataFrame({"c": written}))
+        np.testing.assert_array_equal(found, expected)
+    with pytest.warns(UserWarning, match="'c' holds no level"):  # a code is no number
+        assert not mixture.log_density(pd.DataFrame({"c": ["02", "2.5", "1", "True"]})).any()
+    yes_and_no = of_levels({"no": [0.9, 0.2], "yes": [0.1, 0.8]})
+    with pytest.warns(UserWarning, match="'c' holds no level"):
+        assert not yes_and_no.log_density(pd.DataFrame({"c": [1, 0]})).any()
+
+
+def test_a_column_of_unseen_levels_alone_is_told_and_one_seen_level_is_enough() -> None:
+    mixture = mixed()
+    table = pd.DataFrame({"a": [0.0, 1.0], "b": 1.0, "paid": ["Yes", "No"], "visits": 4})
+    said = r"column 'paid' holds no level that the mixture has, such as 'Yes' in place of 'no', 'ye"
+    with pytest.warns(UserWarning, match=said) as caught:
+        found = mixture.responsibilities(table)
+    assert [warning.filename for warning in caught] == [__file__]
+    rest = mixture.marginal(["a", "b", "visits"]).responsibilities(table)
+    np.testing.assert_allclose(found, rest, rtol=1e-12)
+    mixture.log_density(table.assign(paid=["yes", "No"]))  # warnings are errors here
+    mixture.log_density(table.assign(paid=pd.Series([None, None], dtype=object)))
+    mixture.log_density(table[:0])
 
 
 @st.composite

@@ -16,7 +16,7 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
 from sparkgmm.errors import InputError
-from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson, text_of
+from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson, level_of, text_of
 from sparkgmm.products import Array
 
 # Means farther from the rows than so many of their ranges leave no digits of the distances.
@@ -269,11 +269,12 @@ def part_values(values: Mapping[Any, Any], parts: Sequence[Part]) -> dict[str, f
         value, levels = values[name], part.of.levels
         if part.of.kind == "categorical":
             text = text_of(value)
-            if text not in levels:
+            level = None if text is None else level_of(text, levels)
+            if level is None:
                 near = get_close_matches(str(text), levels, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(levels)}"
                 raise InputError(f"{name!r} has no level {value!r}: {hint}")
-            known[name] = float(levels.index(text))
+            known[name] = float(levels.index(level))
         else:
             if isinstance(value, str) or not _is_finite(value) or value < 0 or value % 1:
                 raise InputError(f"the value of {name!r} is {value!r}: give a count, 0 or more")

@@ -199,9 +199,13 @@ class Density:
                 valid = ~np.isinf(chunk) if missing else np.isfinite(chunk)
                 if not valid.all():
                     row = int(np.argmin(valid.all(axis=0)))
+                    remedy = "give finite numbers"
+                    if missing:
+                        remedy += ", or NaN for what is missing"
+                    elif np.isnan(chunk[:, row]).any():
+                        remedy += ", or score what is there by Mixture.with_missing('model')"
                     raise InputError(
-                        f"X holds {chunk[:, row].tolist()} in row {start + row}: give finite "
-                        "numbers" + ", or NaN for what is missing" * missing
+                        f"X holds {chunk[:, row].tolist()} in row {start + row}: {remedy}"
                     )
                 incomplete = np.asarray(np.isnan(chunk).any(axis=0))
             if incomplete is not None:

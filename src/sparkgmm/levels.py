@@ -7,6 +7,8 @@ mixture has not seen, becomes NaN.
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkgmm.errors import InputError
-from sparkgmm.parts import MOST_LEVELS, Column, text_of
+from sparkgmm.parts import MOST_LEVELS, Column, level_of, text_of
 from sparkgmm.products import Array
 from sparkgmm.tabular import Table, as_table, column_of, read, read_like, read_numbers
 
 # Counts are exact up to this one.
 _MOST_COUNT = 2.0**53
+# So many levels are named in a warning.
+_SHOWN = 5
 
 
 def read_mixed(
@@ -93,10 +97,18 @@ def _refuse_gaps(columns: Sequence[Column], beside: Sequence[Array]) -> None:
     for column, values in zip(columns, beside, strict=True):
         if np.isnan(values).any():
             row = int(np.argmax(np.isnan(values)))
-            raise InputError(
-                f"column {column.name!r} holds NA in row {row}: leave such rows out, set "
-                "missing='model', or give what is not known a level of its own"
-            )
+            if column.kind == "counts" and np.isnan(values).all():
+                raise InputError(
+                    f"column {column.name!r} of counts holds no value in any of {len(values):,} "
+                    "rows: leave it out"
+                )
+            remedy = "leave such rows out or set missing='model'"
+            if column.kind == "categorical":
+                remedy = (
+                    "leave such rows out, set missing='model', or give what is not known a level "
+                    "of its own"
+                )
+            raise InputError(f"column {column.name!r} holds NA in row {row}: {remedy}")
 
 
 def levels_of(name: str, texts: Iterable[str | None]) -> tuple[str, ...]:
@@ -159,7 +171,7 @@ def read_mixed_like(
             if column.kind == "counts":
                 checked_counts(column.name, rows[:, i].astype(np.float64))
         return rows
-    numbers = read_like(X, features, d, gaps=gaps)
+    numbers = read_like(X, features, d, gaps=gaps, fills=False)
     beside = [_read(table, column) for column in columns]
     return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
 
@@ -168,11 +180,44 @@ def _read(table: Table, column: Column) -> Array:
     i = column_of(table, column.name)
     if column.kind == "counts":
         return checked_counts(column.name, table.column(i))
-    return _codes([text_of(value) for value in table.objects(i)], column.levels)
+    texts = [text_of(value) for value in table.objects(i)]
+    codes = _codes(texts, column.levels)
+    if np.isnan(codes).all():
+        _warn_unseen(column, texts)
+    return codes
+
+
+def _warn_unseen(column: Column, texts: Sequence[str | None]) -> None:
+    """Warn that no row has a level that the mixture has, unless no row has any."""
+    met = next((text for text in texts if text is not None), None)
+    if met is None:
+        return
+    known = ", ".join(map(repr, column.levels[:_SHOWN]))
+    more = len(column.levels) - _SHOWN
+    warnings.warn(
+        f"column {column.name!r} holds no level that the mixture has, such as {met!r} in place of "
+        f"{known}{f' and {more} more' if more > 0 else ''}: it counts as not known in all "
+        f"{len(texts):,} rows; write the levels as the mixture was fitted on",
+        UserWarning,
+        stacklevel=_outside(),
+    )
+
+
+def _outside() -> int:
+    """Return how far up the caller is that is not of this package."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("sparkgmm."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _codes(texts: Sequence[str | None], levels: Sequence[str]) -> Array:
+    """Return the numbers of levels from 0, NaN for what is none of them."""
     number: dict[str | None, float] = {level: float(i) for i, level in enumerate(levels)}
+    for text in set(texts) - number.keys():
+        level = None if text is None else level_of(text, levels)
+        if level is not None:
+            number[text] = number[level]
     return np.array([number.get(text, np.nan) for text in texts], dtype=np.float64)
 
 

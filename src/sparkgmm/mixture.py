@@ -69,7 +69,9 @@ class Mixture:
     each column of counts a Poisson, independent within the component. Tables have those columns by
     their names too; an array (n, D) has them after the numeric ones, in the order of `columns`,
     levels as their numbers from 0. A level that the mixture does not have, None and NaN in such a
-    column count as not known, and are integrated out.
+    column count as not known, and are integrated out; where no row of a table has a level that the
+    mixture has, a `UserWarning` says so. Levels of booleans are known as 1 and 0 too, and those of
+    integers as floats.
 
     Parameters
     ----------

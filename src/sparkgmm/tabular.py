@@ -162,11 +162,13 @@ def read_like(
     d: int,
     unread: Sequence[int] = (),
     gaps: bool = False,
+    fills: bool = True,
 ) -> NDArray[Any]:
     """Return rows (n, d) of numbers, a table's by the names of features, in whatever order.
 
     Where features or columns have no names it goes by position. Features `unread` are NaN, and may
-    be missing in a table. With `gaps` NaN may stand for what is not known.
+    be missing in a table. With `gaps` NaN may stand for what is not known; without, the error says
+    that a mixture `fills` such rows in, where it is one that does.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def read_like(
     which = _positions(table, names, d, unread)
     rows = _joined(table, which)
     if not gaps:
-        _refuse_gaps(rows, table.names or range(table.shape[1]), which)
+        _refuse_gaps(rows, table.names or range(table.shape[1]), which, fills)
     return rows
 
 
@@ -225,13 +227,16 @@ def _joined(table: Table, which: Sequence[int]) -> NDArray[Any]:
     return np.stack(columns, axis=1)
 
 
-def _refuse_gaps(rows: NDArray[Any], names: Sequence[Any], which: Sequence[int]) -> None:
+def _refuse_gaps(
+    rows: NDArray[Any], names: Sequence[Any], which: Sequence[int], fills: bool
+) -> None:
     gap = np.isnan(rows)
     if gap.any():
         row, at = map(int, np.argwhere(gap)[0])
+        scored = "score what they have by Mixture.with_missing('model')"
+        others = f", fill them with Mixture.impute, or {scored}" if fills else f", or {scored}"
         raise InputError(
-            f"column {names[which[at]]!r} holds NA in row {row}: leave such rows out, or fill them "
-            "with Mixture.impute"
+            f"column {names[which[at]]!r} holds NA in row {row}: leave such rows out{others}"
         )
 
 

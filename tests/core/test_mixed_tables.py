@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal, poisson
 from sparkgmm import Mixture, fit_array
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.errors import InputError
-from sparkgmm.parts import MOST_LEVELS
+from sparkgmm.parts import MOST_LEVELS, Column, of_all
 from sparkgmm.products import Array
 
 # Goodman (1974), table 1: 216 people on four dilemmas of role conflict (Stouffer and Toby 1951), by
@@ -202,7 +202,9 @@ def test_a_table_is_scored_by_names_and_what_it_does_not_know_is_integrated_out(
     gaps = table.assign(kind="never seen", paid=None, visits=np.nan)
     numeric = mixture.marginal(["a", "b"])
     assert not numeric.parts
-    np.testing.assert_allclose(mixture.log_density(gaps), numeric.log_density(table), rtol=1e-12)
+    with pytest.warns(UserWarning, match="'kind' holds no level that .* such as 'never seen'"):
+        found = mixture.log_density(gaps)
+    np.testing.assert_allclose(found, numeric.log_density(table), rtol=1e-12)
     with pytest.raises(InputError, match="X has no column 'kind': its columns are"):
         mixture.predict(table.drop(columns="kind"))
     with pytest.raises(InputError, match="column 'visits' holds -1 in row 0: counts are whole"):
@@ -274,6 +276,36 @@ def test_what_cannot_be_a_category_or_a_count_is_named() -> None:
         fit_array(np.eye(3), 1, counts=["x"])
     with pytest.raises(InputError, match="means_init is for numeric columns alone, and X has name"):
         fit_array(table, 1, means_init=[[1.0]])
+
+
+def test_a_column_that_holds_nothing_is_left_out_by_name_and_ends_in_no_traceback() -> None:
+    x = np.random.default_rng(0).normal(size=50)
+    table = pd.DataFrame({"x": x, "n": np.full(50, np.nan)})
+    said = "column 'n' of counts holds no value in any of 50 rows: leave it out"
+    for missing in ("invalid", "model"):
+        with pytest.raises(InputError, match=said):
+            fit_array(table, 2, counts=["n"], missing=missing)
+    table["n"] = pd.Series([None] * 50, dtype=object)
+    with pytest.raises(InputError, match="column 'n' holds no value at all in 50 rows: leave it"):
+        fit_array(table, 2)
+    with pytest.raises(InputError, match="feature 'n' holds no value at all in 50 rows: leave it"):
+        fit_array(table, 2, missing="model")
+
+
+def test_counts_that_a_sample_has_none_of_start_at_a_rate_that_is_a_number() -> None:
+    [part] = of_all((Column("n", "counts"),), np.full((1, 9), np.nan), np.ones(9))
+    assert part.sound
+
+
+def test_a_count_that_is_not_known_is_not_told_to_become_a_level() -> None:
+    table = pd.DataFrame({"x": np.arange(9.0) ** 2, "n": [1.0, np.nan, *np.arange(7.0)]})
+    with pytest.raises(InputError) as error:
+        fit_array(table, 1, counts=["n"])
+    assert str(error.value).endswith(
+        "'n' holds NA in row 1: leave such rows out or set missing='model'"
+    )
+    with pytest.raises(InputError, match="give what is not known a level of its own"):
+        fit_array(table.assign(c=["a", None, *"ababbab"]), 1)
 
 
 def test_numbers_that_were_read_as_text_are_known_for_what_they_are() -> None:

@@ -6,11 +6,13 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sparkgmm import FitResult, fit_array
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.core.wild import set_aside
+from sparkgmm.parts import Column
 
 
 def two_clusters(n: int) -> Any:
@@ -63,6 +65,7 @@ def test_a_handful_of_wild_rows_is_no_component_of_its_own() -> None:
     found, [text] = fitted(np.r_[wild, X], [1, 2, 3], n_init=2)
     same_mixture(found, without)
     assert "7 rows lie" in text
+    assert "for example at column 0 =" in text  # one row's values are not those of all seven
 
 
 def test_wild_rows_that_the_sample_does_not_hold_are_found() -> None:
@@ -82,6 +85,91 @@ def test_wild_rows_that_the_sample_does_not_hold_are_found() -> None:
     without, _ = fitted(np.delete(X, at, axis=0), 2, n_init=1)
     found, _ = fitted(W, 2, n_init=1)
     np.testing.assert_allclose(found.mixture.means, without.mixture.means, atol=1e-3)
+
+
+def gappy(X: Any, seed: int = 0) -> Any:
+    X = X.copy()
+    X[np.random.default_rng(seed).random(X.shape) < 0.1] = np.nan
+    return X
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gaps_do_not_keep_wild_rows_in_the_fit(weighted: bool) -> None:
+    X = gappy(two_clusters(500))
+    wild = [[1e6, 1e6], [np.nan, 1e6], [-1e6, np.nan], [1e6, 0.0]]  # seen in one column alone
+    weights = 1.0 + np.arange(len(X)) % 2 if weighted else np.ones(len(X))
+    options = {"missing": "model", "n_init": 2}
+    without, said = fitted(X, [1, 2], sample_weight=weights, **options)
+    W, weights = np.r_[X, wild], np.append(weights, np.ones(4))
+    found, [text] = fitted(W, [1, 2], sample_weight=weights, **options)
+    assert without.mixture.k == 2
+    same_mixture(found, without)
+    assert not said
+    assert "4 rows lie" in text
+    assert found.mixture.missing == "model"
+
+
+def test_wild_rows_with_the_only_gaps_leave_a_fit_behind() -> None:
+    X = two_clusters(200)
+    without, _ = fitted(X, [1, 2], n_init=2)
+    found, [text] = fitted(np.r_[X, [[1e6, np.nan]]], [1, 2], n_init=2, missing="model")
+    same_mixture(found, without)
+    assert "1 row lies" in text
+
+
+def test_wild_rows_that_the_sample_does_not_hold_are_found_among_gaps() -> None:
+    X = gappy(two_clusters(5000))
+    at = [11, 3003, 9009]
+    W = X.copy()
+    W[at] = [[1e6, np.nan], [np.nan, -3e8], [0.0, 2e5]]
+    rows = rows_of(W, n_pilot=1024)
+    assert np.nanmax(np.concatenate([b.values[1] for b in rows.sample])) < 100
+    tamed, [first, second] = set_aside(rows, None)
+    assert (first, second) == (("column 0", 1e6, 3), ("column 1", -3e8, 3))
+    rest = rows_of(np.delete(X, at, axis=0)).profile
+    assert tamed.profile.n_rows == len(X) - 3
+    assert rest.seen is not None
+    np.testing.assert_array_equal(tamed.profile.seen, rest.seen)
+    np.testing.assert_allclose(tamed.profile.mean, rest.mean, rtol=1e-12)
+    np.testing.assert_allclose(tamed.profile.scatter, rest.scatter, rtol=1e-10)
+
+
+def test_one_wild_count_does_not_decide_the_fit() -> None:
+    rng = np.random.default_rng(0)
+    of_two = rng.random(500) < 0.4
+    table = pd.DataFrame({"n": rng.poisson(np.where(of_two, 2, 30)).astype(float)})
+    table["x"] = rng.normal(size=500)
+    options = {"counts": ["n"], "n_init": 2}
+    without, said = fitted(table, [1, 2], **options)
+    wild = pd.DataFrame({"n": [1e6], "x": [0.0]})
+    found, [text] = fitted(pd.concat([table, wild]), [1, 2], **options)
+    assert without.mixture.k == 2
+    same_mixture(found, without)
+    np.testing.assert_allclose(found.mixture.counts["n"], without.mixture.counts["n"], atol=1e-4)
+    assert not said
+    assert "1 row lies" in text
+    assert "n = 1000000" in text
+
+
+def test_a_wild_count_that_the_sample_does_not_hold_is_found() -> None:
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=5000), rng.poisson(4, 5000)]
+    X[[3, 77], 1] = 1e6, np.nan
+    X[9, 1] = 2e5
+    columns = (Column("n", "counts"),)
+    rows = LocalRows.of_array(X, None, seed=0, n_pilot=500, columns=columns)
+    assert np.nanmax(np.concatenate([b.values[1] for b in rows.sample])) < 100
+    tamed, aside = set_aside(rows, ["x"])
+    assert aside == (("n", 1e6, 2),)
+    assert tamed.profile.n_rows == 4998
+    np.testing.assert_allclose(tamed.profile.mean, np.delete(X, [3, 9], axis=0)[:, 0].mean())
+
+
+def test_counts_of_rare_events_are_not_wild() -> None:
+    n = np.zeros(1000)
+    n[:300:100], n[3] = 1, 60  # a gap, but less than a hundred times
+    table = pd.DataFrame({"n": n, "x": np.random.default_rng(0).normal(size=1000)})
+    assert not fitted(table, 1, counts=["n"])[1]
 
 
 def test_weights_count_as_rows() -> None:

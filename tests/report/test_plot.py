@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ from matplotlib.patches import StepPatch
 
 from helpers.data_sets import faithful
 from helpers.report_runs import spread_out
+from sparkgmm import fit_array
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.plot import plot
@@ -128,6 +130,19 @@ def test_many_rows_are_thinned_evenly(mixture: Mixture) -> None:
     assert np.sum(heights * np.diff(edges)) == pytest.approx(1)
     inside = heights[(edges[:-1] > 0) & (edges[1:] < 1)]
     np.testing.assert_allclose(inside, inside.mean(), rtol=0.01)
+
+
+def test_rows_with_gaps_do_not_stop_a_picture_of_the_others() -> None:
+    X = faithful()
+    table = pd.DataFrame(X.copy(), columns=["eruptions", "waiting"])
+    table.loc[:9, "waiting"] = np.nan
+    mixture = fit_array(table, 2, n_init=1, missing="model").mixture
+    for given in (table, table.to_numpy()):
+        axes = plot(mixture, given)
+        [points] = [c for c in axes.collections if len(c.get_offsets()) == len(X) - 10]
+        assert np.isfinite(points.get_offsets()).all()
+    with pytest.raises(InputError, match="column 'waiting' holds NA in row 0"):
+        plot(mixture.with_missing("invalid"), table)
 
 
 def test_a_mixture_of_one_feature_is_a_density() -> None:

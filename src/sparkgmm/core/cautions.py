@@ -93,10 +93,11 @@ def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]
     where = ", ".join(f"{a.feature} = {a.value:.9g}" for a in chosen.set_aside[:_COLUMNS])
     more = len(chosen.set_aside) - _COLUMNS
     where += f" and {more} more columns" if more > 0 else ""
+    example = "for example " if n > 1 else ""
     problem = (
         f"{n} row{'s lie' if n > 1 else ' lies'} more than a hundred times as far out as all "
-        f"others, at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, its "
-        "log-likelihood and its criteria are of the others"
+        f"others, {example}at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, "
+        "its log-likelihood and its criteria are of the others"
     )
     remedies: list[Remedy] = ["correct such values", ("leave out such rows with", WHERE)]
     yield Caution(_said(problem, remedies, names))

@@ -211,6 +211,7 @@ def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> Non
     if profile.n_rows == 1:
         raise InputError("there is one row, to which no mixture can be fitted", "give more")
     check_features(profile, features)
+    _check_counts(rows)
     distinct = n_distinct(rows.sample, k)
     if distinct < k:
         raise InputError(
@@ -253,6 +254,11 @@ def check_features(profile: Profile, features: Sequence[str] | None = None) -> N
     names = features or [f"column {i}" for i in range(len(profile.mean))]
     seen = np.full(len(names), np.inf) if profile.seen is None else profile.seen[0]
     for name, n_values in zip(names, seen, strict=True):
+        if not n_values:
+            raise InputError(
+                f"feature {name!r} holds no value at all in {profile.n_rows:,} rows",
+                ("leave it out of", FEATURES),
+            )
         if n_values < _LEAST_VALUES:
             raise InputError(
                 f"feature {name!r} has {n_values:.0f} values in {profile.n_rows:,} rows, too few "
@@ -275,6 +281,20 @@ def check_features(profile: Profile, features: Sequence[str] | None = None) -> N
                 f"{value:.3g} in float64",
                 "rescale it",
                 ("leave out such rows with", WHERE),
+            )
+
+
+def _check_counts(rows: Rows) -> None:
+    """Raise InputError where a column of counts has no value in the sample: there is no rate."""
+    for i, column in enumerate(rows.columns, len(rows.profile.mean)):
+        if column.kind != "counts":
+            continue
+        if all(np.isnan(block.values[i]).all() for block in rows.sample):
+            n = sum(block.n_rows for block in rows.sample)
+            raise InputError(
+                f"column {column.name!r} of counts holds no value in any of {n:,} rows"
+                + " drawn from all" * (not rows.complete),
+                "leave it out",
             )
 
 

@@ -289,6 +289,9 @@ def _array_rows(
         valid |= np.isnan(values)
     if not valid.all():
         row, at = map(int, np.argwhere(~valid)[0])
+        if np.isnan(values[:, at]).all():
+            name = f"column {at}" if features is None else f"column {features[at]!r}"
+            raise InputError(f"{name} holds no value at all in {len(values):,} rows: leave it out")
         where = f"in row {row}" + ("" if features is None else f", column {features[at]!r}")
         remedies: list[Remedy] = ["give finite numbers"]
         if np.isnan(values[row, at]):

@@ -142,7 +142,7 @@ class Profile:
         seen = np.array([there.sum(axis=1), known])
         return cls(len(w), weight, origin + offset, scatter, low, high, seen=seen)
 
-    def _incomplete(self) -> Profile:
+    def incomplete(self) -> Profile:
         """Return itself in the form that a profile has where values are missing."""
         if self.seen is not None:
             return self
@@ -154,7 +154,7 @@ class Profile:
         """Merge two profiles: Chan, Golub and LeVeque (1979), eq. 1.5, in several dimensions."""
         weight = self.weight + other.weight
         if self.seen is not None or other.seen is not None:
-            return self._incomplete()._plus(other._incomplete(), weight)
+            return self.incomplete()._plus(other.incomplete(), weight)
         share = other.weight / weight
         delta = other.mean - self.mean
         mine, theirs = self.scatter, other.scatter

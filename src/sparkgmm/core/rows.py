@@ -81,6 +81,11 @@ class Rows(Protocol):
         """The columns after the numeric ones, each modelled by a part."""
         ...
 
+    @property
+    def range_beside(self) -> Array | None:
+        """The least and the greatest value of each of those, (2, n); None where not known."""
+        ...
+
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
         ...
@@ -135,6 +140,15 @@ class LocalRows:
         if profile.seen is not None:
             blocks = [grouped(block, len(columns)) for block in blocks]
         return cls([blocks], profile, seed, n_pilot, columns)
+
+    @property
+    def range_beside(self) -> Array | None:
+        """The least and the greatest value of each column of a part, (2, n), NaN if it has none."""
+        first = len(self.profile.mean)
+        beside = [block.values[first:] for p in self._partitions for block in p]
+        low = reduce(np.fmin, (np.fmin.reduce(values, axis=1) for values in beside))
+        high = reduce(np.fmax, (np.fmax.reduce(values, axis=1) for values in beside))
+        return np.array([low, high], dtype=np.float64)
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""

@@ -53,6 +53,11 @@ class TamedRows:
         """The columns after the numeric ones, each modelled by a part."""
         return self.rows.columns
 
+    @property
+    def range_beside(self) -> Array | None:
+        """That of the columns of parts is not measured again."""
+        return None
+
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
         """Run the kernels over every block and add the sums in a fixed order."""
         return self.rows.scan([Within(kernel, self.bounds) for kernel in kernels], label)
@@ -61,12 +66,12 @@ class TamedRows:
 def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[Aside, ...]]:
     """Return the rows without a handful of wild ones, and where those are; all if none is wild.
 
-    Nothing is read where the sample and the range of all the rows show none. Where the sample is
-    not all the rows, one pass counts those within the bounds. Where values are missing all rows
-    stay.
+    Nothing is read where the sample and the range of all the rows show none; where the range of
+    counts is not known, on a cluster, that of the sample stands for it. Where the sample is not all
+    the rows, one pass counts those within the bounds. A value that is missing is wild in no row.
     """
     profile = rows.profile
-    found = _bounds(rows) if profile.seen is None else None
+    found = _bounds(rows)
     if found is None:
         return rows, ()
     bounds, which = found
@@ -78,34 +83,83 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     n_wild = float((profile.weight - tamed.weight) * per_weight)
     if not _is_handful(n_wild, profile.weight * per_weight):
         return rows, ()
-    left = diagonal(tamed.scatter)[which] / diagonal(profile.scatter)[which]
-    if (left > 1 - _SHARE).any() or (tamed.low == tamed.high).any():
+    d = len(profile.mean)
+    numeric = [i for i in which if i < d]
+    left = diagonal(tamed.scatter)[numeric] / diagonal(profile.scatter)[numeric]
+    if (left > 1 - _SHARE).any() or not (tamed.low < tamed.high).all():
+        return rows, ()
+    if not all(_decides(rows, bounds, sample, i) for i in which if i >= d):
         return rows, ()
     aside = tuple(
-        Aside(features[i] if features else f"column {i}", _farthest(profile, bounds, i), n_wild)
+        Aside(_name(rows, features, i), _farthest(_range(rows, i), bounds, i), n_wild)
         for i in which
     )
     return TamedRows(rows, bounds, tamed, sample), aside
 
 
-def _farthest(profile: Profile, bounds: Bounds, i: int) -> float:
-    """Return the value of a feature that is farthest from the middle."""
+def _name(rows: Rows, features: Sequence[str] | None, i: int) -> str:
+    d = len(rows.profile.mean)
+    if i >= d:
+        return rows.columns[i - d].name
+    return features[i] if features else f"column {i}"
+
+
+def _farthest(ends: tuple[float, float], bounds: Bounds, i: int) -> float:
+    """Return the value of a column that is farthest from the middle."""
     middle = (bounds.low[i] + bounds.high[i]) / 2
-    low, high = float(profile.low[i]), float(profile.high[i])
+    low, high = ends
     return low if middle - low > high - middle else high
 
 
-def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
-    """Return bounds that the rows which are not wild keep, and the features in which some are."""
+def _range(rows: Rows, i: int) -> tuple[float, float]:
+    """Return the least and the greatest value of a column; of the sample, if no more is known."""
     profile = rows.profile
     d = len(profile.mean)
-    low, high = np.full(d, -np.inf), np.full(d, np.inf)
+    if i < d:
+        return float(profile.low[i]), float(profile.high[i])
+    known = rows.range_beside
+    if known is not None:
+        return float(known[0, i - d]), float(known[1, i - d])
+    values, _ = _column(rows.sample, i)
+    return float(values.min()), float(values.max())
+
+
+def _column(blocks: Sequence[Block], i: int) -> tuple[Array, Array]:
+    """Return the values of a column that are there, and the weights of their rows."""
+    values = np.concatenate([block.values[i] for block in blocks]).astype(np.float64)
+    weights = _weights(blocks)
+    missing = np.isnan(values)
+    return (values[~missing], weights[~missing]) if missing.any() else (values, weights)
+
+
+def _decides(rows: Rows, bounds: Bounds, tamed: Sequence[Block], i: int) -> bool:
+    """Say whether the farthest value of a column beside the numeric ones has its share of variance.
+
+    `tamed` is the sample of the rows within bounds.
+    """
+    values, weights = _column(tamed, i)
+    mean = float(np.average(values, weights=weights))
+    each = rows.profile.weight / float(_weights(rows.sample).sum())
+    others = float(weights @ (values - mean) ** 2) * each
+    wild = (_farthest(_range(rows, i), bounds, i) - mean) ** 2 / rows.profile.rows_per_weight
+    return others <= (1 - _SHARE) * (others + wild)
+
+
+def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
+    """Return bounds that the rows which are not wild keep, and the columns in which some are."""
+    profile = rows.profile
+    d = len(profile.mean)
+    counts = [i for i, column in enumerate(rows.columns, d) if column.kind == "counts"]
+    D = 1 + counts[-1] if counts else d
+    low, high = np.full(D, -np.inf), np.full(D, np.inf)
     which = []
-    for i in range(d):
-        values = np.concatenate([block.values[i] for block in rows.sample]).astype(np.float64)
-        weights = _weights(rows.sample) * profile.rows_per_weight
-        middle, far = _reach(values, weights)
-        if far > 0 and max(profile.high[i] - middle, middle - profile.low[i]) >= _FAR * far:
+    for i in [*range(d), *counts]:
+        values, weights = _column(rows.sample, i)
+        if not len(values):
+            continue
+        middle, far = _reach(values, weights * profile.rows_per_weight)
+        least, greatest = _range(rows, i)
+        if far > 0 and max(greatest - middle, middle - least) >= _FAR * far:
             margin = far * np.sqrt(_FAR)
             low[i], high[i] = middle - margin, middle + margin
             which.append(i)
@@ -140,10 +194,15 @@ def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Prof
     """Return the profile of the rows within bounds."""
     products = rows.profile.scatter.ndim == 2
     of_sample = reduce(add, (Profile.of(block, products, len(rows.columns)) for block in sample))
+    gaps = rows.profile.seen is not None
+    if gaps:  # even if it is the wild rows alone that miss something
+        of_sample = of_sample.incomplete()
     if not rows.complete:
-        kernel = ProfileKernel(of_sample.mean, products)
+        kernel = ProfileKernel(of_sample.mean, products, gaps)
         [sums] = rows.scan([Within(kernel, bounds)], "counting the rows within bounds")
-        return kernel.profile(sums, of_sample.low, of_sample.high)
+        found = np.isfinite(of_sample.low)  # a feature may be missing in all of the sample
+        low = np.where(found, of_sample.low, rows.profile.low)
+        return kernel.profile(sums, low, np.where(found, of_sample.high, rows.profile.high))
     if all(block.weights is None for block in rows.sample):
         return of_sample
     # shares of a count are still so when a few are gone

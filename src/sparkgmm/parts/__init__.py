@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparkgmm.parts.multinomial import MOST_LEVELS, Multinomial, text_of
+from sparkgmm.parts.multinomial import MOST_LEVELS, Multinomial, level_of, text_of
 from sparkgmm.parts.part import (
     Column,
     Part,
@@ -38,6 +38,7 @@ __all__ = [
     "cut_vector",
     "estimated",
     "fill",
+    "level_of",
     "natural",
     "of_all",
     "split",

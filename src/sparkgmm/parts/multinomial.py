@@ -7,7 +7,8 @@ program".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,10 @@ LEAST_SHARE = 1e-6
 MOST_LEVELS = 256
 # So many levels say what a component is.
 _NAMED = 2
+# An integer as programs write it that hold it as a float.
+_WHOLE = re.compile(r"(-?\d+)\.0+")
+# The level of a boolean, by what other programs write for it, in small letters.
+_BOOLEANS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +207,21 @@ def text_of(value: Any) -> str | None:
             return None
         return str(int(value)) if float(value).is_integer() else str(float(value))
     return str(value)
+
+
+def level_of(text: str, levels: Collection[str]) -> str | None:
+    """Return which of the levels a text is, however its program writes it; None if it is none.
+
+    Booleans are `True` and 1 elsewhere, and integers beside gaps are 2.0.
+    """
+    if text in levels:
+        return text
+    whole = _WHOLE.fullmatch(text)
+    if whole:
+        text = whole[1]
+    if len(levels) <= 2 and set(levels) <= set(_BOOLEANS.values()):
+        text = _BOOLEANS.get(text.lower(), text)
+    return text if text in levels else None
 
 
 def _bounded(shares: Array, least: Array) -> Array:

@@ -40,8 +40,10 @@ class Poisson:
         x = values[column].astype(np.float64)
         known = np.isfinite(x)
         weight = float(w[known].sum())
-        mean = float(x[known] @ w[known]) / weight if weight else 1.0
-        mean = max(mean, 0.5 * float(w.sum()) / len(w) / max(weight, _NO_RATE), _NO_RATE)
+        mean = 1.0
+        if weight:
+            mean = float(x[known] @ w[known]) / weight
+            mean = max(mean, 0.5 * float(w.sum()) / len(w) / weight, _NO_RATE)
         return cls(of, column, np.array([mean]), mean)
 
     @property

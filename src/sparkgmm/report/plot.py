@@ -33,7 +33,8 @@ def plot(
     and 99% of the mixture, ellipses of one and two standard deviations, and the means; one feature
     shows a histogram, the density and each weighted component. `features` are one or two names or
     positions; by default the pair that says most about the component. A new figure is made by
-    pyplot unless `ax` is given. Of more than 50,000 rows, evenly spaced ones are drawn.
+    pyplot unless `ax` is given. Of more than 50,000 rows, evenly spaced ones are drawn; where NaN
+    is missing to the mixture, those that have all numeric features.
 
     Raises
     ------
@@ -67,10 +68,13 @@ def plot(
 
 def read_rows(mixture: Mixture, X: Any) -> Any:
     """Return rows for a mixture: with the columns beside the numeric ones where it has such."""
+    gaps = mixture.missing == "model"
     if mixture.parts:
         columns = [part.of for part in mixture.parts]
-        return read_mixed_like(X, mixture.features, mixture.d, columns)
-    return read_like(X, mixture.features, mixture.d)
+        rows = read_mixed_like(X, mixture.features, mixture.d, columns, gaps)
+    else:
+        rows = read_like(X, mixture.features, mixture.d, gaps=gaps)
+    return rows[~np.isnan(rows[:, : mixture.d]).any(axis=1)] if gaps else rows
 
 
 def _resolve(mixture: Mixture, rows: Any, features: Sequence[str | int] | None) -> list[int]:

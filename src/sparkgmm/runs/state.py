@@ -244,6 +244,7 @@ class KeptRows:
         self.sample = rows.sample
         self.complete = rows.complete
         self.columns = rows.columns
+        self.range_beside = rows.range_beside
         self._rows = rows
         self._state = state
         self._n_passes = 0

@@ -311,6 +311,7 @@ class ClusterRows:
         self.columns = blocks.columns
         drawn = blocks.take(draw_rows(self.profile.n_rows, seed, n_pilot))
         self.sample = cut(drawn)
+        self.range_beside: Array | None = None
         self._blocks = blocks
 
     def scan(self, kernels: Sequence[Kernel], label: str) -> list[Sums]:
