@@ -21,7 +21,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.spark.source import Features, find_features, format_of, quoted, read
+from sparkgmm.parts import Column as PartColumn
+from sparkgmm.parts import level_of
+from sparkgmm.spark.source import Features, as_number, find_features, format_of, quoted, read
 
 pytestmark = pytest.mark.spark
 
@@ -332,3 +334,15 @@ def test_a_column_that_a_predicate_does_not_find_is_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"names column 'wating', which .*'waiting'\?"):
         read(spark, faithful_csv, options={"header": True}, where="wating > 2")
+
+
+@pytest.mark.parametrize("levels", [("false", "true"), ("1", "2", "10"), ("a", "true")])
+def test_a_level_is_known_as_other_programs_write_it(
+    spark: SparkSession, levels: tuple[str, ...]
+) -> None:
+    texts = ["true", "True", "1", "1.0", "2", "2.00", "02", "10.0", "0", "FALSE", "a", "A", None]
+    df = spark.createDataFrame([(text,) for text in texts], "c string")
+    column = PartColumn("c", "categorical", levels)
+    found = [row[0] for row in df.select(as_number(df, column)).collect()]
+    known = [None if text is None else level_of(text, levels) for text in texts]
+    assert found == [None if level is None else float(levels.index(level)) for level in known]

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sparkgmm.parts.multinomial import MOST_LEVELS, Multinomial, level_of, text_of
+from sparkgmm.parts.multinomial import (
+    BOOLEANS,
+    MOST_LEVELS,
+    WHOLE,
+    Multinomial,
+    level_of,
+    text_of,
+)
 from sparkgmm.parts.part import (
     Column,
     Part,
@@ -27,8 +34,10 @@ from sparkgmm.parts.poisson import Poisson
 from sparkgmm.products import Array
 
 __all__ = [
+    "BOOLEANS",
     "MOST_LEVELS",
     "PARTS",
+    "WHOLE",
     "Column",
     "Multinomial",
     "Part",

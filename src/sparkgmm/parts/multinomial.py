@@ -26,9 +26,9 @@ MOST_LEVELS = 256
 # So many levels say what a component is.
 _NAMED = 2
 # An integer as programs write it that hold it as a float.
-_WHOLE = re.compile(r"(-?\d+)\.0+")
+WHOLE = re.compile(r"(-?\d+)\.0+")
 # The level of a boolean, by what other programs write for it, in small letters.
-_BOOLEANS = {"true": "true", "1": "true", "false": "false", "0": "false"}
+BOOLEANS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,11 +216,11 @@ def level_of(text: str, levels: Collection[str]) -> str | None:
     """
     if text in levels:
         return text
-    whole = _WHOLE.fullmatch(text)
+    whole = WHOLE.fullmatch(text)
     if whole:
         text = whole[1]
-    if len(levels) <= 2 and set(levels) <= set(_BOOLEANS.values()):
-        text = _BOOLEANS.get(text.lower(), text)
+    if len(levels) <= 2 and set(levels) <= set(BOOLEANS.values()):
+        text = BOOLEANS.get(text.lower(), text)
     return text if text in levels else None
 
 

@@ -26,7 +26,7 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
-from sparkgmm.parts import MOST_LEVELS
+from sparkgmm.parts import BOOLEANS, MOST_LEVELS, WHOLE
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import distinct_levels
 from sparkgmm.spark.error_translation import input_at, translate, translated_errors
@@ -112,8 +112,19 @@ def as_number(df: DataFrame, column: PartColumn) -> Column:
     value = quoted(df, column.name)
     if column.kind == "counts":
         return value.cast("double")
-    at = F.array_position(F.array(*map(F.lit, column.levels)), value.cast("string"))
+    levels, text = F.array(*map(F.lit, column.levels)), value.cast("string")
+    known = F.when(F.array_contains(levels, text), text)
+    at = F.array_position(levels, F.coalesce(known, _as_written(text, column.levels)))
     return F.when(at > 0, (at - 1).cast("double"))
+
+
+def _as_written(text: Column, levels: Sequence[str]) -> Column:
+    """Return the level that a text stands for, as `parts.level_of` does."""
+    whole = F.regexp_replace(text, f"^{WHOLE.pattern}$", "$1")
+    if len(levels) > 2 or not set(levels) <= set(BOOLEANS.values()):
+        return whole
+    pairs = [F.lit(value) for pair in BOOLEANS.items() for value in pair]
+    return F.create_map(*pairs)[F.lower(whole)]
 
 
 def as_array(df: DataFrame, name: str) -> Column:
