@@ -55,8 +55,8 @@ SECTION = Section(
     """
 <p>{{ whole }} of the rows have every feature. The others count by what they have, and what they
 lack is integrated over, which is right where a value's absence does not depend on the value itself.
-{% if empty > 0 %}{{ "{:.2%}".format(empty) }} of the rows have nothing, and say nothing.{% endif %} Pictures
-show what was seen.</p>
+{% if empty > 0 %}{{ "{:.2%}".format(empty) }} of the rows have nothing, and say nothing.
+{% endif %}Pictures show what was seen.</p>
 {{ show.grid(table, "tall") }}
 {% if more %}<p class="soft">{{ more }} more components are not shown.</p>{% endif %}
 """,
