@@ -345,6 +345,7 @@ def test_the_readmes_configuration_runs_as_it_stands(s3_jobs: Jobs, s3: S3, tmp_
     assert done.code == 0, done.err
     run_id = bucket.get("mixtures/trips/LATEST").decode().strip()
     metrics = json.loads(bucket.get(f"mixtures/trips/{run_id}/metrics.json"))
-    assert (metrics["rows_read"], metrics["rows_invalid"]) == (1000, 2)
+    assert (metrics["rows_used"], metrics["rows_invalid"]) == (1000, 0)  # missing: model
+    assert metrics["missing_by_column"] == {"distance": 0, "duration": 2, "fare": 0}
     assert any(key.endswith("report.html") for key in bucket.keys(f"mixtures/trips/{run_id}/"))
     assert bucket.litter() == []

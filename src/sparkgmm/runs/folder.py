@@ -452,16 +452,40 @@ def load_mixture(folder: Folder | LocalFolder) -> Mixture:
     return load_model(cast(Folder, folder)).mixture  # a local one has all that this asks for
 
 
+@dataclass(frozen=True)
+class StoredGroups:
+    """A run with a mixture for each group: the columns that tell groups apart, the features.
+
+    `vector` is the column that held all features, or None where each had a column of its own.
+    """
+
+    run: Folder
+    names: tuple[str, ...]
+    features: tuple[str, ...]
+    vector: str | None
+
+
 def load_model(folder: Folder) -> StoredModel:
     """Read the model of a run, or of the run that an output root's LATEST names.
 
     Raises
     ------
     ConfigurationError
-        If there is no whole run.
+        If there is no whole run, or one with a mixture for each group.
     InputError
         If the model is not the one that the run wrote, or cannot be read.
     """
+    found = load_run(folder)
+    if isinstance(found, StoredGroups):
+        raise ConfigurationError(
+            f"{found.run.path!r} has a mixture for each group ({GROUPS}/, column model), and one "
+            "is needed here: give a run without input.group_by"
+        )
+    return found
+
+
+def load_run(folder: Folder) -> StoredModel | StoredGroups:
+    """Read the model of a run, or what is known of its groups, as `load_model` does."""
     run_id = latest_of(folder)
     run = folder if run_id is None else folder.child(run_id)
     manifest = run.read_if_there(MANIFEST)
@@ -470,13 +494,13 @@ def load_model(folder: Folder) -> StoredModel:
             f"{folder.path!r} is neither a whole run (no {MANIFEST}) nor an output root (no "
             f"{LATEST}): give one"
         )
+    names = grouped_by(manifest)
+    return _groups_of(run, manifest, names) if names else _model_of(run, manifest)
+
+
+def _model_of(run: Folder, manifest: bytes) -> StoredModel:
     path = f"{run.path}/{MODEL}"
     content = run.read_if_there(MODEL)
-    if content is None and grouped_by(manifest):
-        raise ConfigurationError(
-            f"{run.path!r} has a mixture for each group ({GROUPS}/, column model), and one is "
-            "needed here: give a run without input.group_by"
-        )
     if content is None:
         raise InputError(f"{path!r} is missing: restore it, or fit the model again")
     if _listed_sha256(run, manifest) not in (_sha256(content), None):
@@ -495,27 +519,7 @@ def load_model(folder: Folder) -> StoredModel:
     return StoredModel(mixture, vector, quantiles, run, *_labels_of(values, mixture.k, path))
 
 
-@dataclass(frozen=True)
-class StoredGroups:
-    """A run with a mixture for each group: the columns that tell groups apart, the features.
-
-    `vector` is the column that held all features, or None where each had a column of its own.
-    """
-
-    run: Folder
-    names: tuple[str, ...]
-    features: tuple[str, ...]
-    vector: str | None
-
-
-def load_groups(folder: Folder) -> StoredGroups | None:
-    """Return what is known of a run's groups, or of LATEST's; None of a run of one mixture."""
-    run_id = latest_of(folder)
-    run = folder if run_id is None else folder.child(run_id)
-    manifest = run.read_if_there(MANIFEST)
-    names = [] if manifest is None else grouped_by(manifest)
-    if manifest is None or not names:
-        return None
+def _groups_of(run: Folder, manifest: bytes, names: Sequence[str]) -> StoredGroups:
     try:
         known = json.loads(manifest)[GROUPS]
         return StoredGroups(run, tuple(names), tuple(known["features"]), known["vector"])

@@ -21,8 +21,7 @@ from sparkgmm.runs.folder import (
     RowsFolder,
     StoredGroups,
     StoredModel,
-    load_groups,
-    load_model,
+    load_run,
 )
 from sparkgmm.runs.reading import open_source, what_is_read
 from sparkgmm.runs.scored_table import ScoredTable, differing
@@ -82,10 +81,9 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
 
     """
     output = _open_output(spark, config)
-    stored = load_groups(Folder(spark, config.model, MODEL))
-    if stored is not None:
-        return _open_groups(spark, config, output, stored)
-    model = load_model(Folder(spark, config.model, MODEL))
+    model = load_run(Folder(spark, config.model, MODEL))
+    if isinstance(model, StoredGroups):
+        return _open_groups(spark, config, output, model)
     source = config.input
     mixture = model.mixture
     for column in columns_of(config.output.columns):

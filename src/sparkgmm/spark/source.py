@@ -112,10 +112,9 @@ def as_number(df: DataFrame, column: PartColumn) -> Column:
     value = quoted(df, column.name)
     if column.kind == "counts":
         return value.cast("double")
-    levels, text = F.array(*map(F.lit, column.levels)), value.cast("string")
-    known = F.when(F.array_contains(levels, text), text)
-    at = F.array_position(levels, F.coalesce(known, _as_written(text, column.levels)))
-    return F.when(at > 0, (at - 1).cast("double"))
+    pairs = [F.lit(x) for i, level in enumerate(column.levels) for x in (level, float(i))]
+    number, text = F.create_map(*pairs), value.cast("string")
+    return F.coalesce(number[text], number[_as_written(text, column.levels)])
 
 
 def _as_written(text: Column, levels: Sequence[str]) -> Column:

@@ -11,7 +11,7 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import ArrayType, DataType, StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, DoubleType, StructField, StructType
 
 from sparkgmm.spark.ml.vectors import DENSE, ColumnScorer
 from sparkgmm.spark.scored_rows import SPARK_TYPES
@@ -77,12 +77,18 @@ def _by_pandas(df: DataFrame, scorer: ColumnScorer) -> Column:
         for scores in plain(arrays):
             yield pd.DataFrame(dict(zip(plain.scorer.names, _as_series(scores), strict=True)))
 
-    udf: Callable[[Column], Column] = _udfs.pandas_udf(score, _schema(plain, SPARK_TYPES[_ARRAY]))
+    gaps = plain.scorer.gaps  # then scores may be NaN, of which pandas makes nulls on the way back
+    arrays = ArrayType(DoubleType()) if gaps else SPARK_TYPES[_ARRAY]
+    udf: Callable[[Column], Column] = _udfs.pandas_udf(score, _schema(plain, arrays))
     made = udf(_as_plain_array(df, scorer.name).cast(_ARRAY))
-    fields = [
-        (array_to_vector(made[c.name]) if c.type == _ARRAY else made[c.name]).alias(c.name)
-        for c in plain.scorer.columns
-    ]
+    fields = []
+    for column in plain.scorer.columns:
+        values = made[column.name]
+        if column.type == _ARRAY:
+            if gaps:
+                values = F.transform(values, lambda v: F.coalesce(v, F.lit(float("nan"))))
+            values = array_to_vector(values)
+        fields.append(values.alias(column.name))
     return F.struct(*fields)
 
 
