@@ -34,8 +34,7 @@ def one_line(done: Done, code: int) -> str:
     assert done.code == code, done.err
     [line] = done.errors
     assert "\tat " not in done.err
-    # a worker that is forked while its JVM ends says so by a traceback of PySpark's own daemon
-    assert "Traceback" not in done.err or "pyspark/daemon.py" in done.err
+    assert "Traceback" not in done.err
     return line
 
 
