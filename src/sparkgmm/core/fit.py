@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -113,15 +114,12 @@ def _fit(
     if rows.complete:
         states = [replace(winner.state, converged=False) for winner in winners]
     else:
-        going = [state for w in winners for state in (w.state, *w.rivals)]
+        going = [state for winner in winners for state in winner.runs]
         states = [Trajectory(state.model, target_k=state.target_k) for state in going]
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
-    ended = iter(race.states)
-    race.states = [
-        min((next(ended) for _ in (0, *winner.rivals)), key=race.rank) for winner in winners
-    ]
+    race.states = [ranked[0] for ranked in _ranked(race.states, winners, race)]
     n_passes += race.n_passes
     if starts is None and not search.lenient:
         n_passes += _without_spikes(race, rows)
@@ -160,19 +158,26 @@ def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settin
     Each is off its limit there by about as much as the sample could not tell it by; what is near
     the best stays its rival.
     """
-    runs = [state for winner in winners for state in (winner.state, *winner.rivals)]
+    runs = [state for winner in winners for state in winner.runs]
     measured = evidence.measure([state.model for state in runs], "optima of the sample")
-    seen = iter(
+    seen = [
         Trajectory(state.model, m, target_k=state.target_k)
         for state, m in zip(runs, measured, strict=True)
-    )
-    race = Race((), evidence, settings)
+    ]
+    ranked = _ranked(seen, winners, Race((), evidence, settings))
     ordered = []
-    for winner in winners:
-        best, *rest = sorted((next(seen) for _ in (0, *winner.rivals)), key=race.rank)
+    for winner, (best, *rest) in zip(winners, ranked, strict=True):
         rivals = [r for r in rest if best.log_likelihood - r.log_likelihood < winner.margin]
         ordered.append(replace(winner, state=best, rivals=tuple(rivals[:_RIVALS])))
     return ordered
+
+
+def _ranked(
+    states: Sequence[Trajectory], winners: Sequence[Winner], race: Race
+) -> list[list[Trajectory]]:
+    """Cut states into those of each winner's runs, which they took the place of; best first."""
+    left = iter(states)
+    return [sorted(islice(left, len(winner.runs)), key=race.rank) for winner in winners]
 
 
 def _without_spikes(race: Race, rows: Rows) -> int:

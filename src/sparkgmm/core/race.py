@@ -36,6 +36,11 @@ class Winner:
     rivals: tuple[Trajectory, ...] = ()
     margin: float = 0.0
 
+    @property
+    def runs(self) -> tuple[Trajectory, ...]:
+        """The best run and its rivals."""
+        return self.state, *self.rivals
+
     def course(self, tol: float) -> Course:
         """Return how it came to where it is; a distance within `tol` has converged."""
         state = self.state

@@ -209,16 +209,17 @@ class Scout:
         """
         model = best.model
         margin = n_parameters(model.k, model.d, model.covariance_type) / n_rows
-        alike = [
+        mine = sorted((s for s in tried if s.candidate_key == best.candidate_key), key=race.rank)
+        sound = race.rank(best)[:2]
+        below = [
             state
-            for state in sorted(tried, key=race.rank)
-            if state.candidate_key == best.candidate_key
-            and race.rank(state)[:2] == race.rank(best)[:2]
-            and best.log_likelihood - state.log_likelihood > _SAME / 10
+            for state in mine
+            if best.log_likelihood - state.log_likelihood > _SAME / 10
+            and race.rank(state)[:2] == sound
         ]
-        near = [s for s in alike if best.log_likelihood - s.log_likelihood < margin]
+        near = [s for s in below if best.log_likelihood - s.log_likelihood < margin]
         distinct: list[Trajectory] = []
-        for state in (*[s for s in alike if any(s is p for p in plain)][:1], *near):
+        for state in (*[s for s in below if any(s is p for p in plain)][:1], *near):
             if all(abs(state.log_likelihood - d.log_likelihood) > _SAME / 10 for d in distinct):
                 distinct.append(state)
         rivals = []
