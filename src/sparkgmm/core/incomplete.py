@@ -255,9 +255,7 @@ class IncompleteKernel:
         missing = np.isnan(block.values[:d])
         if not gaps.is_ordered(missing):
             rows = gaps.order(missing)
-            weights = None if block.weights is None else block.weights[rows]
-            block = Block(np.ascontiguousarray(block.values[:, rows]), weights)
-            missing = missing[:, rows]
+            block, missing = block.take(rows), missing[:, rows]
         n_whole = int(np.count_nonzero(~missing.any(axis=0)))
         whole = self._of_whole(block, n_whole)
         return [

@@ -32,6 +32,16 @@ class Block(NamedTuple):
         """The number of rows."""
         return int(self.values.shape[1])
 
+    @property
+    def row_weights(self) -> Array:
+        """The weights, (rows,): ones where there are none."""
+        return np.ones(self.n_rows) if self.weights is None else self.weights
+
+    def take(self, rows: Array) -> Block:
+        """Return some of the rows, by their numbers or by flags."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Block(np.ascontiguousarray(self.values[:, rows]), weights)
+
 
 def block_rows(d: int) -> int:
     """Return how many rows a block holds: about 2 MiB of float64, whatever the machine.
@@ -47,11 +57,7 @@ def grouped(block: Block, n_beside: int = 0) -> Block:
     The last columns, so many, are of parts beside the Gaussian and not looked at.
     """
     missing = np.isnan(block.values[: len(block.values) - n_beside])
-    if not missing.any():
-        return block
-    rows = order(missing)
-    weights = None if block.weights is None else block.weights[rows]
-    return Block(np.ascontiguousarray(block.values[:, rows]), weights)
+    return block.take(order(missing)) if missing.any() else block
 
 
 def count_rows(blocks: Sequence[Block]) -> int:
@@ -107,7 +113,7 @@ class Profile:
         """
         values = block.values[: len(block.values) - n_beside]
         X = values.astype(np.float64)
-        w = np.ones(block.n_rows) if block.weights is None else block.weights
+        w = block.row_weights
         weight = float(w.sum())
         # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ.
         origin = X[:, :1].copy()
@@ -263,9 +269,7 @@ class Frame:
         d = len(self.shift)
         X = np.concatenate([block.values[:d] for block in blocks], axis=1).astype(np.float64)
         Z = np.ascontiguousarray(((X - self.shift[:, None]) / self.scale[:, None]).T)
-        return Z, np.concatenate(
-            [np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks]
-        )
+        return Z, np.concatenate([block.row_weights for block in blocks])
 
     @property
     def log_volume(self) -> float:

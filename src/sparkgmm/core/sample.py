@@ -27,8 +27,7 @@ class Sample:
     def of(cls, rows: Rows) -> Sample:
         """Take the pilot sample of a fit: at most some ten thousands of rows."""
         block = take_rows(rows.sample, np.arange(count_rows(rows.sample)))
-        weights = np.ones(block.n_rows) if block.weights is None else block.weights
-        return cls(block.values.T.astype(np.float64), weights, rows.complete)
+        return cls(block.values.T.astype(np.float64), block.row_weights, rows.complete)
 
     def thinned(self, most: int) -> Array:
         """Return at most so many rows, evenly spaced."""

@@ -212,4 +212,4 @@ def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Prof
 
 
 def _weights(blocks: Iterable[Block]) -> Array:
-    return np.concatenate([np.ones(b.n_rows) if b.weights is None else b.weights for b in blocks])
+    return np.concatenate([block.row_weights for block in blocks])

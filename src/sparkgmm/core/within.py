@@ -29,11 +29,10 @@ class Bounds:
         if inside.all():
             return block
         beyond = (values < self.low[:, None]) | (values > self.high[:, None])
-        keep = ~beyond.any(axis=0)
+        keep = np.asarray(~beyond.any(axis=0))
         if keep.all():  # but some values are missing
             return block
-        weights = None if block.weights is None else block.weights[keep]
-        return Block(np.ascontiguousarray(block.values[:, keep]), weights)
+        return block.take(keep)
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class ProfileKernel:
     def __call__(self, block: Block) -> list[Sums]:
         """Return the number of rows, their weight and their moments, flat, as one row."""
         X = block.values[: len(self.centre)].astype(np.float64) - self.centre[:, None]
-        w = np.ones(block.n_rows) if block.weights is None else block.weights
+        w = block.row_weights
         numbers = np.array([float(block.n_rows), float(w.sum())])
         if self.gaps:
             there = ~np.isnan(X)
