@@ -30,7 +30,7 @@ def overdispersed(membership: Membership) -> list[tuple[str, int, float]]:
     1950).
     """
     found = []
-    mass = membership.responsibilities * membership.sample.weights[:, None]
+    mass = membership.mass
     rows = mass.sum(axis=0) ** 2 / np.maximum((mass**2).sum(axis=0), 1e-300)
     for part in _counts(membership):
         index = _of(membership, part)
@@ -48,7 +48,7 @@ def _counts(membership: Membership) -> Iterator[Poisson]:
 def _of(membership: Membership, part: Poisson) -> Array:
     x = membership.sample.X[:, part.column]
     known = ~np.isnan(x)
-    mass = (membership.responsibilities * membership.sample.weights[:, None])[known]
+    mass = membership.mass[known]
     weight = np.maximum(mass.sum(axis=0), 1e-300)
     mean = mass.T @ x[known] / weight
     variance = (mass * (x[known][:, None] - mean) ** 2).sum(axis=0) / weight

@@ -64,6 +64,11 @@ class Membership:
         return self._scores.log_density
 
     @cached_property
+    def mass(self) -> Array:
+        """The weight of each row that is of each component, (n, k)."""
+        return self.responsibilities * self.sample.weights[:, None]
+
+    @cached_property
     def density_quantiles(self) -> dict[str, Any]:
         """The quantiles of the log density that the model keeps for scoring."""
         return density_quantiles(self.log_density, self.sample.weights)
@@ -84,7 +89,7 @@ class Membership:
 
         The rows of the sample stand for the component by their weighted responsibilities.
         """
-        mass = self.responsibilities * self.sample.weights[:, None]
+        mass = self.mass
         assigned = np.eye(self.mixture.k)[self.labels]
         return np.asarray((mass.T @ assigned) / np.maximum(mass.sum(axis=0), 1e-300)[:, None])
 

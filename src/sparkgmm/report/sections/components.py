@@ -26,7 +26,7 @@ _STRONGEST = 6
 def component_table(membership: Membership, sum_of_weights: float) -> Table:
     """One row a component: weight, rows, certainty, neighbour and overlap."""
     mixture = membership.mixture
-    mass = membership.responsibilities * membership.sample.weights[:, None]
+    mass = membership.mass
     sure = np.where(membership.responsibilities >= 0.95, mass, 0.0).sum(axis=0)
     sure /= np.maximum(mass.sum(axis=0), 1e-300)
     rows = []

@@ -25,7 +25,7 @@ def missing_table(membership: Membership) -> Table:
     mixture, sample = membership.mixture, membership.sample
     missing = np.isnan(sample.X).astype(float)
     of_all = sample.weights @ missing / sample.weights.sum()
-    mass = membership.responsibilities * sample.weights[:, None]
+    mass = membership.mass
     of_each = (mass.T @ missing) / np.maximum(mass.sum(axis=0), 1e-300)[:, None]
     shown = range(min(mixture.k, _SHOWN))
     names = mixture.columns or names_of(mixture)
