@@ -179,20 +179,15 @@ class Mixture:
         raise AttributeError(f"a Mixture is immutable: {name} cannot be deleted")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Mixture, (
-            self.weights,
-            self.means,
-            self.compact_covariances,
-            self.covariance_type,
-            self.features,
-            self.categorical,
-            self.counts,
-            self.missing,
-        )
+        return Mixture, self._arguments(self.missing)
 
     def with_missing(self, missing: str) -> Mixture:
         """Return the same mixture, for which NaN in rows is "invalid" or to "model"."""
-        return Mixture(
+        return Mixture(*self._arguments(missing))
+
+    def _arguments(self, missing: str) -> tuple[Any, ...]:
+        """Return what makes this mixture, or one that takes NaN for something else."""
+        return (
             self.weights,
             self.means,
             self.compact_covariances,

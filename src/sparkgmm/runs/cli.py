@@ -164,12 +164,7 @@ def _export_parser() -> _Parser:
         choices=["float64", "float32"],
         help="of the tensor that onnx takes; default: float64",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
-    )
-    parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
-    return parser
+    return _writing(parser)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -206,6 +201,16 @@ def _export_by_spark(options: argparse.Namespace, forms: Mapping[str, str]) -> N
         export(mixture, options.to, options.path, spark, options.overwrite, **forms)
 
 
+def _writing(parser: _Parser) -> _Parser:
+    """Add the options that all commands have which write one thing."""
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
+    )
+    parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
+    return parser
+
+
 def init_main(argv: Sequence[str] | None = None) -> int:
     """Look at a table and write a configuration that fits it; return the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -222,12 +227,7 @@ def _init_parser() -> _Parser:
         "table", help="a file, folder or glob, any URI that Spark reads, or a table of a catalog"
     )
     parser.add_argument("--output", metavar="FILE", help="what to write; default: to the terminal")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show Spark's log and the traceback of an error"
-    )
-    parser.add_argument("--version", action="version", version=f"sparkgmm {__version__}")
-    return parser
+    return _writing(parser)
 
 
 def _init(options: argparse.Namespace) -> None:

@@ -67,7 +67,7 @@ class BegunRun:
         table: Mapping[str, Any] | None = None,
     ) -> BegunRun:
         """Describe a run that has read its rows."""
-        listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
+        listed = _listed(files)
         return cls(configuration, versions, listed, _digest(profile.pack()), base, table)
 
     @classmethod
@@ -79,7 +79,7 @@ class BegunRun:
         table: Mapping[str, Any] | None = None,
     ) -> BegunRun:
         """Describe a run that goes on by parts of its rows: its files must be the same."""
-        listed = [[masked(info.path), info.n_bytes, info.modified] for info in files]
+        listed = _listed(files)
         rows = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         return cls(configuration, versions, listed, rows, None, table)
 
@@ -94,6 +94,10 @@ class BegunRun:
             return cls(**{field.name: values[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
+
+
+def _listed(files: Sequence[FileInfo]) -> list[list[Any]]:
+    return [[masked(info.path), info.n_bytes, info.modified] for info in files]
 
 
 class State:
