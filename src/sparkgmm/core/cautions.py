@@ -13,6 +13,8 @@ from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Candidate, Held
 from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
 from sparkgmm.options import (
+    CATEGORICAL,
+    COUNTS,
     COVARIANCE_TYPE,
     COVARIANCE_TYPES,
     FEATURES,
@@ -155,15 +157,6 @@ def widths_held(held: Sequence[Held], names: Mapping[str, str]) -> list[str]:
     return said
 
 
-class _Named(NamedTuple):
-    """An option by its name alone: a front end that lacks it does not say the remedy."""
-
-    name: str
-
-
-_CATEGORICAL, _COUNTS = _Named("categorical"), _Named("counts")
-
-
 def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str]) -> list[Caution]:
     """Return which features are odd ones to have, by a sample's values, a sentence a kind.
 
@@ -174,7 +167,7 @@ def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str
     two = [one for one in found if len(one.values) == 2]
     few = [one for one in found if len(one.values) > 2]
     leave_out: Remedy = ("leave it out of", FEATURES, "unless it is a quantity")
-    categorical: Remedy = ("name it in", _CATEGORICAL)
+    categorical: Remedy = ("name it in", CATEGORICAL)
     said = []
     if ids:
         which = _listed([one.feature for one in ids])
@@ -187,7 +180,7 @@ def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str
     if few:
         which = _listed([_of_few(one) for one in few])
         problem = f"few values, fitted as a quantity: {which}"
-        counts: Remedy = ("if it counts things, in", _COUNTS)
+        counts: Remedy = ("if it counts things, in", COUNTS)
         remedies = [categorical, *([counts] if any(one.whole for one in few) else []), leave_out]
         said.append(_said(problem, remedies, names))
     return [Caution(text) for text in said]

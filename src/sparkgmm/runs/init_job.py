@@ -10,7 +10,6 @@ import yaml
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.runs.column_kinds import ColumnKind
-from sparkgmm.runs.config import InputConfig
 from sparkgmm.runs.first_look import FirstLook, look_at_files, look_by_spark
 from sparkgmm.runs.local_folder import local_files
 from sparkgmm.spark.names import TableName, is_table_name
@@ -134,21 +133,16 @@ def _input(seen: FirstLook, features: Sequence[ColumnKind]) -> Iterator[str]:
 def _other_kind(
     seen: FirstLook, key: str, features: Sequence[ColumnKind], meaning: str
 ) -> Iterator[str]:
-    """Write the columns of a kind, as a comment where fits do not know the kind yet."""
+    """Write the columns of a kind that is not the features'."""
     columns = [column for column in _of_kind(seen, key) if column not in features]
     if not columns:
         return
-    sign = "" if key in InputConfig.model_fields else "# "
-    yield f"  {sign}{key}:  # {meaning}"
-    yield from _listed(columns, f"  {sign}  - ")
+    yield f"  {key}:  # {meaning}"
+    yield from _listed(columns, "    - ")
 
 
 def _nulls(features: Sequence[ColumnKind]) -> Iterator[str]:
-    if not any(column.nulls for column in features):
-        return
-    if "missing" in InputConfig.model_fields:
-        yield "  missing: model  # rows with nulls count by what they have; invalid: they do not"
-    else:
+    if any(column.nulls for column in features):
         yield "  invalid_rows: quarantine  # rows with nulls go beside the run; drop: nowhere"
 
 
