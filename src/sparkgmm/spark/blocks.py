@@ -18,7 +18,7 @@ import signal
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
@@ -168,12 +168,36 @@ class PartitionSummary:
         return sum(self.block_rows)
 
 
-class _Batch(NamedTuple):
-    """A batch of rows as read: X (d, n), weights (n,) or None, and which rows are valid."""
+@dataclass(frozen=True)
+class Decoded:
+    """A batch of rows as read: X (d, n), weights (n,) or None, and which rows are valid.
+
+    What is wrong with them is told for each feature and the weight, whose `values` these are: which
+    are null, NaN or infinite. `ragged` and `negative` (n,) are as in `Counts`.
+    """
 
     X: Array
     w: Array | None
     valid: Array
+    ragged: Array
+    negative: Array
+    values: Array
+    absent: Array
+
+    @cached_property
+    def null(self) -> Array:
+        """Which values are null, but for vectors of another length."""
+        return np.asarray(self.absent & ~self.ragged)
+
+    @cached_property
+    def nan(self) -> Array:
+        """Which values are NaN, but for vectors of another length."""
+        return np.asarray(np.isnan(self.values) & ~self.absent & ~self.ragged)
+
+    @cached_property
+    def infinite(self) -> Array:
+        """Which values are infinite."""
+        return np.asarray(np.isinf(self.values))
 
 
 def block_maker(
@@ -194,7 +218,7 @@ def block_maker(
         tally, buffer, profile = Tally(layout), _Buffer(layout), None
         with _Store(layout) as store:
             for arrow_batch in batches:
-                for block in buffer.add(_decode(arrow_batch, layout, tally)):
+                for block in buffer.add(tally.counted(decode(arrow_batch, layout))):
                     profile = _joined(profile, _profile(block, layout))
                     store.write(grouped(block, layout.n_beside) if layout.missing else block)
             for block in buffer.rest():
@@ -361,8 +385,24 @@ class Tally:
 
     def __init__(self, layout: Layout) -> None:
         width = layout.width + layout.weighted
+        self._missing = layout.missing
         self.read = self.invalid = self.ragged = self.negative = 0
         self.null, self.nan, self.infinite = (np.zeros(width, dtype=np.int64) for _ in range(3))
+
+    def counted(self, rows: Decoded) -> Decoded:
+        """Count what is wrong with some rows, and return them."""
+        n = len(rows.valid)
+        self.read += n
+        all_valid = bool(rows.valid.all())
+        if not all_valid:
+            self.invalid += int(n - rows.valid.sum())
+            self.ragged += int(rows.ragged.sum())
+            self.negative += int(rows.negative.sum())
+            self.infinite += rows.infinite.sum(axis=1)
+        if self._missing or not all_valid:
+            self.null += rows.null.sum(axis=1)
+            self.nan += rows.nan.sum(axis=1)
+        return rows
 
     def total(self) -> Counts:
         """Return what was counted."""
@@ -381,7 +421,7 @@ class _Buffer:
         self._weights = np.empty(self._capacity) if layout.weighted else None
         self._filled = 0
 
-    def add(self, batch: _Batch) -> Iterator[Block]:
+    def add(self, batch: Decoded) -> Iterator[Block]:
         keep = batch.valid if batch.w is None else batch.valid & (batch.w > 0)
         X, w = batch.X, batch.w
         if not keep.all():
@@ -406,8 +446,8 @@ class _Buffer:
             self._filled = 0
 
 
-def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
-    """Turn an arrow batch into arrays and count what is wrong with its rows."""
+def decode(batch: pa.RecordBatch, layout: Layout) -> Decoded:
+    """Turn an arrow batch into arrays, and look at what is wrong with its rows."""
     n = batch.num_rows
     ragged = np.zeros(n, dtype=bool)
     X = np.empty((layout.width, n), dtype=layout.dtype)
@@ -426,19 +466,9 @@ def _decode(batch: pa.RecordBatch, layout: Layout, tally: Tally) -> _Batch:
     good = np.isfinite(everything)
     if layout.missing:
         good[: layout.width] |= np.isnan(X)
-    valid = good.all(axis=0) & ~ragged
     negative = np.zeros(n, dtype=bool) if w is None else w < 0
-    valid &= ~negative
-    tally.read += n
-    if not valid.all():
-        tally.invalid += int(n - valid.sum())
-        tally.ragged += int(ragged.sum())
-        tally.negative += int(negative.sum())
-        tally.infinite += np.isinf(everything).sum(axis=1)
-    if layout.missing or not valid.all():
-        tally.null += (nulls & ~ragged).sum(axis=1)
-        tally.nan += (np.isnan(everything) & ~nulls & ~ragged).sum(axis=1)
-    return _Batch(X, w, valid)
+    valid = np.asarray(good.all(axis=0) & ~ragged & ~negative)
+    return Decoded(X, w, valid, ragged, negative, everything, nulls)
 
 
 def _decode_scalars(column: pa.Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.errors import SparkGmmError, option_names
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.options import KEYS
-from sparkgmm.spark.blocks import Layout, decode_vectors, prepare_worker
+from sparkgmm.spark.blocks import Decoded, Layout, decode, prepare_worker
 from sparkgmm.spark.components import component_rows
 from sparkgmm.spark.scoring import INVALID_ROW
 
@@ -97,27 +97,13 @@ class GroupTask:
         if group is not None:
             yield group
 
-    def _decode(self, batch: pa.RecordBatch) -> _Rows:
+    def _decode(self, batch: pa.RecordBatch) -> Decoded:
         """Return the rows of a batch as numbers, and what is wrong with them."""
-        d, at = len(self.features), self.n_keys
-        ragged = np.zeros(batch.num_rows, dtype=bool)
-        if self.vector:
-            layout = Layout(d, "float64", vector=True, weighted=False)
-            X, null, ragged = decode_vectors(batch.column(at), layout)
-        else:
-            numbers = [_numbers(batch.column(at + i)) for i in range(d)]
-            X = np.array([values for values, _ in numbers])
-            null = np.array([nulls for _, nulls in numbers])
-        everything, nulls, w = X, null, None
-        if self.weighted:
-            w, w_null = _numbers(batch.column(batch.num_columns - 1))
-            everything, nulls = np.vstack([X, w]), np.vstack([null, w_null])
-        negative = np.zeros(batch.num_rows, dtype=bool) if w is None else w < 0
-        valid = np.isfinite(everything).all(axis=0) & ~ragged & ~negative
-        if self.fail and not valid.all():
+        layout = Layout(len(self.features), "float64", self.vector, self.weighted)
+        rows = decode(batch.select(range(self.n_keys, batch.num_columns)), layout)
+        if self.fail and not rows.valid.all():
             raise ValueError(INVALID_ROW)
-        nan = np.isnan(everything) & ~nulls & ~ragged
-        return _Rows(X, w, valid, ragged, negative, nulls & ~ragged, nan, np.isinf(everything))
+        return rows
 
     def fitted(self, group: _Group) -> dict[str, Any]:
         """Return what is known of a group, by `FIELDS`."""
@@ -167,20 +153,6 @@ def of_candidate(chosen: Candidate) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows of a batch: X (d, n), weights (n,) or None, and by feature and weight what is wrong."""
-
-    X: Array
-    w: Array | None
-    valid: Array
-    ragged: Array
-    negative: Array
-    null: Array
-    nan: Array
-    infinite: Array
-
-
 @dataclass
 class _Group:
     """The rows of a group as they come."""
@@ -195,7 +167,7 @@ class _Group:
     _X: list[Array] = field(default_factory=list)
     _w: list[Array] = field(default_factory=list)
 
-    def add(self, rows: _Rows, here: slice, most_bytes: int) -> None:
+    def add(self, rows: Decoded, here: slice, most_bytes: int) -> None:
         """Take the rows of a batch that are here."""
         valid = rows.valid[here]
         X, w = rows.X[:, here], None if rows.w is None else rows.w[here]
@@ -230,13 +202,6 @@ class _Group:
             "faults": None if self.faults is None else self.faults.tolist(),
             "large": False,
         }
-
-
-def _numbers(column: pa.Array) -> tuple[Array, Array]:
-    values = column.to_numpy(zero_copy_only=False)
-    if not column.null_count:
-        return values, np.zeros(len(values), dtype=bool)
-    return values, np.asarray(column.is_null().to_numpy(zero_copy_only=False))
 
 
 def _run_starts(keys: Sequence[pa.Array]) -> list[int]:
