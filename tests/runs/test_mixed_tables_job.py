@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from helpers.html_pages import Page
-from sparkgmm.core.local import fit_array
+from sparkgmm.core.local import FitResult, fit_array
 from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.mixture import Mixture
@@ -70,6 +70,13 @@ def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
     return run
 
 
+def fitted_here(table: pd.DataFrame, **options: Any) -> FitResult:
+    """Fit in memory what the job fits."""
+    columns = ["x", "kind", "paid", "code", "visits"]
+    kinds: Any = {"categorical": ["code"], "counts": ["visits"]}
+    return fit_array(table[columns], 3, n_init=2, init="k-means++", **kinds, **options)
+
+
 def mixture_of(run: Path) -> Mixture:
     return Mixture.from_json((run / "model.json").read_text())
 
@@ -80,14 +87,7 @@ def test_the_job_finds_what_fit_array_finds_and_the_run_has_it_all(
     run = fit(output={"report": True})
     mixture = mixture_of(run)
     table = pd.read_parquet(parquet)
-    here = fit_array(
-        table[["x", "kind", "paid", "code", "visits"]],
-        3,
-        n_init=2,
-        init="k-means++",
-        categorical=["code"],
-        counts=["visits"],
-    )
+    here = fitted_here(table)
     assert here.mixture.to_json() == mixture.to_json()
     assert list(mixture.categorical["code"]) == ["1", "10", "2"]
     assert list(mixture.categorical["paid"]) == ["false", "true"]
@@ -199,15 +199,7 @@ def test_missing_values_of_all_kinds_are_integrated_over(
     assert metrics["rows_used"] == 600
     assert metrics["missing_by_column"]["kind"] == gone[:, 1].sum()
     assert metrics["log_likelihood"] == pytest.approx(mixture.log_likelihood(table), rel=1e-11)
-    here = fit_array(
-        table[["x", "kind", "paid", "code", "visits"]],
-        3,
-        n_init=2,
-        init="k-means++",
-        categorical=["code"],
-        counts=["visits"],
-        missing="model",
-    )
+    here = fitted_here(table, missing="model")
     assert here.mixture.to_json() == mixture.to_json()
     scored = _score(spark, run, path, tmp_path)
     np.testing.assert_allclose(scored.log_density, mixture.log_density(table), rtol=1e-12)

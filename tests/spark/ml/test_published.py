@@ -156,8 +156,10 @@ def test_aggregation_depth_has_no_effect(frame: Any) -> None:
 def test_columns_carry_what_other_stages_want_to_know(frame: Any) -> None:
     model = GaussianMixture(k=2).fit(frame(PLANE))
     ours = model.transform(frame(PLANE)).schema
-    assert ours["prediction"].metadata["ml_attr"] == {"type": "nominal", "num_vals": 2}
-    assert ours["probability"].metadata["ml_attr"] == {"num_attrs": 2}
+    scored_by = {"sparkgmm": {"model": model._key, "featuresCol": "features"}}
+    of_labels = {"ml_attr": {"type": "nominal", "num_vals": 2}}
+    assert ours["prediction"].metadata == of_labels | scored_by
+    assert ours["probability"].metadata == {"ml_attr": {"num_attrs": 2}} | scored_by
 
 
 def test_the_gaussians_as_a_table_are_those_of_spark(frame: Any) -> None:
