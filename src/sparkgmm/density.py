@@ -136,6 +136,23 @@ def pass_by_residuals_pays(n_components: int, d: int) -> bool:
     return d > _MOST_FEATURES or n_components < min(d**2 / 200, 0.28 * d)
 
 
+def fill_gaps(
+    joint: Array, precisions: Array, residuals: Array, there: NDArray[np.bool_]
+) -> list[tuple[gaps.Group, gaps.Filled]]:
+    """Fill in the residuals (k, d, n) of ordered rows, 0 where values are not `there` (d, n).
+
+    The joint densities (k, n) get what their constants are more for what is not there. Returned is
+    what is known of that in each group of rows.
+    """
+    found = []
+    for group in gaps.groups(~there):
+        filled = gaps.fill(precisions, residuals, group)
+        constant = 0.5 * group.features.shape[1] * LOG_2PI - filled.half_log_dets
+        joint[:, group.rows] += constant[:, group.pattern]
+        found.append((group, filled))
+    return found
+
+
 @dataclass(frozen=True)
 class Density:
     """The density of a mixture, prepared for scoring rows.
@@ -254,10 +271,7 @@ class Density:
         else:
             precisions = np.matmul(np.swapaxes(self.whiteners, 1, 2), self.whiteners)
             precisions = np.broadcast_to(precisions, (len(self.means), *precisions.shape[1:]))
-            for group in gaps.groups(~there):
-                filled = gaps.fill(precisions, residuals, group)
-                constant = 0.5 * group.features.shape[1] * LOG_2PI - filled.half_log_dets
-                joint[:, group.rows] += constant[:, group.pattern]
+            fill_gaps(joint, precisions, residuals, there)
         for j in range(len(self.means)):
             Y = self._whitened(j, residuals[j])
             joint[j] -= 0.5 * np.einsum("ij,ij->j", Y, Y)

@@ -23,7 +23,7 @@ from sparkgmm.core.statistics import Kernel, Sums, run_kernels, softmax, standar
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import SQUARES, diagonal_order
 from sparkgmm.covariances.stacks import Dense, Diagonal
-from sparkgmm.density import LOG_2PI, natural_parameters, whitened
+from sparkgmm.density import LOG_2PI, fill_gaps, natural_parameters, whitened
 from sparkgmm.parts import Parts, fill, natural
 from sparkgmm.products import Array
 
@@ -90,15 +90,10 @@ class DenseGaps:
         """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
         k, d = self.means.shape
         there = ~np.isnan(X)
-        found = gaps.groups(~there)
         residuals = X - self.means[:, :, None]
         np.copyto(residuals, 0.0, where=~there)
         L = np.repeat(self.log_norms[:, None], X.shape[1], axis=1)
-        filled = []
-        for group in found:
-            filled.append(gaps.fill(self.precisions, residuals, group))
-            constant = 0.5 * group.features.shape[1] * LOG_2PI - filled[-1].half_log_dets
-            L[:, group.rows] += constant[:, group.pattern]
+        found = fill_gaps(L, self.precisions, residuals, there)
         for j, W in enumerate(self.whiteners):
             Y = W @ residuals[j]
             L[j] -= 0.5 * np.einsum("in,in->n", Y, Y)
@@ -114,7 +109,7 @@ class DenseGaps:
             residuals[j] *= root[j]
             second[j] = residuals[j] @ residuals[j].T
         hidden = np.zeros(k)
-        for group, what in zip(found, filled, strict=True):
+        for group, what in found:
             mine = np.add.reduceat(L[:, group.rows], group.starts, axis=1)
             gaps.add_covariances(second, mine, group, what)
             entropy = group.features.shape[1] * _ENTROPY - what.half_log_dets
