@@ -25,8 +25,8 @@ from sparkgmm.products import Array, fill_monomials, second_moment, squares
 
 # A chunk of log joint densities holds so many values.
 _CHUNK_VALUES = 2**19
-# Models whose terms cancel more than this are left to runs of their own. Here a log density is wrong
-# by 1e-6 nats, which still tells optima apart: a component on equal rows may stand among others.
+# Models whose terms cancel more than this are left to runs of their own. At this size a log density
+# is wrong by 1e-6 nats, which tells optima apart, also where a component is on equal rows.
 _CANCELLATION = 1e10
 # A component of fewer effective rows than this share of the least ends its run.
 _LEAST_SHARE = 0.5
