@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import SparkGmmError, option_names
 from sparkgmm.options import KEYS
+from sparkgmm.runs.column_account import CONSTANT, LEFT_OUT, account
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import (
     Judged,
@@ -104,6 +105,7 @@ class _Fitted:
     features: Features
     read: Read
     dropped: Sequence[str]
+    without: Mapping[str, str]
     columns: Sequence[Caution]
     rows: Rows
     fit: Fit
@@ -201,6 +203,7 @@ def _read_and_fit(
             opened, features = open_input(spark, config, begun_with)
     if (odd := how_to_read(config.input)) is not None:
         terminal.say(odd)
+    without = account(opened, features, config.input, terminal.say)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":
@@ -214,6 +217,7 @@ def _read_and_fit(
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
+        without |= dict.fromkeys(dropped, CONSTANT)
         earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
         invalid_rows = config.input.invalid_rows
@@ -244,7 +248,16 @@ def _read_and_fit(
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
         return _Fitted(
-            read, features, blocks.read, dropped, columns, rows, result, judged, earlier_runs
+            read,
+            features,
+            blocks.read,
+            dropped,
+            without,
+            columns,
+            rows,
+            result,
+            judged,
+            earlier_runs,
         )
 
 
@@ -295,7 +308,7 @@ def _documents(
             watch,
             config.model.max_iter,
             earlier_runs.base,
-        )
+        ) | {LEFT_OUT: fitted.without}
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")

@@ -18,6 +18,7 @@ from sparkgmm.core.rows import pilot_rows
 from sparkgmm.errors import FitError, InputError, SparkGmmError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import KEYS
+from sparkgmm.runs.column_account import LEFT_OUT, account
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import GROUPS, RunFolder, to_json
@@ -112,6 +113,7 @@ class _Job:
     config: FitConfig
     df: DataFrame
     features: Features
+    without: Mapping[str, str]
     kept: _Kept
     terminal: Terminal
 
@@ -149,6 +151,7 @@ def fit_groups(
         begun_with = state.begun_with(versions(spark), overwrite)
         with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    without = account(opened, features, config.input, terminal.say)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     table = None if snapshot is None else snapshot.record()
@@ -157,7 +160,7 @@ def fit_groups(
     state.write_begun()
     terminal.set_context(step="fit")
     kept = _Kept(run.state.child(GROUPS), df, names)
-    job = _Job(spark, config, df, features, kept, terminal)
+    job = _Job(spark, config, df, features, without, kept, terminal)
     try:
         with reading_files_of(snapshot):
             _fit_small(job, sum(info.n_bytes for info in files))
@@ -292,7 +295,7 @@ def _publish(
     terminal.set_context(step="report")
     pages = _report(job, found, totals, failed, manifest)
     watch.lap("report")
-    metrics = _metrics(totals, features, watch)
+    metrics = _metrics(totals, features, watch) | {LEFT_OUT: job.without}
     files = {
         "metrics.json": to_json(metrics).encode(),
         "metrics.prom": groups_exposition(metrics, manifest, run.root.path).encode(),
@@ -425,6 +428,7 @@ def _report(
                 worst,
                 largest,
                 failed,
+                job.without,
                 manifest,
             )
     except Exception as error:
