@@ -73,6 +73,8 @@ def test_each_column_left_out_has_its_reason_in_terminal_metrics_and_report(
     page = Page((table / "runs/a/report.html").read_text(encoding="utf-8"))
     assert "true or false: name it in input.categorical" in page.cells
     assert "left out note: text" in plan(spark, config)
+    runs = Page((table / "runs/index.html").read_text(encoding="utf-8"))
+    assert [a["href"] for a in runs.of("a")] == ["a/report.html"]
 
 
 def test_columns_that_are_not_named_are_one_line_and_no_rows_are_read_for_them(

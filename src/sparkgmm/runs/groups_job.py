@@ -31,6 +31,7 @@ from sparkgmm.runs.reading import (
     without_constants,
 )
 from sparkgmm.runs.record import Stopwatch, drawing, figures, manifest_of, versions
+from sparkgmm.runs.runs_list import Published
 from sparkgmm.runs.state import BegunRun, State
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks
@@ -129,8 +130,8 @@ def fit_groups(
     terminal: Terminal,
     started: datetime,
     overwrite: bool,
-) -> bool:
-    """Fit every group and publish the run; return False if another job's run did first.
+) -> Published | None:
+    """Fit every group and publish the run; return None if another job's run did first.
 
     What is done of an attempt that was killed is taken over.
 
@@ -289,7 +290,7 @@ def _publish(
     manifest: Mapping[str, Any],
     watch: Stopwatch,
     overwrite: bool,
-) -> bool:
+) -> Published | None:
     config, features, names, terminal = job.config, job.features, job.names, job.terminal
     failed = _failed(found, names, _SHOWN)
     terminal.set_context(step="report")
@@ -323,7 +324,7 @@ def _publish(
     if published:
         text = _summary(job, run, totals, failed, "report.html" in files)
         terminal.result(text, **figures(metrics))
-    return published
+    return Published(metrics, manifest, "report.html" in files) if published else None
 
 
 def _metrics(totals: GroupTotals, features: Features, watch: Stopwatch) -> dict[str, Any]:

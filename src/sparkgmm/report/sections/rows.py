@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.run import Run
-from sparkgmm.report.sections.section import Section
+from sparkgmm.report.sections.section import Section, as_data
 from sparkgmm.report.style import COLOURS, Picture, log_scale, picture, short
 from sparkgmm.report.views import (
     correlation,
@@ -163,8 +162,7 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
         ],
         "labels": mixture.predict(rows).tolist(),
     }
-    text = json.dumps(carried, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+    return as_data(carried)
 
 
 def _rounded(values: Array, units: Array) -> list[float | None]:
