@@ -63,8 +63,8 @@ def test_one_component_of_monotone_gaps_is_andersons_closed_form():
     X = rng.multivariate_normal(
         [1, -2, 300], [[1, 0.5, 0.2], [0.5, 2, -0.3], [0.2, -0.3, 1.5]], 500
     )
-    X[300:, 2] = np.nan
-    X[400:, 1] = np.nan
+    X[400:, 2] = np.nan
+    X[450:, 1] = np.nan
     mean, covariance = by_regressions(X)
     found = fit_array(X, 1, missing="model", tol=1e-14)
     assert found.converged
@@ -182,7 +182,8 @@ def moments_of(mixture: Mixture, X: np.ndarray) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
 @pytest.mark.parametrize("narrow", [False, True])
-def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow):
+@pytest.mark.parametrize("n_patterns", ["few", "many"])
+def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow, n_patterns):
     rng = np.random.default_rng(3)
     d, k = 8, 3
     A = rng.normal(0, 0.4, (k, d, d)) + np.eye(d)
@@ -191,7 +192,10 @@ def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow):
     means = rng.normal(0, 3, (k, d))
     mixture = Mixture([0.5, 0.3, 0.2], means, C, kind, missing="model")
     X, _ = mixture.sample(300, seed=4)
-    X[rng.random(X.shape) < 0.4] = np.nan  # up to d missing: small systems, and large ones
+    if n_patterns == "few":  # of many rows each
+        X[:, 2:5][rng.random((len(X), 3)) < 0.5] = np.nan
+    else:
+        X[rng.random(X.shape) < 0.4] = np.nan  # up to d missing: small systems, and large ones
     X[0] = np.nan
     rows = LocalRows.of_array(X, None, 0)
     evidence = OverRows.of(rows)
