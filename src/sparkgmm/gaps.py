@@ -23,9 +23,8 @@ from sparkgmm.products import Array
 
 # Patterns of so many rows and more, on average, are filled one by one.
 _MANY_ROWS = 24
-# Systems of no more unknowns are solved by hand, an entry of all at a time, where there are so many:
-# LAPACK takes 2 to 5 times as long for a small matrix. They are taken so many at a time that they
-# stay in the cache.
+# Systems of no more unknowns are solved by hand, an entry of all at a time, where there are so
+# many: LAPACK takes 3 to 8 times as long for small ones. So many at a time stay in the cache.
 _BY_HAND = 24
 _MANY_SYSTEMS = 128
 _SYSTEMS = 4096
@@ -100,7 +99,7 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
     `precisions` are (k, d, d).
     """
     of, features = group.pattern, group.features
-    n_patterns, m = features.shape
+    n_patterns = len(features)
     filled = conditionals(precisions, features)
     here = residuals[:, :, group.rows]
     if len(of) >= _MANY_ROWS * n_patterns:
@@ -111,18 +110,13 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
             slopes = np.matmul(C, precisions[:, those])
             here[:, those, start:stop] = -np.matmul(slopes, here[:, :, start:stop])
         return filled
-    k = len(precisions)
-    pulls = np.matmul(precisions, here).reshape(k, -1)
-    rows = np.arange(len(of))
-    at = [features[of, a] for a in range(m)]
-    mine = [pulls.take(feature * len(of) + rows, axis=1) for feature in at]
-    alone = len(of) == n_patterns
-    for a, feature in enumerate(at):
-        expected = np.zeros_like(mine[0])
-        for b in range(m):
-            C = filled.covariances[a, b]
-            expected += (C if alone else C.take(of, axis=1)) * mine[b]
-        here[:, feature, rows] = -expected
+    pulls = np.matmul(precisions, here).reshape(len(precisions), -1)
+    rows, at = np.arange(len(of)), features[of].T
+    C = filled.covariances
+    if len(of) > n_patterns:
+        C = C.take(of, axis=3)
+    mine = pulls.take(at * len(of) + rows, axis=1)
+    here[:, at, rows] = -np.einsum("abkn,kbn->kan", C, mine)
     return filled
 
 
@@ -132,14 +126,10 @@ def add_covariances(second: Array, counts: Array, features: Array, filled: Fille
     `features` (P, m) are what P patterns miss, and `counts` (k, P) their effective counts of rows.
     """
     k, d, _ = second.shape
-    sums = np.zeros(k * d * d)
-    component = np.arange(k)[:, None] * (d * d)
-    m = features.shape[1]
-    for a in range(m):
-        for b in range(a, m):
-            at = component + (features[:, a] * d + features[:, b])
-            values = counts * filled.covariances[a, b]
-            sums += np.bincount(at.ravel(), values.ravel(), len(sums))
+    a, b = np.triu_indices(features.shape[1])
+    at = np.arange(k)[:, None] * (d * d) + (features[:, a] * d + features[:, b]).T[:, None, :]
+    values = counts * filled.covariances[a, b]
+    sums = np.bincount(at.ravel(), values.ravel(), k * d * d)
     upper = sums.reshape(k, d, d)
     second += upper
     second += np.swapaxes(np.triu(upper, 1), 1, 2)

@@ -71,7 +71,7 @@ def _chunks(
 
 @cache
 def _unpacked_order(d: int) -> Array:
-    """Return where the packed moments have each entry of the second moment of (1; x), (1+d, 1+d)."""
+    """Return where packed moments have each entry of (1; x) (1; x)^T, (1 + d, 1 + d)."""
     order = np.zeros((1 + d, 1 + d), dtype=np.intp)
     order[0, 1:] = order[1:, 0] = 1 + np.arange(d)
     rows, columns = diagonal_order(d)
@@ -141,7 +141,9 @@ class DenseGaps:
             which = np.flatnonzero(many)
             for some in (which[start : start + step] for start in range(0, len(which), step)):
                 mine = rows[of_many & (group.pattern >= some[0]) & (group.pattern <= some[-1])]
-                chosen = block.take(mine)
+                chosen = block.between(mine[0], mine[-1] + 1)
+                if len(mine) < chosen.n_rows:
+                    chosen = block.take(mine)
                 log_likelihood += self._by_products(
                     chosen, group.features[some], sizes[some], frame, out
                 )
@@ -161,7 +163,7 @@ class DenseGaps:
         With z the row, 0 where it misses a value, a pattern's densities are eta_p . T(z). What is
         expected of the row is affine in z, so that sums over T(z) are mapped once a pattern.
         """
-        (k, d), (n_patterns, m) = self.means.shape, features.shape
+        (k, d), m = self.means.shape, features.shape[1]
         filled = gaps.conditionals(self.precisions, features)
         eta, A = self._marginals(features, filled)
         S, beside = np.zeros_like(eta), np.zeros_like(self.part_eta)
