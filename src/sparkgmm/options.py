@@ -660,8 +660,8 @@ IMPUTE = Option(
     "making the row invalid; the row is scored by what it has. Counts become their mean too, which "
     "need not be whole, and categorical columns the most probable level; a level that the model "
     "does not have stays. All features are then written: numbers and counts as doubles, levels in "
-    "the type of their column. A row with nulls is never an outlier: the density of fewer features compares with no "
-    "quantile.",
+    "the type of their column. A row with nulls is never an outlier: the density of fewer features "
+    "compares with no quantile.",
     example="true",
     key="output.impute",
 )
@@ -669,8 +669,9 @@ PREDICT = Option(
     "predict",
     [],
     Other("a list of features"),
-    "Features, or counts, of which `<feature>_mean` and `<feature>_sd` are added: mean and standard "
-    "deviation given the rest of the row, each without the column itself. In the input such a feature may be null, or no column at all.",
+    "Features, or counts, of which `<feature>_mean` and `<feature>_sd` are added: mean and "
+    "standard deviation given the rest of the row, each without the column itself. In the input "
+    "such a feature may be null, or no column at all.",
     example="[fare]",
     key="output.predict",
 )

@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
@@ -16,7 +17,7 @@ from sparkgmm.core.history import History
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import LocalRows, scan_blocks
-from sparkgmm.errors import InputError
+from sparkgmm.errors import FitWarning, InputError
 
 TYPES = ("full", "tied", "diag", "spherical", "VEV")
 
@@ -294,6 +295,19 @@ def test_a_column_of_two_values_is_named():
     X[2:, 1] = np.nan
     with pytest.raises(InputError, match=r"'column 1' has 2 values in 100 rows.*3 are needed"):
         fit_array(X, 2, missing="model")
+
+
+def test_two_columns_that_are_never_seen_together_are_named():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    X[:100, 0] = X[100:, 2] = np.nan
+    table = pd.DataFrame(X, columns=["a", "b", "c"])
+    with pytest.warns(FitWarning, match="no row has both a and c: .*take covariance_type diag"):
+        found = fit_array(table, 1, missing="model").mixture
+    assert np.isfinite(found.log_likelihood(X))
+    fit_array(table, 1, missing="model", covariance_type="diag")  # warnings are errors here
+    X[0] = 0.0
+    fit_array(X, 1, missing="model")
 
 
 def test_nan_is_an_error_that_names_the_option():
