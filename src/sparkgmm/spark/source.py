@@ -34,7 +34,7 @@ from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, sy
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.nanoseconds import load
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.table_errors import FORMATS, no_source
+from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
 
 EXTENSIONS = {
@@ -300,6 +300,7 @@ def read(
     _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
+    check_package(spark, source)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
