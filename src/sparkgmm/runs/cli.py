@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from sparkgmm.errors import ConfigurationError, SparkGmmError
+from sparkgmm.errors import OVERWRITE, ConfigurationError, SparkGmmError, option_names
 from sparkgmm.runs import json_log
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
 from sparkgmm.runs.streams import direct_errors
@@ -167,6 +167,7 @@ def _export_parser() -> _Parser:
     return _writing(parser)
 
 
+@option_names({OVERWRITE.name: "replace it by --overwrite"})
 def _export(options: argparse.Namespace) -> None:
     from sparkgmm.exports.files import FORMS
     from sparkgmm.runs.folder import load_mixture

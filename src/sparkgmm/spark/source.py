@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -37,8 +38,12 @@ from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EXTENSIONS = {
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".json": "json",
@@ -132,6 +137,15 @@ def as_array(df: DataFrame, name: str) -> Column:
     if not is_vector(df.schema[name].dataType):
         return column
     return F.when(column.isNotNull(), vector_to_array(column))
+
+
+def as_arrow(df: DataFrame) -> pa.Table:
+    """Collect rows as a table of pyarrow."""
+    import pyarrow as pa
+
+    if hasattr(df, "toArrow"):  # Spark 4
+        return df.toArrow()
+    return pa.Table.from_pandas(df.toPandas(), preserve_index=False)
 
 
 def is_vector(dtype: DataType) -> bool:
