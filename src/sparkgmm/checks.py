@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
-from sparkgmm.errors import InputError
+from sparkgmm.errors import InputError, Way
 from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson, level_of, text_of
 from sparkgmm.products import Array
 
 # Means farther from the rows than so many of their ranges leave no digits of the distances.
 _FAR = 1e6
+_MARGINAL = Way("give mixture.marginal(mixture.features)")
 
 
 def family_name(covariance_type: str) -> str:
@@ -326,8 +327,9 @@ def numeric_alone(parts: Sequence[Part], what: str) -> None:
     if parts:
         names = ", ".join(repr(part.of.name) for part in parts)
         raise InputError(
-            f"{what} takes numeric features alone, and this mixture has {names} beside them: "
-            "keep the mixture as JSON and score by it, or give mixture.marginal(mixture.features)"
+            f"{what} takes numeric features alone, and this mixture has {names} beside them",
+            "keep the mixture as JSON and score by it",
+            (_MARGINAL,),
         )
 
 

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
+from sparkgmm.formatting import some_of
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import (
@@ -273,7 +274,6 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
     names = task.features.names
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
     outliers = (
         "none flagged"
@@ -285,7 +285,7 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
         [
             f"reads    {what_is_read(task.opened, config.input)}",
             f"model    {task.model.run.path}: {_described(task.model)}",
-            f"features {len(names)}{source}: {shown}",
+            f"features {len(names)}{source}: {some_of(names)}",
             f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
             f"adds     {', '.join(task.request.columns)}",
             *(["imputes  nulls of the features"] if config.output.impute else []),

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -36,11 +37,15 @@ from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, sy
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.nanoseconds import load
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.table_errors import FORMATS, no_source
+from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 EXTENSIONS = {
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".json": "json",
@@ -154,6 +159,15 @@ def as_array(df: DataFrame, name: str) -> Column:
     if not is_vector(df.schema[name].dataType):
         return column
     return F.when(column.isNotNull(), vector_to_array(column))
+
+
+def as_arrow(df: DataFrame) -> pa.Table:
+    """Collect rows as a table of pyarrow."""
+    import pyarrow as pa
+
+    if hasattr(df, "toArrow"):  # Spark 4
+        return df.toArrow()
+    return pa.Table.from_pandas(df.toPandas(), preserve_index=False)
 
 
 def is_vector(dtype: DataType) -> bool:
@@ -322,6 +336,7 @@ def read(
     _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
+    check_package(spark, source)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True

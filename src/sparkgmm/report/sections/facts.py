@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from sparkgmm.core.profile import Profile
-from sparkgmm.formatting import near, number
+from sparkgmm.formatting import by_value, near, number, some_of
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.tables import Table
@@ -17,6 +17,9 @@ from sparkgmm.report.views import names_of
 
 # What metrics.json says of the rows by column, and how a table heads it.
 _ACCOUNT = {"missing_by_column": "missing", "invalid_by_column": "invalid"}
+
+# So many reasons for which columns are left out are shown.
+_REASONS = 30
 
 
 def profile_table(
@@ -39,6 +42,16 @@ def profile_table(
         for i, name in enumerate(names)
     ]
     return Table(["feature", "mean", "sd", "least", "most", *account], rows)
+
+
+def left_out_table(reasons: Mapping[str, str]) -> Table:
+    """One row a reason for which columns were left out: how many, and the first of them."""
+    grouped = by_value(reasons)
+    rows = [[why, f"{len(names):,}", some_of(names)] for why, names in grouped[:_REASONS]]
+    if len(grouped) > _REASONS:
+        n = sum(len(names) for _, names in grouped[_REASONS:])
+        rows.append(["other reasons, in metrics.json", f"{n:,}", ""])
+    return Table(["left out, for the reason", "columns", "names"], rows)
 
 
 def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table:
@@ -96,9 +109,11 @@ def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _fill_data(run: Run) -> Mapping[str, Any] | None:
-    if not run.mixture.d:
+    without = left_out_table(run.metrics.get("columns_left_out", {}))
+    if not run.mixture.d and not without.rows:
         return None
-    return {"profile": profile_table(run.profile, names_of(run.mixture), run.metrics)}
+    profile = profile_table(run.profile, names_of(run.mixture), run.metrics)
+    return {"profile": profile, "without": without}
 
 
 def _fill_run(run: Run) -> Mapping[str, Any]:
@@ -112,7 +127,13 @@ def _fill_run(run: Run) -> Mapping[str, Any]:
 DATA = Section(
     "The data",
     """
+{% if profile.rows %}
 {{ show.grid(profile, "tall") }}
+{% endif %}
+{% if without.rows %}
+<h3>Columns that were left out</h3>
+{{ show.grid(without, "tall", text_columns=(0, 2)) }}
+{% endif %}
 """,
     _fill_data,
     long=True,

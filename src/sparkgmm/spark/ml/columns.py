@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, FloatType, NumericType
 
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import Array
+from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import (
@@ -147,6 +147,32 @@ def _noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
     if set(named) != set(range(d)) or len(set(named.values())) < d:
         return None
     return tuple(str(named[i]) for i in range(d))
+
+
+def in_order_of(df: DataFrame, name: str, mixture: Mixture) -> Mixture:
+    """Return a mixture with its features in the order of a column's, where both have names.
+
+    Raises
+    ------
+    InputError
+        If the names are others.
+
+    """
+    noted, own = _noted_names(df, name, mixture.d), mixture.features
+    if noted is None or own is None or noted == own or _are_positions(own):
+        return mixture
+    if set(noted) == set(own):
+        return mixture.marginal(noted)
+    raise InputError(
+        f"column {name!r} holds {quoted_list(noted)}, as its metadata say, and the model was "
+        f"fitted on {quoted_list(own)}: assemble the model's features, or, if they are the same "
+        f"by other names, take the names away by df.withMetadata({name!r}, {{}})"
+    )
+
+
+def _are_positions(names: Sequence[str]) -> bool:
+    """Return whether features have the names of a column without names: v[0], v[1], ..."""
+    return all(name.endswith(f"[{i}]") for i, name in enumerate(names))
 
 
 def check_dataframe(blocks: Blocks, features: Features) -> None:
