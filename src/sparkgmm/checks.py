@@ -258,6 +258,31 @@ def of_parts(features: Any, parts: Parts) -> tuple[Any, Parts]:
     return numeric, found
 
 
+def of_quantities(
+    features: Any, columns: Sequence[str] | None, d: int, parts: Parts
+) -> NDArray[np.intp]:
+    """Return where features are among d and the columns of parts; none may be categorical."""
+    which = feature_positions(features, columns, d + len(parts))
+    for i in which[which >= d].tolist():
+        of = parts[i - d].of
+        if of.kind == "categorical":
+            raise InputError(
+                f"{of.name!r} is categorical, and levels have no mean: take "
+                "mixture.condition(...).categorical for their probabilities, or mixture.impute(X)"
+            )
+    return which
+
+
+def is_numeric(feature: Any, parts: Parts) -> None:
+    """Refuse a column of levels or of counts where quantiles are asked for."""
+    for part in parts:
+        if part.of.name == feature:
+            raise InputError(
+                f"{feature!r} is no numeric feature, which alone have quantiles: take "
+                f"mixture.{part.of.kind}[{feature!r}]"
+            )
+
+
 def part_values(values: Mapping[Any, Any], parts: Sequence[Part]) -> dict[str, float]:
     """Return the numbers of levels, and the counts, that a mapping has for columns of parts."""
     if not parts or not isinstance(values, Mapping):

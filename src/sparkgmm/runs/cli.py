@@ -14,7 +14,7 @@ import yaml
 from sparkgmm.errors import OVERWRITE, ConfigurationError, SparkGmmError, option_names
 from sparkgmm.runs import json_log
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
-from sparkgmm.runs.streams import direct_errors
+from sparkgmm.runs.streams import direct_errors, without_py4js_tracebacks
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
 from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.lost import lost_spark
@@ -245,6 +245,8 @@ def _main(job: _Job, argv: Sequence[str] | None) -> int:
 
 def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
+    if "--verbose" not in arguments:
+        without_py4js_tracebacks()
     end_on_sigterm()
     json_log.clear_context()
     as_json = json_log.asked_for(arguments)

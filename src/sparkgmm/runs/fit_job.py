@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from sparkgmm.core.cautions import Caution, column_cautions
+from sparkgmm.core.cautions import Caution, apart_cautions, column_cautions
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
@@ -239,7 +239,11 @@ def _read_and_fit(
         terminal.set_context(step="fit")
         n_pilot = pilot_rows(max(config.model.k))
         rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
-        columns = column_cautions(rows, features.names, KEYS)
+        types = config.model.covariance_type
+        columns = [
+            *column_cautions(rows, features.names, KEYS),
+            *apart_cautions(rows, features.names, types, KEYS),
+        ]
         for caution in columns:
             terminal.say(f"warning: {caution.text}")
         try:

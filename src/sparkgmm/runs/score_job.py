@@ -93,12 +93,6 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
-        if column.needs == "numbers" and mixture.parts:
-            raise ConfigurationError(
-                f"output.columns names {column.name}, which is for numeric features alone, and "
-                f"{model.run.path!r} has {mixture.parts[0].of.name!r} beside them: leave "
-                f"{column.name} out"
-            )
     _check_conditionals(config, model)
     with translated_errors(source.place):
         opened = open_source(spark, source)
@@ -126,27 +120,27 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
 
 def _check_conditionals(config: ScoreConfig, model: StoredModel) -> None:
     """Refuse what is to be imputed or predicted of features that are no columns of their own."""
-    output, names = config.output, model.mixture.features
+    output, mixture = config.output, model.mixture
     if not output.impute and not output.predict:
         return
     key = "output.impute is true" if output.impute else f"output.predict is {output.predict}"
+    names = mixture.columns
     if names is None or model.vector is not None:
         what = "without names" if names is None else f"in one column, {model.vector!r}"
         raise ConfigurationError(
             f"{key}, but {model.run.path!r} has its features {what}: use imputedCol or expectedCol "
             "of GaussianMixtureModel, or fit features that are columns of their own"
         )
-    if model.mixture.parts:
-        raise ConfigurationError(
-            f"{key}, but {model.run.path!r} has "
-            f"{quoted_list([part.of.name for part in model.mixture.parts])} beside its numeric "
-            "features: that is for numeric features alone, fit a model of those"
-        )
     for name in output.predict:
         if name not in names:
             raise ConfigurationError(
                 f"output.predict names {name!r}, which is no feature of the model: "
                 f"{did_you_mean(name, names)}its features are {quoted_list(names)}"
+            )
+        if name in mixture.categorical:
+            raise ConfigurationError(
+                f"output.predict names {name!r}, which is categorical, and levels have no mean: "
+                "output.impute fills its nulls with the most probable level"
             )
 
 
@@ -348,7 +342,22 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
         **_more_counts(totals),
         "seconds": seconds,
     }
+    if isinstance(totals, Totals):
+        for line in _unseen_lines(totals):
+            terminal.say(line)
     terminal.result(_summary(config, task, totals, seconds), **counts)
+
+
+def _unseen_lines(totals: Totals) -> Iterator[str]:
+    """Say which columns hold levels that the model does not have, in how many rows."""
+    n_scored = totals.read.value - totals.invalid.value
+    for name, counted in totals.unseen.items():
+        if counted.value:
+            more = ": write the levels as the model was fitted on" * (counted.value == n_scored)
+            yield (
+                f"warning: column {name!r} holds levels that the model does not have in "
+                f"{counted.value:,} of {n_scored:,} rows, where it counts as not known{more}"
+            )
 
 
 def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
@@ -360,7 +369,8 @@ def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
 
 def _more_counts(totals: Totals | GroupCounts) -> dict[str, int]:
     if isinstance(totals, Totals):
-        return {"outliers": totals.outliers.value}
+        unseen = {f"rows_unseen_{name}": n.value for name, n in totals.unseen.items()}
+        return {"outliers": totals.outliers.value, **unseen}
     return {
         "rows_of_unknown_groups": totals.unknown.value,
         "rows_without_mixture": totals.without.value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     FloatType,
+    FractionalType,
     IntegralType,
     NumericType,
     StringType,
@@ -35,7 +37,7 @@ from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, sy
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.nanoseconds import load
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.table_errors import FORMATS, no_source
+from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
 
 if TYPE_CHECKING:
@@ -112,14 +114,34 @@ def quoted(df: DataFrame, name: str) -> Column:
     return df["`" + name.replace("`", "``") + "`"]
 
 
-def as_number(df: DataFrame, column: PartColumn) -> Column:
-    """Return a count as it is, and a level as its number from 0: null where there is none."""
+# Floats below it are cast to integers of 64 bits.
+_MOST_WHOLE = 9e18
+
+
+def as_number(df: DataFrame, column: PartColumn, unseen: float | None = None) -> Column:
+    """Return a count as it is, and a level as its number from 0: null where there is none.
+
+    What is no count is -inf, which no row may have. A level that the column does not list is
+    `unseen`, where that is given.
+    """
     value = quoted(df, column.name)
+    fractional = isinstance(df.schema[column.name].dataType, FractionalType)
     if column.kind == "counts":
-        return value.cast("double")
+        count = value.cast("double")
+        wrong = (count < 0) | ((count % 1 != 0) & ~F.isnan(count))
+        return F.when(wrong, F.lit(-math.inf)).otherwise(count)
     pairs = [F.lit(x) for i, level in enumerate(column.levels) for x in (level, float(i))]
     number, text = F.create_map(*pairs), value.cast("string")
-    return F.coalesce(number[text], number[_as_written(text, column.levels)])
+    if fractional:  # of integers beside nulls, as some programs write them: 1.0E7
+        whole = (value % 1 == 0) & (F.abs(value) < _MOST_WHOLE)
+        text = F.when(whole, value.cast("bigint").cast("string"))
+    found = F.coalesce(number[text], number[_as_written(text, column.levels)])
+    if unseen is None:
+        return found
+    known = value.isNotNull()
+    if fractional:
+        known &= ~F.isnan(value.cast("double"))
+    return F.coalesce(found, F.when(known, F.lit(unseen)))
 
 
 def _as_written(text: Column, levels: Sequence[str]) -> Column:
@@ -314,6 +336,7 @@ def read(
     _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
+    check_package(spark, source)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
@@ -484,8 +507,10 @@ def find_model_features(
         wanted = [*names, *of_counts]
     if wanted or not beside:
         _check_model_columns(df, wanted, _is_number, "a number")
-    _check_model_columns(df, of_levels, _has_levels, "text, a boolean or an integer")
-    _check_counts(df, of_counts, "give counts as the model was fitted on")
+    whole = [c.name for c in beside if c.kind == "categorical" and _are_whole(c.levels)]
+    _check_model_columns(df, whole, _may_be_whole, "text, a boolean or a number")
+    others = [name for name in of_levels if name not in whole]
+    _check_model_columns(df, others, _has_levels, "text, a boolean or an integer")
     return Features(names, scalars, vector, None, False, tuple(beside), integrated=True)
 
 
@@ -524,6 +549,17 @@ def _has_levels(dtype: DataType) -> bool:
     return isinstance(dtype, StringType | BooleanType | IntegralType)
 
 
+def _may_be_whole(dtype: DataType) -> bool:
+    return _has_levels(dtype) or isinstance(dtype, NumericType)
+
+
+def _are_whole(levels: Sequence[str]) -> bool:
+    """Return whether all levels are integers or booleans, which a number may stand for."""
+    return all(WHOLE.fullmatch(f"{level}.0") for level in levels) or set(levels) <= set(
+        BOOLEANS.values()
+    )
+
+
 def find_part_columns(
     df: DataFrame, categorical: Sequence[str], counts: Sequence[str]
 ) -> tuple[PartColumn, ...]:
@@ -535,7 +571,7 @@ def find_part_columns(
     Raises
     ------
     InputError
-        If a column is missing or of another type, has too many levels, or holds what is no count.
+        If a column is missing or of another type, or has too many levels.
 
     """
     if not categorical and not counts:
@@ -547,7 +583,6 @@ def find_part_columns(
     for name in counts:
         _check_column(df, name, "input.counts")
     levels = _levels_of(df, categorical)
-    _check_counts(df, counts, "move the column from input.counts to input.features")
     return (
         *(PartColumn(name, "categorical", levels[name]) for name in categorical),
         *(PartColumn(name, "counts") for name in counts),
@@ -576,23 +611,6 @@ def _levels_of(df: DataFrame, names: Sequence[str]) -> dict[str, tuple[str, ...]
             )
         levels[name] = tuple(mine)
     return levels
-
-
-def _check_counts(df: DataFrame, names: Sequence[str], otherwise: str) -> None:
-    """Refuse columns with what is no count; null, NaN and infinity make a row invalid."""
-    if not names:
-        return
-    values = [quoted(df, name).cast("double") for name in names]
-    wrong = [
-        F.min(F.when((F.abs(v) != float("inf")) & ((v < 0) | (v != F.floor(v))), v)) for v in values
-    ]
-    row = df.agg(*wrong).first()
-    for name, value in zip(names, row or (), strict=False):
-        if value is not None:
-            raise InputError(
-                f"column {name!r} holds {value:.9g}; counts are whole numbers of 0 or more: "
-                f"leave such rows out with input.where, or {otherwise}"
-            )
 
 
 def _is_number(dtype: DataType) -> bool:
