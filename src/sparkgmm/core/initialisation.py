@@ -253,7 +253,8 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     for j in range(k):
         mine = R[j] > 0
         share = R[j][mine] * w[mine]
-        residual = Z[mine] - centres[j]
+        residual = Z[mine]
+        residual -= centres[j]
         offset[j] = share @ residual / counts[j]
         residual -= offset[j]
         scatter[j] = moment_of(residual.T, share)

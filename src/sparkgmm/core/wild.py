@@ -171,19 +171,32 @@ def _reach(values: Array, weights: Array) -> tuple[float, float]:
 
     `weights` (n,) are effective rows.
     """
-    order = np.argsort(values, kind="stable")
-    passed = np.cumsum(weights[order])
-    middle = float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
+    total = float(weights.sum())
+    middle = _median(values, weights)
     distances = np.abs(values - middle)
-    outward = np.argsort(-distances, kind="stable")[:ATOM_ROWS]
-    far, beyond = float(distances[outward[0]]), 0.0
+    ends = max(0, len(distances) - ATOM_ROWS)
+    edge = float(np.partition(distances, ends)[ends])
+    far, beyond = float(distances.max()), 0.0
+    if far < _FAR * edge:
+        return middle, far
+    outer = np.flatnonzero(distances >= edge)
+    outward = outer[np.argsort(-distances[outer], kind="stable")[:ATOM_ROWS]]
     for nearer, farther in zip(outward[1:], outward[:-1], strict=True):
         beyond += float(weights[farther])
-        if not _is_handful(beyond, passed[-1]):
+        if not _is_handful(beyond, total):
             break
         if distances[farther] >= _FAR * distances[nearer]:
             far = float(distances[nearer])
     return middle, far
+
+
+def _median(values: Array, weights: Array) -> float:
+    if (weights == weights[0]).all():
+        middle = (len(values) - 1) // 2
+        return float(np.partition(values, middle)[middle])
+    order = np.argsort(values, kind="stable")
+    passed = np.cumsum(weights[order])
+    return float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
 
 
 def _is_handful(n_wild: float, n: float) -> bool:
