@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pyspark.sql import DataFrame, SparkSession
@@ -101,6 +101,9 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         columns = [part.of for part in mixture.parts]
         features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
         features = features.with_missing(mixture.missing)
+        if mixture.features not in (None, features.names):
+            ordered = mixture.marginal([*features.names, *(column.name for column in columns)])
+            model = replace(model, mixture=ordered)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(opened.df.columns if keep == "all" else keep),
@@ -173,6 +176,11 @@ def _open_groups(
         df = opened.df
         _check_apart(spark, config, output, stored)
         features = find_model_features(df, stored.features, len(stored.features), stored.vector)
+        if features.names != stored.features:
+            raise InputError(
+                f"column {stored.vector!r} holds {quoted_list(features.names)} in this order, and "
+                f"the mixtures were fitted on {quoted_list(stored.features)}: assemble it in theirs"
+            )
     found = spark.read.parquet(stored.run.child(GROUPS).uri)
     groups = GroupModels.of(found, stored.names, stored.features, stored.vector)
     groups.check(df)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -477,7 +477,7 @@ def find_model_features(
 
     `vector` is the column that held them all, if they were not columns of their own. Without
     `names` every numeric column is one, in the input's order. Those `beside` are categorical or
-    counts.
+    counts. Vectors whose features have names may have them in another order: so has the result.
 
     Raises
     ------
@@ -500,7 +500,7 @@ def find_model_features(
     of_counts = [column.name for column in beside if column.kind == "counts"]
     if vector is not None and (vector in df.columns or not set(names) <= set(df.columns)):
         _check_model_columns(df, [vector], is_array, "a vector or an array of numbers")
-        names, scalars = tuple(names), tuple[str, ...]()
+        names, scalars = tuple(order_in_vector(df, vector, names, d)), tuple[str, ...]()
         wanted = of_counts
     else:
         vector, names, scalars = None, tuple(names), tuple(names)
@@ -624,6 +624,62 @@ def is_array(dtype: DataType) -> bool:
     )
 
 
+def _attributes(df: DataFrame, name: str) -> dict[str, Any]:
+    """Return what Spark ML's stages noted of a column, empty if they did not."""
+    noted = df.schema[name].metadata.get("ml_attr")
+    return noted if isinstance(noted, dict) else {}
+
+
+def noted_length(df: DataFrame, name: str) -> int | None:
+    """Return the length of a column's vectors if a stage noted it."""
+    if not is_vector(df.schema[name].dataType):
+        return None
+    d = _attributes(df, name).get("num_attrs")
+    return d if isinstance(d, int) and d > 0 else None
+
+
+def noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
+    """Return the names that VectorAssembler noted, if every feature has one of its own."""
+    kinds = _attributes(df, name).get("attrs", {})
+    named = {a["idx"]: a["name"] for kind in kinds.values() for a in kind if "name" in a}
+    if set(named) != set(range(d)) or len(set(named.values())) < d:
+        return None
+    return tuple(str(named[i]) for i in range(d))
+
+
+def names_in_vector(df: DataFrame, name: str, d: int) -> tuple[str, ...]:
+    """Return the names of a vector column's features: as noted, or v[0], v[1], ..."""
+    return noted_names(df, name, d) or tuple(f"{name}[{i}]" for i in range(d))
+
+
+def are_positions(names: Sequence[str]) -> bool:
+    """Return whether features have the names of a column without names."""
+    return all(name.endswith(f"[{i}]") for i, name in enumerate(names))
+
+
+def order_in_vector(df: DataFrame, name: str, own: Sequence[str] | None, d: int) -> Sequence[str]:
+    """Return the names of a model's d features in the order of a vector column's, by its names.
+
+    Where one of them has no names the order is the model's own.
+
+    Raises
+    ------
+    InputError
+        If the column has other features.
+
+    """
+    noted = noted_names(df, name, d)
+    if noted is None or own is None or are_positions(own):
+        return own or ()
+    if set(noted) != set(own):
+        raise InputError(
+            f"column {name!r} holds {quoted_list(noted)}, as its metadata say, and the model was "
+            f"fitted on {quoted_list(own)}: assemble the model's features, or, if they are the "
+            f"same by other names, take the names away by df.withMetadata({name!r}, {{}})"
+        )
+    return noted
+
+
 def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
     """Take the commonest length of a vector column's first rows that are not null.
 
@@ -640,7 +696,7 @@ def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
     length = lengths.most_common(1)[0][0] if lengths else 0
     if length < 1:
         raise InputError(f"column {name!r} holds no values in any row: give rows with features")
-    names = tuple(f"{name}[{i}]" for i in range(length))
+    names = names_in_vector(df, name, length)
     single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
     return Features(names, (), name, weight, single)
 

@@ -60,6 +60,8 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
     seconds = ", ".join(
         f"{step} {value:.1f} s" for step, value in metrics["seconds_by_step"].items()
     )
+    before = "; the others were on the sample that starts are tried on"
+    before = before if metrics["n_iter"] > metrics["n_passes"] else ""
     ended = "converged" if metrics["converged"] else "not converged"
     rows = [
         [
@@ -74,7 +76,7 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
         ["bic, aic, icl", ", ".join(f"{metrics[key]:,.3f}" for key in ("bic", "aic", "icl"))],
         ["free parameters", str(metrics["n_parameters"])],
         ["end", f"{ended} after {metrics['n_iter']} passes"],
-        ["passes over all rows", f"{metrics['n_passes']}, which all candidates share"],
+        ["passes over all rows", f"{metrics['n_passes']}, which all candidates share{before}"],
         ["seconds", seconds],
         ["input", _input(manifest["input"])],
         ["started", str(manifest["started"])],

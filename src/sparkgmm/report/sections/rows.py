@@ -186,8 +186,8 @@ def _caption(run: Run, features: Sequence[int]) -> str:
         name for i, name in zip(features, shown, strict=True) if spans_powers(run.sample.X[:, i])
     ]
     axes = f" Axes of {', '.join(spread)} are logarithmic." if spread else ""
-    many = run.mixture.k > 6
-    shapes = " After every six components rows and means have another shape." if many else ""
+    what = "lines have other dashes" if run.mixture.d == 1 else "rows and means have another shape"
+    shapes = f" After every six components {what}." if run.mixture.k > 6 else ""
     return _what_is_drawn(run, shown) + axes + shapes
 
 
@@ -196,14 +196,14 @@ def _what_is_drawn(run: Run, shown: Sequence[str]) -> str:
     rows = "all rows" if sample.complete else f"a random sample of {len(sample.X):,} rows"
     if d == 1:
         return (
-            f"Histogram of {rows}; the dark line is the density of the mixture, the coloured ones "
-            "its weighted components."
+            f"Histogram of {rows}; the line without colour is the density of the mixture, the "
+            "others its weighted components."
         )
     if d == 2:
         return (
             f"Drawn from {rows}, each in the colours of the components mixed by its "
-            "responsibilities. Dark lines hold 50, 80, 95 and 99% of the mixture; ellipses are one "
-            "(solid) and two (dashed) standard deviations of a component, "
+            "responsibilities. Lines without colour hold 50, 80, 95 and 99% of the mixture; "
+            "ellipses are one (solid) and two (dashed) standard deviations of a component, "
             f"{'crosses' if run.mixture.k <= 6 else 'larger marks'} their means."
         )
     why = (

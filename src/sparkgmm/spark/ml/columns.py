@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, FloatType, NumericType
 
 from sparkgmm.errors import InputError
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.source import (
     Features,
     did_you_mean,
     is_array,
-    is_vector,
+    names_in_vector,
+    noted_length,
     quoted_list,
     vector_features,
 )
@@ -100,12 +100,6 @@ def check_new(df: DataFrame, names: Iterable[str]) -> None:
         taken.add(name)
 
 
-def attributes(df: DataFrame, name: str) -> dict[str, Any]:
-    """Return what Spark ML's stages noted of a column, empty if they did not."""
-    noted = df.schema[name].metadata.get("ml_attr")
-    return noted if isinstance(noted, dict) else {}
-
-
 def find_features_column(df: DataFrame, name: str, weight: str | None) -> Features:
     """Resolve what is to be fitted; rows are looked at only where their length is not noted.
 
@@ -128,51 +122,7 @@ def find_features_column(df: DataFrame, name: str, weight: str | None) -> Featur
         return vector_features(df, name, weight)
     dtype = df.schema[name].dataType
     single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
-    names = _noted_names(df, name, d) or tuple(f"{name}[{i}]" for i in range(d))
-    return Features(names, (), name, weight, single)
-
-
-def noted_length(df: DataFrame, name: str) -> int | None:
-    """Return the length of a column's vectors if a stage noted it."""
-    if not is_vector(df.schema[name].dataType):
-        return None
-    d = attributes(df, name).get("num_attrs")
-    return d if isinstance(d, int) and d > 0 else None
-
-
-def _noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
-    """Return the names that VectorAssembler noted, if every feature has one of its own."""
-    kinds = attributes(df, name).get("attrs", {})
-    named = {a["idx"]: a["name"] for kind in kinds.values() for a in kind if "name" in a}
-    if set(named) != set(range(d)) or len(set(named.values())) < d:
-        return None
-    return tuple(str(named[i]) for i in range(d))
-
-
-def in_order_of(df: DataFrame, name: str, mixture: Mixture) -> Mixture:
-    """Return a mixture with its features in the order of a column's, where both have names.
-
-    Raises
-    ------
-    InputError
-        If the names are others.
-
-    """
-    noted, own = _noted_names(df, name, mixture.d), mixture.features
-    if noted is None or own is None or noted == own or _are_positions(own):
-        return mixture
-    if set(noted) == set(own):
-        return mixture.marginal(noted)
-    raise InputError(
-        f"column {name!r} holds {quoted_list(noted)}, as its metadata say, and the model was "
-        f"fitted on {quoted_list(own)}: assemble the model's features, or, if they are the same "
-        f"by other names, take the names away by df.withMetadata({name!r}, {{}})"
-    )
-
-
-def _are_positions(names: Sequence[str]) -> bool:
-    """Return whether features have the names of a column without names: v[0], v[1], ..."""
-    return all(name.endswith(f"[{i}]") for i, name in enumerate(names))
+    return Features(names_in_vector(df, name, d), (), name, weight, single)
 
 
 def check_dataframe(blocks: Blocks, features: Features) -> None:

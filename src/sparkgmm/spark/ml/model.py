@@ -18,12 +18,7 @@ from sparkgmm.checks import numeric_alone
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.executors import use_own_python
-from sparkgmm.spark.ml.columns import (
-    check_features_column,
-    check_new,
-    in_order_of,
-    noted_length,
-)
+from sparkgmm.spark.ml.columns import check_features_column, check_new
 from sparkgmm.spark.ml.export import old_matrices, read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, note_mixture, read_mixture
@@ -34,6 +29,7 @@ from sparkgmm.spark.ml.vectors import ColumnScorer
 from sparkgmm.spark.partitions import ship_to
 from sparkgmm.spark.score_columns import ScoreColumn, columns_of
 from sparkgmm.spark.scoring import Scorer
+from sparkgmm.spark.source import noted_length, order_in_vector
 
 
 class GaussianMixtureModel(Model, MixtureParams, Saved):
@@ -156,7 +152,10 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
             return dataset
         use_own_python(dataset.sparkSession)
         ship_to(dataset.sparkSession)
-        mixture = in_order_of(dataset, self.getFeaturesCol(), self._mixture)
+        mixture = self._mixture
+        order = order_in_vector(dataset, self.getFeaturesCol(), mixture.features, mixture.d)
+        if tuple(order) != (mixture.features or ()):
+            mixture = mixture.marginal(order)
         scorer = Scorer(mixture, columns_of(added))
         scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
         columns = [
