@@ -13,6 +13,7 @@ from sparkgmm.core.matching import (
     SAME_COMPONENT,
     assign,
     bhattacharyya_between,
+    farthest,
     hellinger_between,
     match,
 )
@@ -130,3 +131,11 @@ def test_the_distance_does_not_depend_on_units() -> None:
         rtol=1e-9,
         atol=1e-12,
     )
+
+
+def test_mixtures_in_another_order_are_as_near_as_their_farthest_component() -> None:
+    one = row_of(0.0, 10.0, 20.0)
+    near = farthest(one, shuffled(one, np.array([2, 0, 1])))
+    assert near == pytest.approx(0.0, abs=1e-7)
+    assert farthest(one, row_of(0.0, 10.0, 40.0)) > 0.99
+    assert farthest(one, row_of(0.0, 10.0)) == 1.0

@@ -9,10 +9,14 @@ from helpers.builders import block_of
 from helpers.data_sets import clusters
 from sparkgmm import fit_array
 from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.merits import by_merit
 from sparkgmm.core.model import Model, to_mixture
 from sparkgmm.core.moves import CUTS, split_and_merge
+from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.repair import without
+from sparkgmm.core.short_runs import Sample
+from sparkgmm.core.starts.ground import Ground
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense
 
@@ -68,3 +72,19 @@ def test_a_cut_finds_a_small_cluster_within_a_wide_one() -> None:
     share = np.ones(len(Y))
     cuts = [cut(Y, share, rng) for _ in range(200) for cut in CUTS]
     assert any(each[980:].mean() > 0.9 and each[:980].mean() < 0.05 for each in cuts)
+
+
+def by_merit_of(seeds: Seeds, model: Model, most: int, least: float = -np.inf) -> list[Model]:
+    sample = Sample.of(seeds, model.n_features)
+    rng = np.random.default_rng(0)
+    return by_merit(model, Ground(seeds), sample, Bounded(), rng, most, least)
+
+
+def test_the_move_of_most_merit_merges_the_doubled_and_splits_the_crowded() -> None:
+    seeds, model = stuck()
+    [moved] = by_merit_of(seeds, model, most=1)
+    unit = Frame(np.zeros(2), np.ones(2), np.eye(2), 1.0)
+    labels = to_mixture(moved, unit).predict(seeds.Z)
+    truth = np.arange(900) % 3
+    assert len({(a, b) for a, b in zip(labels, truth, strict=True)}) == 3
+    assert by_merit_of(seeds, moved, most=5, least=1e-3) == []  # there is nothing to gain any more

@@ -20,7 +20,8 @@ from sparkgmm.covariances.moments import Moments
 from sparkgmm.density import Density
 from sparkgmm.products import Array, second_moment, squares
 
-# A value stands out if it is so many times as frequent as its feature's values mostly are.
+# A value stands out if it is so many times as frequent as its feature's values mostly are, or so
+# many times as far from the next as the resolution lets one tell.
 _STANDS_OUT = 5.0
 # So many atoms are tried at most, each in place of so many components.
 _ATOMS = 3
@@ -36,9 +37,10 @@ class Atom(NamedTuple):
 
 
 def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
-    """Return the values that most rows have, beyond what their neighbours have.
+    """Return the values that many rows have: more than their neighbours, or far from these.
 
-    None where the prior does not bound widths.
+    Those come first that gain most by a component of their own, about. None where the prior does
+    not bound widths.
     """
     widths, found = prior.widths, []
     if widths is None:
@@ -55,19 +57,21 @@ def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
         if len(values) < 2:
             continue
         n_rows = np.bincount(which, seeds.w) * widths.rows_per_weight
-        at, usual = int(np.argmax(n_rows)), float(np.median(n_rows))
-        if n_rows[at] >= max(ATOM_ROWS, _STANDS_OUT * usual):
-            gain = n_rows[at] * np.log(n_rows[at] / usual)
-            found.append((float(gain), Atom(feature, float(values[at]), which == at)))
+        gaps = np.concatenate([[np.inf], np.diff(values), [np.inf]])
+        apart = np.minimum(gaps[:-1], gaps[1:]) / np.sqrt(12 * widths.resolution[feature])
+        times = np.maximum(n_rows / np.median(n_rows), apart)
+        for at in np.flatnonzero((n_rows >= ATOM_ROWS) & (times >= _STANDS_OUT)):
+            gain = float(n_rows[at] * np.log(times[at]))
+            found.append((gain, Atom(feature, float(values[at]), which == at)))
     found.sort(key=lambda pair: (-pair[0], pair[1].feature))
-    return [atom for _, atom in found[:_ATOMS]]
+    return [atom for _, atom in found]
 
 
 def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) -> list[Model]:
     """Return models in which a component is put on the rows of an atom that none is on yet."""
     if model.k < 2 or model.family.shared or prior.widths is None:
         return []
-    atoms = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
+    atoms = [atom for atom in atoms if not _is_held(model, atom, prior.widths)][:_ATOMS]
     if not atoms:
         return []
     density = Density.of(model.weights, model.means, model.stack, model.others)

@@ -52,8 +52,8 @@ class Seeds(NamedTuple):
     parts: Parts = ()
 
     @classmethod
-    def of(cls, rows: Rows, frame: Frame) -> Seeds:
-        """Take evenly spaced rows of the sample.
+    def of(cls, rows: Rows, frame: Frame, most: int = SEEDING_ROWS) -> Seeds:
+        """Take evenly spaced rows of the sample: so many, or a quarter where that is more.
 
         Values that are missing are those of the nearest row that has them; rows of which all are
         missing say nothing of where to start.
@@ -67,7 +67,7 @@ class Seeds(NamedTuple):
         elif frame.seen is not None:
             some = ~np.isnan(Z).all(axis=1)
             seeds = seeds._replace(Z=Z[some], w=w[some])
-        thin = slice(None, None, max(1, -(-len(seeds.Z) // max(SEEDING_ROWS, len(seeds.Z) // 4))))
+        thin = slice(None, None, max(1, -(-len(seeds.Z) // max(most, len(seeds.Z) // 4))))
         seeds = seeds.take(thin)
         return seeds if frame.seen is None else seeds._filled()
 
@@ -79,7 +79,7 @@ class Seeds(NamedTuple):
         )
         return self._replace(Z=Z, total=second / self.w.sum())
 
-    def take(self, rows: slice) -> Seeds:
+    def take(self, rows: slice | Array) -> Seeds:
         """Return some of the rows."""
         beside = None if self.beside is None else self.beside[rows]
         return self._replace(Z=self.Z[rows], w=self.w[rows], beside=beside)

@@ -83,6 +83,14 @@ def match(before: Mixture, after: Mixture, most: float = SAME_COMPONENT) -> list
     return [pairs.get(j) for j in range(after.k)]
 
 
+def farthest(one: Mixture, other: Mixture) -> float:
+    """Return the greatest Hellinger distance of the pairs that are nearest together, 0 to 1."""
+    distances = hellinger_between(one, other)
+    if one.k != other.k:
+        return 1.0
+    return float(max(distances[pair] for pair in assign(distances**2)))
+
+
 def assign(cost: Array) -> list[tuple[int, int]]:
     """Return the pairs (row, column) with the least sum of costs (m, n): min(m, n) of them.
 

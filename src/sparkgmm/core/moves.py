@@ -110,7 +110,7 @@ def remove_and_split(
     L = sample.log_joint(model)
     pairs = [(i, j) for i in range(model.k) for j in range(model.k) if i != j]
     order = [pairs[p] for _ in range(-(-most // len(pairs))) for p in rng.permutation(len(pairs))]
-    cut = (_cut(_responsibilities(L, without=i), i, j, model, ground, rng) for i, j in order[:most])
+    cut = (_cut(responsibilities(L, without=i), i, j, model, ground, rng) for i, j in order[:most])
     return ground.models(cut, model.family)
 
 
@@ -118,7 +118,7 @@ def split_one(
     model: Model, ground: Ground, sample: Sample, rng: np.random.Generator, most: int
 ) -> list[Model]:
     """Return models with one component more, which is half of another."""
-    R = _responsibilities(sample.log_joint(model), without=None)
+    R = responsibilities(sample.log_joint(model))
     R = np.concatenate([R, np.zeros((1, R.shape[1]))])
     order = [j for _ in range(-(-most // model.k)) for j in rng.permutation(model.k)]
     cut = (_cut(R.copy(), model.k, int(j), model, ground, rng) for j in order[:most])
@@ -136,13 +136,13 @@ def shaken(
     """
     if model.k < 2:
         return []
-    R = _responsibilities(sample.log_joint(model), without=None)
+    R = responsibilities(sample.log_joint(model))
     weights = (rng.standard_exponential(ground.n) ** rng.uniform(0.5, 2.0) for _ in range(most))
     return ground.models((R * w for w in weights), model.family)
 
 
-def _responsibilities(L: Array, without: int | None) -> Array:
-    """Return the responsibilities (k, n), those of one component being nothing."""
+def responsibilities(L: Array, without: int | None = None) -> Array:
+    """Return the responsibilities (k, n) by log joint densities, those of one being nothing."""
     L = L.copy()
     if without is not None:
         L[without] = -np.inf
@@ -150,11 +150,18 @@ def _responsibilities(L: Array, without: int | None) -> Array:
     return np.asarray(R / R.sum(axis=0))
 
 
+def in_own_coordinates(model: Model, j: int, ground: Ground) -> Array:
+    """Return the rows where component j has variance 1 in all directions, (n, d).
+
+    What parts beside the Gaussian make of the rows is appended as it is.
+    """
+    Y = model.stack.whitened(j, (ground.seeds.Z - model.means[j]).T).T
+    return np.concatenate([Y, ground.seeds.part_points], axis=1) if model.others else Y
+
+
 def _cut(R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator) -> Array:
     """Give component i a part of the rows of component j, in the responsibilities (k, n)."""
-    Y = model.stack.whitened(j, (ground.seeds.Z - model.means[j]).T).T
-    if model.others:
-        Y = np.concatenate([Y, ground.bounded[:, ground.d :]], axis=1)
+    Y = in_own_coordinates(model, j, ground)
     share = R[j] * ground.w
     second = CUTS[rng.integers(len(CUTS))](Y, share, rng)
     R[i] = np.where(second, R[j], 0.0)

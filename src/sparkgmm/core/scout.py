@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,8 +12,10 @@ import numpy as np
 from sparkgmm.core.atoms import Atom, find_atoms, onto_atoms
 from sparkgmm.core.em import Trajectory, share_of_tol
 from sparkgmm.core.initialisation import Seeds
-from sparkgmm.core.model import Model
-from sparkgmm.core.moves import remove_and_split, shaken, split_and_merge, split_one
+from sparkgmm.core.matching import farthest
+from sparkgmm.core.merits import by_merit
+from sparkgmm.core.model import Model, to_mixture
+from sparkgmm.core.moves import remove_and_split, shaken, split_one
 from sparkgmm.core.profile import Frame, count_rows
 from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
@@ -58,8 +61,10 @@ _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # that is tried so often again.
 _CROWDED, _BALANCED = 2, 100
 _PATIENCE = 2
-# So many other optima of a sample are looked at on all the rows.
+# So many other optima of a sample are looked at on all the rows. Runs whose components are all
+# nearer in pairs than this Hellinger distance, half a standard deviation, ended in one.
 _RIVALS = 3
+_ONE_OPTIMUM = 0.2
 # An exponential costs as much as so many products and sums.
 _EXPONENTIAL = 40
 
@@ -71,6 +76,8 @@ class Scout:
     search: Search
     ground: Ground
     sample: Sample
+    rows: Rows
+    frame: Frame
 
     @classmethod
     def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout | None:
@@ -82,7 +89,7 @@ class Scout:
         few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
         if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES or ground.n < _ROWS_A_FEATURE * d:
             return None
-        return cls(search, ground, Sample.of(ground.seeds, width))
+        return cls(search, ground, Sample.of(ground.seeds, width), rows, frame)
 
     def starts(self, race: Race) -> list[Trajectory]:
         """Return the best starts of all kinds, for each k and covariance type."""
@@ -168,6 +175,9 @@ class Scout:
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
                 attempt = fruitless.get(key, 0)
+                if attempt and not best[key].n_dropped:
+                    entrants += self._promising(best[key], rng)
+                    continue
                 entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES, attempt)
                 entrants += self._onto_atoms(best[key])[: 2 if dear else None]
             if not entrants:
@@ -181,17 +191,43 @@ class Scout:
             }
             best |= better
             tried += better.values()
-            # where components were dropped other ways are tried before that is the end of it
+            # other ways are tried before that is the end of it
             fruitless = {
                 key: 0 if key in better else fruitless.get(key, 0) + 1
                 for key in open_keys
-                if key in better or (best[key].n_dropped and fruitless.get(key, 0) < _PATIENCE)
+                if key in better or fruitless.get(key, 0) < self._patience(best[key])
             }
             open_keys = set(fruitless)
         if rows.complete:
             best = self._settled(best, race, rows, rng)
             return [race.winner(state) for state in best.values()]
         return [self._with_rivals(state, tried, plain, race, n_rows) for state in best.values()]
+
+    def _patience(self, state: Trajectory) -> int:
+        """Return how often other ways are tried from a state that nothing led out of."""
+        if state.n_dropped:
+            return _PATIENCE
+        return 1 if state.model.k >= _GUIDED and self._whole is not None else 0
+
+    @cached_property
+    def _whole(self) -> tuple[Ground, Sample] | None:
+        """All rows of the sample, where short runs look at a part of them and more are no burden.
+
+        A small cluster among many has too few rows in the part.
+        """
+        n_rows, width = count_rows(self.rows.sample), len(self.sample.T)
+        if n_rows == self.ground.n or width * n_rows > _MOST_VALUES:
+            return None
+        ground = Ground(Seeds.of(self.rows, self.frame, n_rows))
+        return ground, Sample.of(ground.seeds, width)
+
+    def _promising(self, state: Trajectory, rng: np.random.Generator) -> list[Trajectory]:
+        """Return the moves that should gain by all the rows of the sample: without short runs."""
+        if self._whole is None:
+            return []
+        prior = self.search.settings.prior
+        models = by_merit(state.model, *self._whole, prior, rng, _MOVES, least=_WORTH_IT)
+        return [Trajectory(model, target_k=state.target_k) for model in models]
 
     def _with_rivals(
         self,
@@ -208,7 +244,8 @@ class Scout:
         so the best of the plain starts, which are few, is one of its rivals.
         """
         model = best.model
-        margin = n_parameters(model.k, model.d, model.covariance_type) / n_rows
+        n_of_model = n_parameters(model.k, model.d, model.covariance_type)
+        margin = n_of_model / n_rows
         mine = sorted((s for s in tried if s.candidate_key == best.candidate_key), key=race.rank)
         sound = race.rank(best)[:2]
         below = [
@@ -222,11 +259,20 @@ class Scout:
         for state in (*[s for s in below if any(s is p for p in plain)][:1], *near):
             if all(abs(state.log_likelihood - d.log_likelihood) > _SAME / 10 for d in distinct):
                 distinct.append(state)
+        frame = race.evidence.frame
+        known = [to_mixture(model, frame)]
         rivals = []
         for state in distinct[:_RIVALS]:  # each by itself: together the worse half would leave
             alone = race.again([replace(state, converged=False)], race.settings)
             alone.run(n_rows)
-            rivals += alone.states
+            [rival] = alone.states
+            mixture = to_mixture(rival.model, frame)
+            if not any(farthest(mixture, other) < _ONE_OPTIMUM for other in known):
+                known.append(mixture)
+                rivals.append(rival)
+        # what an optimum of the sample is short of its limit on all rows is half a chi-square of p
+        # nats: two differ by this at most, by three standard deviations
+        margin = min(margin, 3 * math.sqrt(n_of_model) / n_rows)
         return replace(race.winner(best), rivals=tuple(rivals), margin=margin)
 
     def _settled(
@@ -266,7 +312,8 @@ class Scout:
         if not state.n_dropped:
             models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
             if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
-                models += split_and_merge(model, ground.seeds, rng, int(_SHAKEN * number))
+                prior = self.search.settings.prior
+                models += by_merit(model, ground, sample, prior, rng, int(_SHAKEN * number))
         found = self._best(models, race, state.target_k, most)
         if state.n_dropped and not model.others:
             found += self._with_more(state, race, attempt)

@@ -19,12 +19,15 @@ from sparkgmm.core.model import Model, check_volume
 from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Stack
-from sparkgmm.density import CANCELLATION_LIMIT, natural_parameters
+from sparkgmm.density import natural_parameters
 from sparkgmm.parts import Parts, estimated, fill, natural, split
 from sparkgmm.products import Array, fill_monomials, second_moment, squares
 
 # A chunk of log joint densities holds so many values.
 _CHUNK_VALUES = 2**19
+# Models whose terms cancel more than this are left to runs of their own. At this size a log density
+# is wrong by 1e-6 nats, which tells optima apart, also where a component is on equal rows.
+_CANCELLATION = 1e10
 # A component of fewer effective rows than this share of the least ends its run.
 _LEAST_SHARE = 0.5
 
@@ -173,7 +176,7 @@ def _step(every: Model, k: int, packed: Array, sample: Sample, prior: Prior) -> 
 
 def _measurable(every: Model, k: int) -> Model | None:
     """Leave out the models that products cannot measure: a spike, or one for a run of its own."""
-    wide = every.stack.cancellation(every.means).reshape(-1, k).max(axis=1) <= CANCELLATION_LIMIT
+    wide = every.stack.cancellation(every.means).reshape(-1, k).max(axis=1) <= _CANCELLATION
     return _some(every, wide, k) if wide.any() else None
 
 
