@@ -53,12 +53,17 @@ def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
         if len(values) < 2:
             continue
         n_rows = np.bincount(which, seeds.w) * widths.rows_per_weight
-        at, usual = int(np.argmax(n_rows)), float(np.median(n_rows))
-        if n_rows[at] >= max(ATOM_ROWS, _STANDS_OUT * usual):
+        if stands_out(n_rows):
+            at, usual = int(np.argmax(n_rows)), float(np.median(n_rows))
             gain = n_rows[at] * np.log(n_rows[at] / usual)
             found.append((float(gain), Atom(feature, float(values[at]), which == at)))
     found.sort(key=lambda pair: (-pair[0], pair[1].feature))
     return [atom for _, atom in found[:_ATOMS]]
+
+
+def stands_out(n_rows: Array) -> bool:
+    """Say whether a value of so many rows (n,) stands out among all of them."""
+    return bool(n_rows.max() >= max(ATOM_ROWS, _STANDS_OUT * float(np.median(n_rows))))
 
 
 def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) -> list[Model]:
