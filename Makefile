@@ -159,6 +159,21 @@ format: $(READY)  ## format the code
 api: $(READY)  ## write the API reference, from the docstrings, to build/api
 	@$(BIN)/python -m pdoc --docformat numpy --math --output-directory build/api sparkgmm
 
+.venv-docs/ready: requirements-docs.lock
+	@echo "making .venv-docs, for the documentation"
+	@rm -rf .venv-docs && $(or $(PYTHON),python3) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+build/gallery/ready: scripts/gallery.py $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js') | java $(READY)
+	@echo "fitting the examples of the gallery"
+	@$(BIN)/python scripts/gallery.py
+	@touch $@
+
+.PHONY: docs
+docs: .venv-docs/ready build/gallery/ready  ## build the documentation as a site that needs no network: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
 .PHONY: audit
 audit: $(READY)  ## compare the pinned dependencies with the known vulnerabilities (needs the network)
 	@$(BIN)/python -m pip_audit --require-hashes --disable-pip --requirement requirements.lock
@@ -189,4 +204,4 @@ lock:  ## pin the dependencies anew (needs uv)
 
 .PHONY: clean
 clean:  ## remove the environment, runs and caches
-	rm -rf .venv .venv-min-spark .venv-spark-4.1 .venv-airflow .venv-storage runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build
+	rm -rf .venv .venv-min-spark .venv-spark-4.1 .venv-airflow .venv-storage .venv-docs runs spark-warehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis build

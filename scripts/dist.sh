@@ -23,17 +23,35 @@ wheel=$(basename "$draft"/sparkgmm-*.whl)
 rm -rf "$draft/environment/lib/bin" "$draft/environment/lib/pyarrow/include"
 # pip notes the folder that it installed from, which is gone by the end
 rm -f "$draft"/environment/lib/*.dist-info/direct_url.json
-sed -i '/direct_url\.json,/d' "$draft"/environment/lib/sparkgmm-*.dist-info/RECORD
+record=$(echo "$draft"/environment/lib/sparkgmm-*.dist-info/RECORD)
+sed '/direct_url\.json,/d' "$record" > "$draft/record" && mv "$draft/record" "$record"
 find "$draft/environment/lib" -name tests -type d -prune -exec rm -rf {} +
 mkdir -p "$draft/environment/bin"
 minor=$("$python" -c 'import sys; print("{}.{}".format(*sys.version_info))')
 sed "s/@MINOR@/$minor/" scripts/environment-python > "$draft/environment/bin/python"
 chmod 755 "$draft/environment/bin/python"
-find "$draft/environment" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-tar --sort=name --owner=0 --group=0 --numeric-owner -cf - -C "$draft/environment" . \
-    | gzip -n > "$draft/environment.tar.gz"
+# in Python, since touch and tar of GNU and of the BSDs differ
+"$python" - "$draft" "$SOURCE_DATE_EPOCH" "sparkgmm-$version" <<'PYTHON'
+import gzip, os, pathlib, shutil, sys, tarfile
 
-"$python" -c "import shutil; shutil.make_archive('$draft/sparkgmm-$version', 'zip', '$draft/environment/lib', 'sparkgmm')"
+draft, when, name = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+environment = draft / "environment"
+for path in [environment, *environment.rglob("*")]:
+    os.utime(path, (when, when), follow_symlinks=False)
+
+
+def of_nobody(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
+
+
+with open(draft / "environment.tar.gz", "wb") as file:
+    with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            archive.add(environment, ".", filter=of_nobody)  # by their names
+shutil.make_archive(str(draft / name), "zip", environment / "lib", "sparkgmm")
+PYTHON
 
 rm -f dist/sparkgmm-* dist/environment.tar.gz
 mv "$draft/$wheel" "$draft/sparkgmm-$version.zip" "$draft/environment.tar.gz" dist/

@@ -14,5 +14,7 @@ printf 'pyspark>=4.1,<4.2\n' | uv pip compile pyproject.toml --extra dev --const
 echo 'setuptools' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-build.lock
 # A real Airflow, and the vendors' clients that check what conf/deploy has for them, for make test-airflow.
 printf 'apache-airflow-core>=3,<4\napache-airflow-providers-standard\nbotocore\ndatabricks-sdk\ngoogle-cloud-dataproc\n' | uv pip compile - "${common[@]}" --output-file requirements-airflow.lock
+# The documentation's site, for make docs; ruff lays out the signatures.
+printf 'mkdocs-material\nmkdocstrings[python]\nlatex2mathml\nruff\n' | uv pip compile - --constraint requirements.lock "${common[@]}" --output-file requirements-docs.lock
 # The S3 server of make test-storage.
 echo 'moto[server]' | uv pip compile - "${common[@]}" --output-file requirements-storage.lock

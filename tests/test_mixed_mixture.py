@@ -156,8 +156,6 @@ def test_conditions_on_numbers_leave_levels_and_counts_their_part() -> None:
         joint = mixture.log_density([row])
         alone = mixture.marginal("a").log_density([row[:1]])
         np.testing.assert_allclose(given_a.log_density([row[1:]]) + alone, joint, rtol=1e-10)
-    with pytest.raises(InputError, match="this mixture has paid, visits beside its"):
-        mixture.impute(X)
 
 
 def test_conditions_on_levels_and_counts_are_bayes_rule() -> None:

@@ -4,7 +4,7 @@
 # A day that is done already is left alone; one that was interrupted goes on after its last pass.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
-day=${1:-$(date -u -d yesterday +%F)}
+day=${1:-$(date -u -d yesterday +%F 2>/dev/null || date -u -v-1d +%F)}  # GNU, BSD
 input=${INPUT:-data/faithful.csv}       # {day} in it is replaced by the day
 output=${OUTPUT:-runs/nightly}
 scored=${SCORED:-scored/nightly}

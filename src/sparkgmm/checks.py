@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.stacks import Stack
-from sparkgmm.errors import InputError
+from sparkgmm.errors import InputError, Way
 from sparkgmm.parts import Column, Multinomial, Part, Parts, Poisson, level_of, text_of
 from sparkgmm.products import Array
 
 # Means farther from the rows than so many of their ranges leave no digits of the distances.
 _FAR = 1e6
+_MARGINAL = Way("give mixture.marginal(mixture.features)")
 
 
 def family_name(covariance_type: str) -> str:
@@ -257,6 +258,31 @@ def of_parts(features: Any, parts: Parts) -> tuple[Any, Parts]:
     return numeric, found
 
 
+def of_quantities(
+    features: Any, columns: Sequence[str] | None, d: int, parts: Parts
+) -> NDArray[np.intp]:
+    """Return where features are among d and the columns of parts; none may be categorical."""
+    which = feature_positions(features, columns, d + len(parts))
+    for i in which[which >= d].tolist():
+        of = parts[i - d].of
+        if of.kind == "categorical":
+            raise InputError(
+                f"{of.name!r} is categorical, and levels have no mean: take "
+                "mixture.condition(...).categorical for their probabilities, or mixture.impute(X)"
+            )
+    return which
+
+
+def is_numeric(feature: Any, parts: Parts) -> None:
+    """Refuse a column of levels or of counts where quantiles are asked for."""
+    for part in parts:
+        if part.of.name == feature:
+            raise InputError(
+                f"{feature!r} is no numeric feature, which alone have quantiles: take "
+                f"mixture.{part.of.kind}[{feature!r}]"
+            )
+
+
 def part_values(values: Mapping[Any, Any], parts: Sequence[Part]) -> dict[str, float]:
     """Return the numbers of levels, and the counts, that a mapping has for columns of parts."""
     if not parts or not isinstance(values, Mapping):
@@ -301,8 +327,9 @@ def numeric_alone(parts: Sequence[Part], what: str) -> None:
     if parts:
         names = ", ".join(repr(part.of.name) for part in parts)
         raise InputError(
-            f"{what} takes numeric features alone, and this mixture has {names} beside them: "
-            "keep the mixture as JSON and score by it, or give mixture.marginal(mixture.features)"
+            f"{what} takes numeric features alone, and this mixture has {names} beside them",
+            "keep the mixture as JSON and score by it",
+            (_MARGINAL,),
         )
 
 

@@ -10,6 +10,10 @@ With o the features that are known and u those that are not, component j of a mi
 from one Cholesky factor of the covariance with the known features put first, L = [[L_oo, 0],
 [L_uo, L_uu]]: B_j = L_uo L_oo^-1, and the covariance is L_uu L_uu^T, which no rounding makes
 negative.
+
+Levels and counts beside the numeric features are independent of them within a component: those that
+are known multiply its weight by their probability, and say nothing else. Rows (n, D) have the d
+numeric features, then such columns, NaN where a value is not known.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from numpy.typing import NDArray
 
 from sparkgmm.covariances.stacks import Dense, Diagonal
 from sparkgmm.density import LOG_2PI, Density
+from sparkgmm.parts import Parts
 from sparkgmm.products import Array
 
 Positions = NDArray[np.intp]
@@ -39,11 +44,13 @@ class Components:
     """Weights (k,), means (k, d) and matrices: covariances (k, d, d), or variances (k, d).
 
     The latter where no two features correlate within a component: then no d x d array is made.
+    `parts` are factors of columns that follow the features.
     """
 
     weights: Array
     means: Array
     matrices: Array
+    parts: Parts = ()
 
     @property
     def diagonal(self) -> bool:
@@ -56,16 +63,17 @@ class Components:
         return self.matrices if self.diagonal else np.einsum("kii->ki", self.matrices)
 
     def take(self, which: Positions) -> Components:
-        """Return the marginal of some features, in their order."""
+        """Return the marginal of some features, in their order, and of all parts."""
         matrices = (
             self.matrices[:, which]
             if self.diagonal
             else self.matrices[:, which[:, None], which[None, :]]
         )
-        return Components(self.weights, self.means[:, which], matrices)
+        parts = (part.aligned(part.of, i) for i, part in enumerate(self.parts, len(which)))
+        return Components(self.weights, self.means[:, which], matrices, tuple(parts))
 
     def responsibilities(self, rows: Array) -> Array:
-        """Return P(component | row) of rows (n, d), (n, k): the weights where d is 0."""
+        """Return P(component | row) of rows (n, D), (n, k): the weights where D is 0."""
         if not rows.shape[1]:
             return np.broadcast_to(self.weights / self.weights.sum(), (len(rows), len(self.means)))
         return self.density().responsibilities(rows)
@@ -73,7 +81,7 @@ class Components:
     def density(self) -> Density:
         """Return what scores rows at the components."""
         stack = Diagonal(self.matrices) if self.diagonal else Dense(self.matrices)
-        return Density.of(self.weights, self.means, stack)
+        return Density.of(self.weights, self.means, stack, self.parts)
 
 
 @dataclass(frozen=True)
@@ -100,10 +108,11 @@ class _Given:
         return cls(known, means, roots, slopes, rest @ np.swapaxes(rest, 1, 2))
 
     def means_at(self, rows: Array) -> Array:
-        """Return the means of u in each component at rows (n, o), (k, u, n)."""
+        """Return the means of u in each component at rows that begin with o, (k, u, n)."""
         if self.roots is None or self.slopes is None:
             return np.broadcast_to(self.means[:, :, None], (*self.means.shape, len(rows)))
-        residuals = rows.T - self.known.means[:, :, None]
+        known = self.known.means
+        residuals = rows.T[: known.shape[1]] - known[:, :, None]
         return self.means[:, :, None] + self.slopes @ np.linalg.solve(self.roots, residuals)
 
 
@@ -118,11 +127,12 @@ def conditional(components: Components, o: Positions, values: Array, u: Position
 def moments(components: Components, rows: Array, wanted: Positions) -> tuple[Array, Array]:
     """Return mean and standard deviation of the wanted features given all others of each row.
 
-    Rows are (n, d), the results (n, wanted). What is NaN is not known, as is what is wanted.
+    Rows are (n, D), the results (n, wanted). What is NaN is not known, as is what is wanted.
     """
     mean = np.empty((len(rows), len(wanted)))
     sd = np.empty_like(mean)
-    known = ~np.isnan(rows)
+    d = components.means.shape[1]
+    known = ~np.isnan(rows[:, :d])
     known[:, wanted] = False
     for which, pattern in _patterns(known):
         o = np.flatnonzero(pattern)
@@ -131,13 +141,18 @@ def moments(components: Components, rows: Array, wanted: Positions) -> tuple[Arr
         step = max(64, _CHUNK_VALUES // (len(given.means) * max(len(wanted), len(o), 1)))
         for start in range(0, len(which), step):
             here = which[start : start + step]
-            mean[here], sd[here] = _mixed(given, rows[np.ix_(here, o)], variances)
+            mean[here], sd[here] = _mixed(given, _columns(rows[here], o, d), variances)
     return mean, sd
+
+
+def _columns(rows: Array, which: Positions, d: int) -> Array:
+    """Return the columns of some of d features, and of all parts."""
+    return np.asarray(rows[:, [*which, *range(d, rows.shape[1])]])
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _mixed(given: _Given, rows: Array, variances: Array) -> tuple[Array, Array]:
-    """Return mean and sd (n, u) of a mixture at rows (n, o)."""
+    """Return mean and sd (n, u) of a mixture at rows of the features o and all parts."""
     shares = given.known.responsibilities(rows).T[:, None, :]
     means = np.where(shares > 0, given.means_at(rows), 0.0)  # a share of 0 times inf is 0
     mean = (shares * means).sum(axis=0)
@@ -146,26 +161,38 @@ def _mixed(given: _Given, rows: Array, variances: Array) -> tuple[Array, Array]:
 
 
 def imputed(components: Components, rows: Array) -> Array:
-    """Return rows (n, d) with each NaN replaced by its mean given what the row has."""
+    """Return rows (n, D) with each NaN replaced by its mean given what the row has.
+
+    A level is replaced by the most probable one.
+    """
     filled = rows.copy()
+    d = components.means.shape[1]
     missing = np.isnan(rows)
-    for which, pattern in _patterns(missing):
+    for which, pattern in _patterns(missing[:, :d]):
         if pattern.any():
             u = np.flatnonzero(pattern)
             filled[np.ix_(which, u)] = moments(components, rows[which], u)[0]
+    beside = np.flatnonzero(missing[:, d:].any(axis=1))
+    if len(beside):
+        shares = scores_with_gaps(components, rows[beside])[1]
+        for i, part in enumerate(components.parts, d):
+            here = missing[beside, i]
+            filled[beside[here], i] = part.likely(shares[here])
     return filled
 
 
 def scores_with_gaps(components: Components, rows: Array) -> tuple[Array, Array]:
-    """Return log density (n,) and responsibilities (n, k) of what rows (n, d) have: NaN is unknown.
+    """Return log density (n,) and responsibilities (n, k) of what rows (n, D) have: NaN is unknown.
 
     A row that has nothing has a density of 1, and the weights for its responsibilities.
     """
     log_density = np.zeros(len(rows))
+    d = components.means.shape[1]
     R = np.empty((len(rows), len(components.means)))
-    for which, pattern in _patterns(~np.isnan(rows)):
-        known, here = components.take(np.flatnonzero(pattern)), rows[np.ix_(which, pattern)]
-        if not pattern.any():
+    for which, pattern in _patterns(~np.isnan(rows[:, :d])):
+        o = np.flatnonzero(pattern)
+        known, here = components.take(o), _columns(rows[which], o, d)
+        if not here.shape[1]:
             R[which] = known.responsibilities(here)
             continue
         shares = np.empty((len(which), R.shape[1]))
@@ -175,15 +202,17 @@ def scores_with_gaps(components: Components, rows: Array) -> tuple[Array, Array]
 
 
 def surprises(components: Components, rows: Array) -> Array:
-    """Return -log p(a feature | the others of the row), in nats, for rows (n, d): (n, d).
+    """Return -log p(a value | the others of the row), in nats, for rows (n, D): (n, D).
 
     What is NaN is not known: it has no surprise (NaN), and others are given without it.
     """
     result = np.full(rows.shape, np.nan)
-    for which, pattern in _patterns(~np.isnan(rows)):
+    d = components.means.shape[1]
+    beside = np.arange(d, rows.shape[1])
+    for which, pattern in _patterns(~np.isnan(rows[:, :d])):
         o = np.flatnonzero(pattern)
-        if len(o):
-            result[np.ix_(which, o)] = _surprises(components.take(o), rows[np.ix_(which, o)])
+        at = np.ix_(which, np.concatenate([o, beside]))
+        result[at] = _surprises(components.take(o), _columns(rows[which], o, d))
     return result
 
 
@@ -208,14 +237,14 @@ def _surprises(components: Components, rows: Array) -> Array:
     )
     log_norms = np.log(components.weights) - 0.5 * d * LOG_2PI - half_log_dets
     log_peaks = 0.5 * (np.log(precisions) - LOG_2PI)
-    result = np.empty((n, d))
-    step = max(64, _CHUNK_VALUES // (k * d))
+    result = np.empty(rows.shape)
+    step = max(64, _CHUNK_VALUES // (k * max(d, 1)))
     for start in range(0, n, step):
-        here = slice(start, start + step)
-        joint = np.empty((k, len(rows[here]), 1))
-        own = np.empty((k, len(rows[here]), d))  # log p(x_i | the others, component j)
+        chunk = rows[start : start + step]
+        joint = np.empty((k, len(chunk), 1))
+        own = np.empty((k, *chunk.shape))  # log p(x_i | the others, component j)
         for j in range(k):
-            residuals = rows[here] - components.means[j]
+            residuals = chunk[:, :d] - components.means[j]
             if whiteners is None:
                 pulls = residuals * precisions[j]
                 squares = (residuals * pulls).sum(axis=1)
@@ -224,22 +253,39 @@ def _surprises(components: Components, rows: Array) -> Array:
                 pulls = Y @ whiteners[j]
                 squares = np.einsum("ni,ni->n", Y, Y)
             joint[j, :, 0] = log_norms[j] - 0.5 * squares
-            own[j] = log_peaks[j] - 0.5 * pulls**2 / precisions[j]
-        others = joint - own
-        result[here] = _log_sum(others) - _log_sum(joint)
+            own[j, :, :d] = log_peaks[j] - 0.5 * pulls**2 / precisions[j]
+        for i, part in enumerate(components.parts, d):
+            own[:, :, i] = part.log_density(chunk.T)
+        beside = own[:, :, d:]
+        numeric, joint = joint, joint + beside.sum(axis=2, keepdims=True)
+        found = np.empty(chunk.shape)
+        found[:, :d] = _log_sum(joint - own[:, :, :d]) - _log_sum(joint)
+        for i in range(d, chunk.shape[1]):
+            # by a sum, since a level that cannot be would be taken from -inf
+            others = numeric[:, :, 0] + np.delete(own, i, axis=2)[:, :, d:].sum(axis=2)
+            found[:, i] = _log_sum(others) - _log_sum(joint[:, :, 0])
         far = ~(joint.max(axis=0)[:, 0] > -_FAR)  # or it is no number
         if far.any():
-            result[here][far] = _far_out(components, rows[here][far], own[:, far])
+            found[far] = _far_out(components, chunk[far], own[:, far])
+        for i, part in enumerate(components.parts, d):
+            found[~part.known(chunk.T), i] = np.nan
+        result[start : start + step] = found
     return result
 
 
 def _far_out(components: Components, rows: Array, own: Array) -> Array:
-    """Do it a feature at a time, by the density of the others, where nothing cancels."""
+    """Do it a value at a time, by the density of the others, where nothing cancels."""
     own[np.isnan(own)] = -np.inf  # inf - inf on the way is a distance without bound
     result = np.empty(rows.shape)
+    d = components.means.shape[1]
     for i in range(rows.shape[1]):
-        others = np.delete(np.arange(rows.shape[1]), i)
-        shares = components.take(others).responsibilities(rows[:, others]).T
+        rest, others = components, rows.copy()
+        if i < d:
+            which = np.delete(np.arange(d), i)
+            rest, others = components.take(which), _columns(rows, which, d)
+        else:
+            others[:, i] = np.nan
+        shares = rest.responsibilities(others).T
         result[:, i] = -_log_sum(np.log(shares) + own[:, :, i])
     return result
 
@@ -279,7 +325,7 @@ def quantile(components: Components, q: float) -> float:
 
 def _patterns(flags: NDArray[np.bool_]) -> Iterator[tuple[Positions, NDArray[np.bool_]]]:
     """Yield the rows of each pattern of flags (n, d), and the pattern (d,)."""
-    if not flags.size:
+    if not len(flags):
         return
     if (flags == flags[0]).all():
         yield np.arange(len(flags)), flags[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Named(Protocol):
@@ -16,6 +16,15 @@ class Named(Protocol):
 
 Remedy = str | tuple[str | Named, ...]
 """What to do, in words, options among them: `("lower", K, "to 3")`."""
+
+
+class Way(NamedTuple):
+    """A remedy that front ends have in words of their own, or not at all: a name as an option's."""
+
+    name: str
+
+
+OVERWRITE = Way("overwrite it")
 
 
 class SparkGmmError(Exception):

@@ -1,8 +1,9 @@
-"""Numbers as people write them: for pages, notebooks and the terminal alike."""
+"""Numbers and lists as people write them: for pages, notebooks and the terminal alike."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 
 def number(value: float, digits: int = 6) -> str:
@@ -21,3 +22,17 @@ def near(value: float, sd: float) -> str:
 def mean_and_sd(mean: float, sd: float) -> str:
     """Return mean ± sd, the mean to a hundredth of the sd, whatever their sizes."""
     return f"{near(mean, sd)} ± {near(sd, sd)}"
+
+
+def some_of(names: Sequence[str], most: int = 12) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def by_value(values: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Return each value, in the order of appearance, with the keys that have it."""
+    keys: dict[str, list[str]] = {}
+    for key, value in values.items():
+        keys.setdefault(value, []).append(key)
+    return list(keys.items())

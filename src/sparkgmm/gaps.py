@@ -23,8 +23,11 @@ from sparkgmm.products import Array
 
 # Patterns of so many rows and more, on average, are filled one by one.
 _MANY_ROWS = 24
-# Systems of no more unknowns are solved for all patterns at once, by hand.
-_BY_HAND = 5
+# Systems of no more unknowns are solved by hand, an entry of all at a time, where there are so
+# many: LAPACK takes 3 to 8 times as long for small ones. So many at a time stay in the cache.
+_BY_HAND = 24
+_MANY_SYSTEMS = 128
+_SYSTEMS = 4096
 
 
 class Group(NamedTuple):
@@ -43,7 +46,7 @@ class Group(NamedTuple):
 class Filled(NamedTuple):
     """What is known of the missing values of a group in each of k components.
 
-    `covariances` (k, P, m, m) are those given the others, and `half_log_dets` (k, P) half the log
+    `covariances` (m, m, k, P) are those given the others, and `half_log_dets` (k, P) half the log
     determinants of the inverses.
     """
 
@@ -96,73 +99,95 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
     `precisions` are (k, d, d).
     """
     of, features = group.pattern, group.features
-    m = features.shape[1]
-    small = precisions[:, features[:, :, None], features[:, None, :]]
-    filled = Filled(*_inverses(small))
+    n_patterns = len(features)
+    filled = conditionals(precisions, features)
     here = residuals[:, :, group.rows]
-    if len(of) >= _MANY_ROWS * len(features):
+    if len(of) >= _MANY_ROWS * n_patterns:
         edges = [*group.starts.tolist(), len(of)]
         for p, (start, stop) in enumerate(pairwise(edges)):
             those = features[p]
-            slopes = np.matmul(filled.covariances[:, p], precisions[:, those])
+            C = np.moveaxis(filled.covariances[..., p], 2, 0)
+            slopes = np.matmul(C, precisions[:, those])
             here[:, those, start:stop] = -np.matmul(slopes, here[:, :, start:stop])
         return filled
-    pulls = np.matmul(precisions, here)
-    rows = np.arange(len(of))
-    missing = [features[of, a] for a in range(m)]
-    mine = [pulls[:, feature, rows] for feature in missing]
-    for a, feature in enumerate(missing):
-        expected = filled.covariances[:, of, a, 0] * mine[0]
-        for b in range(1, m):
-            expected += filled.covariances[:, of, a, b] * mine[b]
-        here[:, feature, rows] = -expected
+    pulls = np.matmul(precisions, here).reshape(len(precisions), -1)
+    rows, at = np.arange(len(of)), features[of].T
+    C = filled.covariances
+    if len(of) > n_patterns:
+        C = C.take(of, axis=3)
+    mine = pulls.take(at * len(of) + rows, axis=1)
+    here[:, at, rows] = -np.einsum("abkn,kbn->kan", C, mine)
     return filled
 
 
-def add_covariances(second: Array, counts: Array, group: Group, filled: Filled) -> None:
+def add_covariances(second: Array, counts: Array, features: Array, filled: Filled) -> None:
     """Add what varies in the missing values to second moments (k, d, d).
 
-    `counts` (k, P) are the effective counts of the rows of each pattern.
+    `features` (P, m) are what P patterns miss, and `counts` (k, P) their effective counts of rows.
     """
     k, d, _ = second.shape
-    flat = second.reshape(k, d * d)
-    m = group.features.shape[1]
-    for a in range(m):
-        for b in range(a, m):
-            value = counts * filled.covariances[:, :, a, b]
-            i, j = group.features[:, a], group.features[:, b]
-            for at in {0: [i * d + j], 1: [i * d + j, j * d + i]}[int(a < b)]:
-                for row, mine in zip(flat, value, strict=True):
-                    row += np.bincount(at, mine, d * d)
+    a, b = np.triu_indices(features.shape[1])
+    at = np.arange(k)[:, None] * (d * d) + (features[:, a] * d + features[:, b]).T[:, None, :]
+    values = counts * filled.covariances[a, b]
+    sums = np.bincount(at.ravel(), values.ravel(), k * d * d)
+    upper = sums.reshape(k, d, d)
+    second += upper
+    second += np.swapaxes(np.triu(upper, 1), 1, 2)
+
+
+def conditionals(precisions: Array, features: Array) -> Filled:
+    """Return what is known of missing features (P, m) of P patterns, of precisions (k, d, d)."""
+    k, d, _ = precisions.shape
+    n_patterns, m = features.shape
+    flat = precisions.reshape(k, d * d)
+    covariances = np.empty((m, m, k, n_patterns))
+    half_log_dets = np.empty((k, n_patterns))
+    step = max(1, _SYSTEMS // k)
+    for start in range(0, n_patterns, step):
+        some = slice(start, start + step)
+        A = covariances[..., some]
+        for a in range(m):
+            for b in range(a + 1):
+                A[a, b] = flat.take(features[some, a] * d + features[some, b], axis=1)
+        A[...], half_log_dets[:, some] = _inverses(A)
+    return Filled(covariances, half_log_dets)
 
 
 def _inverses(A: Array) -> tuple[Array, Array]:
-    """Return the inverses of A (k, P, m, m), and half the logs of its determinants (k, P)."""
-    m = A.shape[-1]
-    if m > _BY_HAND:
-        L = np.linalg.cholesky(A)
+    """Return the inverses of A (m, m, k, P), and half the logs of its determinants (k, P).
+
+    Of A the lower triangles are read.
+
+    Cholesky, then the inverse of the factor; of many matrices at once, an entry of all at a time.
+    """
+    m, shape = len(A), A.shape[2:]
+    if m > 1 and (m > _BY_HAND or A[0, 0].size < _MANY_SYSTEMS):
+        L = np.linalg.cholesky(np.moveaxis(A, (0, 1), (-2, -1)))
         W = np.linalg.inv(L)
         half = np.log(np.einsum("kpii->kpi", L)).sum(axis=-1)
-        return np.swapaxes(W, -1, -2) @ W, half
-    # Cholesky, then the inverse of the factor, an entry of all matrices at a time
-    L = np.zeros_like(A)
-    W = np.zeros_like(A)
+        return np.moveaxis(np.swapaxes(W, -1, -2) @ W, (-2, -1), (0, 1)), half
+    A = A.reshape(m, m, -1)
+    L, W = np.empty_like(A), np.empty_like(A)
+    half = np.zeros(A.shape[2])
     for j in range(m):
-        pivot = A[..., j, j] - (L[..., j, :j] ** 2).sum(axis=-1)
+        pivot = A[j, j] - _dot(L[j, :j], L[j, :j]) if j else A[j, j]
         if not (pivot > 0).all():
             raise np.linalg.LinAlgError("a precision is not positive definite")
-        L[..., j, j] = np.sqrt(pivot)
+        half += 0.5 * np.log(pivot)
+        np.divide(1.0, np.sqrt(pivot), out=W[j, j])
         for i in range(j + 1, m):
-            inner = (L[..., i, :j] * L[..., j, :j]).sum(axis=-1)
-            L[..., i, j] = (A[..., i, j] - inner) / L[..., j, j]
+            rest = A[i, j] - _dot(L[i, :j], L[j, :j]) if j else A[i, j]
+            np.multiply(rest, W[j, j], out=L[i, j])
     for i in range(m):
-        W[..., i, i] = 1 / L[..., i, i]
         for j in range(i):
-            inner = (L[..., i, j:i] * W[..., j:i, j]).sum(axis=-1)
-            W[..., i, j] = -inner * W[..., i, i]
+            np.multiply(_dot(L[i, j:i], W[j:i, j]), -W[i, i], out=W[i, j])
     inverse = np.empty_like(A)
     for i in range(m):
         for j in range(i + 1):
-            inverse[..., i, j] = (W[..., i:, i] * W[..., i:, j]).sum(axis=-1)
-            inverse[..., j, i] = inverse[..., i, j]
-    return inverse, np.log(np.einsum("...ii->...i", L)).sum(axis=-1)
+            inverse[i, j] = inverse[j, i] = _dot(W[i:, i], W[i:, j])
+    return inverse.reshape(m, m, *shape), half.reshape(shape)
+
+
+def _dot(A: Array, B: Array) -> Array:
+    """Return the products of A and B (m, n) summed over the first axis, (n,)."""
+    return np.einsum("mn,mn->n", A, B)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkgmm.errors import InputError
-from sparkgmm.parts import MOST_LEVELS, Column, level_of, text_of
+from sparkgmm.parts import BOOLEANS, MOST_LEVELS, Column, level_of, text_of
 from sparkgmm.products import Array
 from sparkgmm.tabular import Table, as_table, column_of, read, read_like, read_numbers
 
@@ -152,11 +152,13 @@ def read_mixed_like(
     features: Sequence[str] | None,
     d: int,
     columns: Sequence[Column],
+    unread: Sequence[int] = (),
     gaps: bool = False,
 ) -> NDArray[Any]:
     """Return rows (n, D) for a mixture: an array as it is, a table's by the names of its columns.
 
-    With `gaps` NaN may stand for what is not known among the numbers, too.
+    With `gaps` NaN may stand for what is not known among the numbers, too. Columns `unread`, by
+    their positions, are NaN, and may be missing in a table.
 
     Raises
     ------
@@ -166,14 +168,59 @@ def read_mixed_like(
     """
     table = as_table(X)
     if table is None or table.names is None:
-        rows = np.asarray(read_like(X, None, d + len(columns), gaps=True))
+        rows = np.asarray(read_like(X, None, d + len(columns), unread, gaps=True))
         for i, column in enumerate(columns, d):
             if column.kind == "counts":
                 checked_counts(column.name, rows[:, i].astype(np.float64))
         return rows
-    numbers = read_like(X, features, d, gaps=gaps, fills=False)
-    beside = [_read(table, column) for column in columns]
+    numeric = [i for i in unread if i < d]
+    numbers = read_like(X, features, d, numeric, gaps=gaps, fills=False)
+    beside = [
+        np.full(table.shape[0], np.nan) if i in unread else _read(table, column)
+        for i, column in enumerate(columns, d)
+    ]
     return np.concatenate([numbers.astype(np.float64), np.stack(beside, axis=1)], axis=1)
+
+
+def filled_table(
+    table: Table, features: Sequence[str], filled: Array, columns: Sequence[Column]
+) -> Any:
+    """Return the table, of its own kind, with rows (n, D) in its columns; levels where it has none.
+
+    The numeric features come first in `filled`, then the columns of levels and of counts.
+    """
+    d = len(features)
+    counts = [i for i, of in enumerate(columns, d) if of.kind == "counts"]
+    names = [*features, *(columns[i - d].name for i in counts)]
+    result = table.with_columns(names, filled[:, [*range(d), *counts]])
+    for i, of in enumerate(columns, d):
+        if of.kind != "categorical":
+            continue
+        values = table.objects(column_of(table, of.name))
+        gaps = [row for row, value in enumerate(values) if text_of(value) is None]
+        if gaps:
+            spelled = _spelled(values, of.levels)
+            for row in gaps:
+                values[row] = spelled[int(filled[row, i])]
+            result = Table(result, table.names or ()).with_values(of.name, values)
+    return result
+
+
+def _spelled(values: Sequence[Any], levels: Sequence[str]) -> list[Any]:
+    """Return the levels as a column writes them that has these values."""
+    met: dict[str | None, Any] = {}
+    like: Any = None
+    for value in values:
+        text = text_of(value)
+        if text is not None:
+            like = value
+            met[level_of(text, levels)] = value
+    spelled: Any = str
+    if isinstance(like, int | float | np.number):
+        kind = type(like)
+        booleans = set(levels) <= set(BOOLEANS.values())
+        spelled = (lambda level: kind(level == "true")) if booleans else kind
+    return [met[level] if level in met else spelled(level) for level in levels]
 
 
 def _read(table: Table, column: Column) -> Array:

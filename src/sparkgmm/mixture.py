@@ -18,10 +18,10 @@ from sparkgmm.covariances.stacks import Stack
 from sparkgmm.density import Density
 from sparkgmm.errors import InputError
 from sparkgmm.formatting import mean_and_sd
-from sparkgmm.levels import read_mixed_like
+from sparkgmm.levels import filled_table, read_mixed_like
 from sparkgmm.merging import Groups, merged
 from sparkgmm.options import MISSING, taken
-from sparkgmm.parts import Part, Parts
+from sparkgmm.parts import Column, Part, Parts, Poisson
 from sparkgmm.products import Array as Array
 from sparkgmm.tabular import as_table, read_like
 
@@ -341,7 +341,7 @@ class Mixture:
         return Scores(self._density.score(rows, R, self._gaps), R)
 
     def score_with_gaps(self, X: ArrayLike) -> Scores:
-        """Return log density and responsibilities of what rows X (n, d) have; NaN is not known.
+        """Return log density and responsibilities of what rows X (n, D) have; NaN is not known.
 
         The densities are of as many features as a row has: those of rows with other gaps do not
         compare. Of a row that has nothing they are 0 and the weights.
@@ -389,9 +389,13 @@ class Mixture:
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
         if self.parts:
-            columns = [part.of for part in self.parts]
-            return read_mixed_like(X, self.features, self.d, columns, gaps=self._gaps)
+            return read_mixed_like(X, self.features, self.d, self._beside, gaps=self._gaps)
         return read_like(X, self.features, self.d, gaps=self._gaps)
+
+    @property
+    def _beside(self) -> list[Column]:
+        """The columns of levels and counts."""
+        return [part.of for part in self.parts]
 
     @property
     def _gaps(self) -> bool:
@@ -479,13 +483,14 @@ class Mixture:
         """Return mean and standard deviation of features given the rest of each row.
 
         Regression on whatever the row has: for one component it is the linear regression on all
-        other features, for several a mixture of such (Ghahramani and Jordan 1994).
+        other features, for several a mixture of such (Ghahramani and Jordan 1994). Levels and
+        counts that a row has say which component it is of.
 
         Parameters
         ----------
-        X : rows (n, d); what stands in the columns of `features` is not looked at, and what is NaN
-            in others counts as not known
-        features : m names, or positions from 0
+        X : rows (n, D), D the numeric features, categorical columns and counts; what stands in the
+            columns of `features` is not looked at, and what is NaN in others counts as not known
+        features : m names, or positions from 0 in the order of `columns`: numeric, or of counts
 
         Returns
         -------
@@ -494,31 +499,64 @@ class Mixture:
         Raises
         ------
         InputError
-            If there is no such feature, or X is not as above.
+            If there is no such feature, it is categorical, or X is not as above.
 
         """
-        which = checks.feature_positions(features, self.features, self.d)
+        which = checks.of_quantities(features, self.columns, self.d, self.parts)
         rows = self._rows_with_gaps(X, which.tolist())
-        return conditionals.moments(self._components, rows, which)
+        mean, sd = np.empty((2, len(rows), len(which)))
+        numeric = which < self.d
+        if numeric.any():
+            of_numbers = conditionals.moments(self._components, rows, which[numeric])
+            mean[:, numeric], sd[:, numeric] = of_numbers
+        if not numeric.all():
+            shares = conditionals.scores_with_gaps(self._components, rows)[1]
+            for at in np.flatnonzero(~numeric):
+                part = self.parts[which[at] - self.d]
+                assert isinstance(part, Poisson)
+                mean[:, at], sd[:, at] = part.likely(shares), part.deviations(shares)
+        return mean, sd
 
     def impute(self, X: ArrayLike) -> Any:
-        """Return X (n, d) with each NaN replaced by its mean given what its row has, as float64.
+        """Return X (n, D) with what is not known replaced by what is expected given its row.
 
-        A row of nothing but NaN becomes the mean of the mixture; what is there stays as it is. Of a
-        table what is returned is one of its kind, its other columns unchanged.
+        NaN among numbers becomes the mean given what the row has, a count that is not known its
+        mean, too, which need not be whole, and a level the most probable one. A row of nothing but
+        NaN becomes what the mixture is on average. What is there stays as it is: so does a level
+        that the mixture does not have.
+
+        Returns
+        -------
+        ndarray, or a table of X's kind
+            Numbers and counts are float64, levels of an array their numbers; a table's levels are
+            what its column has for them, and its other columns unchanged.
+
+        Raises
+        ------
+        InputError
+            If X does not have the columns, or holds an infinite value or what is no count.
+
         """
         filled = conditionals.imputed(self._components, self._rows_with_gaps(X))
         table = as_table(X)
         if table is None or table.names is None:
             return filled
-        return table.with_columns(self.features or table.names, filled)
+        names = self.features or (() if self.parts else table.names)
+        return filled_table(table, names, filled, self._beside)
 
     def surprise(self, X: ArrayLike) -> Array:
-        """Return -log p(a feature | the other features of its row), (n, d), in nats.
+        """Return -log p(a value | the others of its row), (n, D), in nats, in the order of columns.
 
         It tells which cell makes a row strange: the density of the row alone does not. Values of a
         feature compare between rows; between features of different units they do up to the log of
-        the units. A NaN counts as not known: its own surprise is NaN.
+        the units. Levels and counts have probabilities, which compare as they are. A NaN counts as
+        not known, and so does a level that the mixture does not have: its own surprise is NaN.
+
+        Raises
+        ------
+        InputError
+            If X does not have the columns, or holds an infinite value or what is no count.
+
         """
         return conditionals.surprises(self._components, self._rows_with_gaps(X))
 
@@ -528,7 +566,7 @@ class Mixture:
         Parameters
         ----------
         q : shares from 0 to 1, a number or an array of any shape
-        feature : a name, or a position from 0
+        feature : a name, or a position from 0; a numeric one
 
         Returns
         -------
@@ -538,9 +576,10 @@ class Mixture:
         Raises
         ------
         InputError
-            If there is no such feature, or a share is not from 0 to 1.
+            If there is no such feature, it is not numeric, or a share is not from 0 to 1.
 
         """
+        checks.is_numeric(feature, self.parts)
         which = checks.feature_positions(feature, self.features, self.d)
         if len(which) != 1:
             raise InputError(f"feature is {feature!r}: give one")
@@ -550,7 +589,7 @@ class Mixture:
             raise InputError(f"q is {q!r}: give shares from 0 to 1") from None
         if not ((shares >= 0) & (shares <= 1)).all():
             raise InputError(f"q is {q!r}: give shares from 0 to 1")
-        component = self._components.take(which)
+        component = self._gaussians.take(which)
         values = [conditionals.quantile(component, float(share)) for share in shares.ravel()]
         return np.array(values).reshape(shares.shape) if shares.ndim else values[0]
 
@@ -597,12 +636,7 @@ class Mixture:
 
     @property
     def _components(self) -> conditionals.Components:
-        if self.parts:
-            raise InputError(
-                f"this mixture has {', '.join(part.of.name for part in self.parts)} beside its "
-                "numeric features: take mixture.marginal(mixture.features), which has these alone"
-            )
-        return self._gaussians
+        return replace(self._gaussians, parts=self.parts)
 
     @property
     def _gaussians(self) -> conditionals.Components:
@@ -632,10 +666,15 @@ class Mixture:
         )
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
-        """Return rows (n, d) as float64, NaN where nothing is known or is to be looked at."""
-        rows = read_like(X, self.features, self.d, unread, gaps=True).astype(np.float64)
-        if np.isinf(rows).any():
-            row = int(np.argmax(np.isinf(rows).any(axis=1)))
+        """Return rows (n, D) as float64, NaN where nothing is known or is to be looked at."""
+        if self.parts:
+            rows = read_mixed_like(X, self.features, self.d, self._beside, unread, gaps=True)
+        else:
+            rows = read_like(X, self.features, self.d, unread, gaps=True)
+        rows = rows.astype(np.float64)
+        infinite = np.isinf(rows[:, : self.d]).any(axis=1)
+        if infinite.any():
+            row = int(np.argmax(infinite))
             raise InputError(
                 f"X holds {rows[row].tolist()} in row {row}: give finite numbers, or NaN for what "
                 "is not known"

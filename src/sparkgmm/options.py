@@ -629,8 +629,8 @@ COLUMNS = Option(
     OneOf(("probability", "component", "log_density", "label", "surprise")),
     "The columns that are added: the most probable component, the probability of each, the natural "
     "log of the density, the component's label (of runs with a section drift), and surprise: a map "
-    "from each feature to -log p(it | the row's other features), which says what makes a row "
-    "strange.",
+    "from each feature, categorical column and count to -log p(it | the rest of the row), which "
+    "says what makes a row strange (NaN where it is not known).",
     example="[component, label]",
     key="output.columns",
     several="in a list",
@@ -657,9 +657,11 @@ IMPUTE = Option(
     False,
     Other("true or false"),
     "Whether a null or NaN of a feature is replaced by its mean given what its row has, instead of "
-    "making the row invalid; the row is scored by what it has. All features are then written, as "
-    "doubles. A row with nulls is never an outlier: the density of fewer features compares with no "
-    "quantile.",
+    "making the row invalid; the row is scored by what it has. Counts become their mean too, which "
+    "need not be whole, and categorical columns the most probable level; a level that the model "
+    "does not have stays. All features are then written: numbers and counts as doubles, levels in "
+    "the type of their column. A row with nulls is never an outlier: the density of fewer features "
+    "compares with no quantile.",
     example="true",
     key="output.impute",
 )
@@ -667,8 +669,9 @@ PREDICT = Option(
     "predict",
     [],
     Other("a list of features"),
-    "Features of which `<feature>_mean` and `<feature>_sd` are added: mean and standard deviation "
-    "given the row's other features. In the input such a feature may be null, or no column at all.",
+    "Features, or counts, of which `<feature>_mean` and `<feature>_sd` are added: mean and "
+    "standard deviation given the rest of the row, each without the column itself. In the input "
+    "such a feature may be null, or no column at all.",
     example="[fare]",
     key="output.predict",
 )

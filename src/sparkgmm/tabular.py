@@ -107,6 +107,23 @@ class Table:
             table = table.set_column(at, name, library.array(column))
         return table
 
+    def with_values(self, name: str, values: list[Any]) -> Any:
+        """Return the table with these values in a column, of its type where that can hold them."""
+        library = sys.modules[type(self._data).__module__.partition(".")[0]]
+        if hasattr(self._data, "schema") and hasattr(self._data, "set_column"):
+            at = self._data.schema.get_field_index(name)
+            kind = self._data.schema.field(at).type
+            return self._data.set_column(at, name, library.array(values, kind))
+        old = self._data[name]
+        kind = old.dtype
+        if self._is_pandas:
+            if hasattr(old, "cat"):
+                new = dict.fromkeys([*old.cat.categories, *values])
+                kind = library.CategoricalDtype(list(new), old.cat.ordered)
+            column = library.Series(values, index=old.index, dtype=kind)
+            return self._data.assign(**{name: column})
+        return self._data.with_columns(library.Series(name, values, dtype=kind))
+
 
 def as_table(X: Any) -> Table | None:
     """Return a table of pandas, polars or pyarrow as one; None where X is none."""

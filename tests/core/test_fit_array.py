@@ -264,3 +264,8 @@ def test_means_of_a_table_are_taken_by_name() -> None:
     )
     with pytest.raises(InputError, match="means_init has no column 'a': its columns are b, z"):
         fit_array(table, 2, means_init=means.rename(columns={"a": "z"}))
+
+
+def test_fewer_rows_than_a_value_needs_to_be_an_atom_are_fitted() -> None:
+    X = np.array([[0.0], [0.3], [0.7], [9.0], [9.4], [9.6], [9.9]])
+    np.testing.assert_allclose(fit_array(X, 2).mixture.weights, [4 / 7, 3 / 7])

@@ -6,6 +6,7 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
@@ -16,7 +17,7 @@ from sparkgmm.core.history import History
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.rows import LocalRows, scan_blocks
-from sparkgmm.errors import InputError
+from sparkgmm.errors import FitWarning, InputError
 
 TYPES = ("full", "tied", "diag", "spherical", "VEV")
 
@@ -63,8 +64,8 @@ def test_one_component_of_monotone_gaps_is_andersons_closed_form():
     X = rng.multivariate_normal(
         [1, -2, 300], [[1, 0.5, 0.2], [0.5, 2, -0.3], [0.2, -0.3, 1.5]], 500
     )
-    X[300:, 2] = np.nan
-    X[400:, 1] = np.nan
+    X[400:, 2] = np.nan
+    X[450:, 1] = np.nan
     mean, covariance = by_regressions(X)
     found = fit_array(X, 1, missing="model", tol=1e-14)
     assert found.converged
@@ -182,7 +183,8 @@ def moments_of(mixture: Mixture, X: np.ndarray) -> tuple[np.ndarray, ...]:
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
 @pytest.mark.parametrize("narrow", [False, True])
-def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow):
+@pytest.mark.parametrize("n_patterns", ["few", "many"])
+def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow, n_patterns):
     rng = np.random.default_rng(3)
     d, k = 8, 3
     A = rng.normal(0, 0.4, (k, d, d)) + np.eye(d)
@@ -191,7 +193,10 @@ def test_a_pass_gives_the_moments_of_a_textbook_e_step(kind, narrow):
     means = rng.normal(0, 3, (k, d))
     mixture = Mixture([0.5, 0.3, 0.2], means, C, kind, missing="model")
     X, _ = mixture.sample(300, seed=4)
-    X[rng.random(X.shape) < 0.4] = np.nan  # up to d missing: small systems, and large ones
+    if n_patterns == "few":  # of many rows each
+        X[:, 2:5][rng.random((len(X), 3)) < 0.5] = np.nan
+    else:
+        X[rng.random(X.shape) < 0.4] = np.nan  # up to d missing: small systems, and large ones
     X[0] = np.nan
     rows = LocalRows.of_array(X, None, 0)
     evidence = OverRows.of(rows)
@@ -290,6 +295,19 @@ def test_a_column_of_two_values_is_named():
     X[2:, 1] = np.nan
     with pytest.raises(InputError, match=r"'column 1' has 2 values in 100 rows.*3 are needed"):
         fit_array(X, 2, missing="model")
+
+
+def test_two_columns_that_are_never_seen_together_are_named():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    X[:100, 0] = X[100:, 2] = np.nan
+    table = pd.DataFrame(X, columns=["a", "b", "c"])
+    with pytest.warns(FitWarning, match="no row has both a and c: .*take covariance_type diag"):
+        found = fit_array(table, 1, missing="model").mixture
+    assert np.isfinite(found.log_likelihood(X))
+    fit_array(table, 1, missing="model", covariance_type="diag")  # warnings are errors here
+    X[0] = 0.0
+    fit_array(X, 1, missing="model")
 
 
 def test_nan_is_an_error_that_names_the_option():

@@ -322,3 +322,29 @@ def test_shares_of_a_count_are_so_many_observations_wherever_the_rows_are() -> N
     for weights in (counts / 100, counts):
         profile = OverRows.of(rows_of(X, weights)).profile
         assert profile.weight * profile.rows_per_weight == pytest.approx(100)
+
+
+@pytest.mark.parametrize("kind", ["spherical", "full"])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_single_row_of_much_weight_is_as_much_of_a_spike_as_any(kind, gaps):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(0, 1, (150, 3)), rng.normal(4, 1, (150, 3))])
+    weights = np.ones(300)
+    weights[[7, 200]] = 20
+    if gaps:
+        X[rng.random(X.shape) < 0.15] = np.nan
+    found = fit_array(
+        X, [2, 4], covariance_type=kind, sample_weight=weights, n_init=2,
+        missing="model" if gaps else "invalid",
+    )  # fmt: skip
+    assert found.mixture.k == 2
+    np.testing.assert_allclose(found.mixture.weights, 0.5, atol=0.02)
+
+
+def test_no_pass_is_above_the_log_likelihood_where_bounds_move_with_few_rows():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(0, 1, (60, 3)), rng.normal(3, 1, (60, 3))])
+    X[rng.random(X.shape) < 0.3] = np.nan
+    X[:3] = [[1e6, 2e6, -1e6], [1e6, np.nan, 1], [np.nan, 1e7, np.nan]]
+    found = fit_array(X, 2, covariance_type="tied", missing="model", n_init=2)
+    assert max(found.log_likelihoods) <= found.log_likelihood

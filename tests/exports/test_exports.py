@@ -185,7 +185,11 @@ def run(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("to", ["sql", "onnx", "json", "sklearn"])
 @pytest.mark.parametrize("given", ["runs", "runs/night", "file://{}/runs"])
 def test_a_local_run_is_exported_without_a_session(
-    run: Path, to: str, given: str, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    to: str,
+    given: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a session was started")
@@ -194,6 +198,9 @@ def test_a_local_run_is_exported_without_a_session(
     monkeypatch.chdir(run.parent.parent)
     assert export_main([given.format(run.parent.parent), "out", "--to", to]) == 0
     assert Path("out").stat().st_size > 100
+    assert export_main([given.format(run.parent.parent), "out", "--to", to]) == 3
+    told = capsys.readouterr().err
+    assert "'out' already exists: give another path or replace it by --overwrite\n" in told
     if to == "sql":
         assert Path("out").read_text() == select(mixture_of("full"), "spark")
 

@@ -15,8 +15,8 @@ from scipy.stats import norm
 from helpers.data_sets import faithful, random_mixture
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single, mixed_colours
-from sparkgmm.report.style import COLOURS, INK, colour, style
-from sparkgmm.report.views import SHARES, density_levels
+from sparkgmm.report.style import COLOURS, INK, colour, dash, marker, style
+from sparkgmm.report.views import SHARES, density_levels, spans_powers
 
 
 @pytest.fixture
@@ -300,8 +300,54 @@ def test_a_narrow_component_is_drawn_to_its_full_height(axes: Axes, sd: float) -
     assert (np.diff(total[:, 0]) > 0).all()
 
 
-@pytest.mark.parametrize(("k", "numbered"), [(12, True), (13, False)])
+@pytest.mark.parametrize(("k", "numbered"), [(60, True), (61, False)])
 def test_many_components_are_not_numbered(axes: Axes, k: int, numbered: bool) -> None:
     mixture = Mixture(np.full(k, 1 / k), np.arange(float(k))[:, None], np.full((k, 1, 1), 0.1))
     draw_single(axes, mixture, None)
     assert len(axes.texts) == (k if numbered else 0)
+
+
+def test_thirty_components_have_colours_and_shapes_of_their_own(axes: Axes) -> None:
+    k = 30
+    means = np.array([[j % 6, j // 6] for j in range(k)], dtype=float)
+    mixture = Mixture(np.full(k, 1 / k), means, np.full((k, 2), 0.01), "diag")
+    X, labels = mixture.sample(600, seed=0)
+    draw_pair(axes, mixture, X)
+    looks = [(line.get_color(), line.get_marker()) for line in axes.lines]
+    assert len(set(looks)) == len(looks) == k
+    rows = points_of(axes)
+    assert sum(len(points.get_offsets()) for points in rows) == len(X)
+    assert len(rows) == len({marker(j) for j in labels}) == 5
+    one = Figure().subplots()
+    draw_single(one, mixture.marginal([0]), None)
+    lines = one.lines[:k]
+    assert len({(line.get_color(), str(dash(j))) for j, line in enumerate(lines)}) == k
+
+
+# --- logarithmic axes
+
+
+def test_on_logarithmic_axes_areas_are_shares_and_contours_at_their_densities(axes: Axes) -> None:
+    rng = np.random.default_rng(0)
+    money = np.exp(rng.normal(3, 2, 500))
+    assert spans_powers(money)
+    assert not spans_powers(money - money.min())  # a zero
+    assert not spans_powers(faithful()[:, 1])
+    mixture = Mixture([0.5, 0.5], [[10.0, 1], [2000, 3]], [[4.0, 1], [90_000, 1]], "diag")
+    one = mixture.marginal([0])
+    axes.set_xscale("log")
+    draw_single(axes, one, one.sample(400, seed=0)[0], bounds=(0.5, 5000.0))
+    total = np.asarray(axes.lines[-1].get_xydata())
+    assert np.trapezoid(total[:, 1], np.log10(total[:, 0])) == pytest.approx(1, abs=0.01)
+    [bars] = [p for p in axes.patches if isinstance(p, StepPatch)]
+    heights, edges, _ = bars.get_data()
+    assert np.sum(heights * np.diff(np.log10(edges))) == pytest.approx(1)
+    pair = Figure().subplots()
+    pair.set_xscale("log")
+    X, _ = mixture.sample(3000, seed=0)  # so many are drawn as cells
+    draw_pair(pair, mixture, np.maximum(X, 0.6), [(0.5, 5000.0), (-3.0, 7.0)])
+    pair.figure.draw_without_rendering()  # type: ignore[union-attr]
+    assert pair.get_xscale() == "log"
+    for level, path in zip(contours_of(pair).levels, contours_of(pair).get_paths(), strict=True):
+        density = np.exp(mixture.log_density(path.vertices))
+        assert np.median(density) == pytest.approx(level, rel=0.2)

@@ -17,7 +17,7 @@ from sparkgmm.core.sample import Sample
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.page import report
 from sparkgmm.report.sections.rows import mixture_figure
-from sparkgmm.report.style import COLOURS, FAINT, INK, Picture, colour, picture, style
+from sparkgmm.report.style import COLOURS, FAINT, INK, Picture, colour, marker, picture, style
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -150,9 +150,9 @@ def test_the_drawing_says_nothing_of_date_or_machine(plain: Picture) -> None:
 
 
 def test_colours_repeat_after_the_palette() -> None:
-    assert [colour(j) for j in range(6)] == list(COLOURS)
-    assert colour(6) == colour(0)
-    assert len(set(COLOURS)) == 6
+    assert [colour(j) for j in range(12)] == list(COLOURS)
+    assert colour(12) == colour(0)
+    assert len({(colour(j), marker(j)) for j in range(36)}) == 36
 
 
 def test_the_palette_can_be_told_apart_on_white_and_on_black() -> None:

@@ -206,9 +206,29 @@ def test_init_replaces_nothing_unasked_and_names_what_is_wrong(
     empty = write_csv(name="empty.csv")
     assert init_main([empty]) == 3
     assert "is empty" in capsys.readouterr().err
+    odd = write_csv("a,b", "1,2", name="odd.dat")
+    assert init_main([odd]) == 2
+    assert "its extension does not say: name it .csv, .tsv" in capsys.readouterr().err
     words = write_csv("a,b", "x,y", "z,w", name="words.csv")
     assert init_main([words]) == 3
     assert "has no column of numbers to fit (a: " in capsys.readouterr().err
+
+
+def test_a_file_with_tabs_is_no_tables_name_and_its_nulls_are_modelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{i * 1.5}\t{'' if i % 9 == 0 else i % 7 + 0.5}\t{i / 7}" for i in range(60)]
+    (tmp_path / "tab.tsv").write_text("\n".join(["a\tb\tc", *rows]))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(init("tab.tsv", None, overwrite=False, verbose=False))
+    config = load_config("c.yaml", (), FitConfig).input
+    assert (config.path, config.features, config.missing) == ("tab.tsv", ["a", "b", "c"], "model")
+    assert config.invalid_rows == "fail"
+    table = pa.table({"x": [1.5, 2.5, float("inf")] * 9, "y": [float(i) ** 2 for i in range(27)]})
+    pq.write_table(table, "t.parquet")
+    written = init("t.parquet", None, overwrite=False, verbose=False)
+    assert "invalid_rows: quarantine" in written
+    assert "missing:" not in written
 
 
 def test_a_table_of_categories_alone_gets_latent_classes_and_their_nulls_are_seen(
@@ -220,4 +240,4 @@ def test_a_table_of_categories_alone_gets_latent_classes_and_their_nulls_are_see
     path.write_text(text)
     config = load_config(str(path)).input
     assert (config.features, config.categorical) == ([], ["colour", "paid"])
-    assert config.invalid_rows != "fail"
+    assert config.missing == "model"

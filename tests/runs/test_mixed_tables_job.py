@@ -153,20 +153,99 @@ def test_scoring_integrates_over_nulls_and_levels_that_were_not_seen(
     with pytest.raises(InputError, match=r"1 of 300 rows are invalid \(x null in 1\)"):
         _score(spark, run, path, tmp_path)
     assert len(_score(spark, run, path, tmp_path, invalid_rows="quarantine")) == 299
-    table.assign(visits=-1.0).to_parquet(path)
-    with pytest.raises(InputError, match=r"column 'visits' holds -1; counts are whole numbers"):
+    table = table_of(300, seed=1).astype({"visits": float})
+    table.loc[[3, 4], "visits"] = [-1.0, 2.5]
+    table.to_parquet(path)
+    with pytest.raises(InputError, match=r"2 of 300 .*visits no whole number of 0 or more in 2\)"):
         _score(spark, run, path, tmp_path)
+    assert len(_score(spark, run, path, tmp_path, invalid_rows="drop")) == 298
 
 
-def test_surprise_is_for_numeric_features_alone(
-    spark: SparkSession, fit: Fit, parquet: str, tmp_path: Path
+def test_levels_that_the_model_does_not_have_are_counted_and_told(
+    spark: SparkSession, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = fit()
+    table = table_of(300, seed=1)
+    table["code"] = table["code"].astype(float).where(table.index > 0, None)  # 1.0, beside a null
+    table.loc[:4, "kind"] = ["new", None, "X", "x", "other"]
+    path = str(tmp_path / "night.parquet")
+    table.to_parquet(path)
+    scored = _score(spark, run, path, tmp_path)
+    np.testing.assert_allclose(scored.log_density, mixture_of(run).log_density(table), rtol=1e-12)
+    said = capsys.readouterr().err
+    assert "column 'kind' holds levels that the model does not have in 3 of 300 rows" in said
+    assert "'code'" not in said
+    table.assign(paid="perhaps").to_parquet(path)
+    _score(spark, run, path, tmp_path)
+    said = capsys.readouterr().err
+    assert "'paid' holds levels that the model does not have in 300 of 300 rows" in said
+    assert "write the levels as the model was fitted on" in said
+
+
+def test_bad_counts_are_invalid_rows_that_name_their_column(fit: Fit, tmp_path: Path) -> None:
+    table = table_of().astype({"visits": float})
+    table.loc[:3, "visits"] = [-1.0, 0.5, np.inf, np.nan]
+    path = str(tmp_path / "rows.parquet")
+    table.to_parquet(path)
+    said = r"4 of 900 .*visits null in 1, visits no whole .* in 3\): .*move 'visits' from input.c"
+    with pytest.raises(InputError, match=said):
+        fit(input={"path": path})
+    run = fit(input={"path": path, "invalid_rows": "quarantine"})
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["invalid_by_column"]["visits"] == 4
+    assert metrics["rows_used"] == 896
+    reasons = pq.read_table(run / "rejected").to_pandas()["reason"].value_counts().to_dict()
+    assert reasons == {"visits is no whole number of 0 or more": 3, "visits is null": 1}
+    dropped = fit(
+        input={"path": path, "invalid_rows": "drop", "missing": "model"}, output={"run_id": "two"}
+    )
+    assert json.loads((dropped / "metrics.json").read_text())["rows_used"] == 897
+
+
+def test_a_mixed_table_is_imputed_predicted_and_told_by_its_cells(
+    spark: SparkSession, fit: Fit, tmp_path: Path
+) -> None:
+    run = fit()
+    mixture = mixture_of(run)
+    table = table_of(300, seed=1).assign(id=range(300))
+    gone = np.random.default_rng(0).random((300, 5)) < 0.3
+    for i, name in enumerate(("x", "kind", "paid", "code", "visits")):
+        kind = "Int64" if name in ("code", "visits") else object if i else float
+        table[name] = table[name].astype(kind).mask(gone[:, i])
+    table.loc[0, "kind"] = "new"
+    path = str(tmp_path / "night.parquet")
+    table.to_parquet(path)
     config = {
-        "input": {"path": parquet},
-        "model": str(fit()),
-        "output": {"path": str(tmp_path / "scored"), "columns": ["surprise"]},
+        "input": {"path": path},
+        "model": str(run),
+        "output": {
+            "path": str(tmp_path / "scored"),
+            "columns": ["surprise", "log_density"],
+            "keep": ["id", "kind"],
+            "impute": True,
+            "predict": ["x", "visits"],
+        },
     }
-    with pytest.raises(ConfigurationError, match=r"surprise, which is for numeric .* has 'kind'"):
+    run_score(spark, ScoreConfig.model_validate(config), Terminal())
+    scored = spark.read.parquet(str(tmp_path / "scored")).orderBy("id")
+    types = dict(scored.dtypes)
+    assert scored.columns[:6] == ["id", "kind", "x", "paid", "code", "visits"]
+    assert [types[n] for n in ("x", "kind", "paid", "code", "visits")] == [
+        "double", "string", "boolean", "bigint", "double",
+    ]  # fmt: skip
+    found, filled = scored.toPandas(), mixture.impute(table)
+    for name in ("kind", "paid", "code"):
+        assert found[name].tolist() == filled[name].tolist()
+    np.testing.assert_allclose(found[["x", "visits"]], filled[["x", "visits"]].astype(float))
+    for name in ("x", "visits"):
+        mean, sd = mixture.expect(table, name)
+        np.testing.assert_allclose(found[[f"{name}_mean"]], mean, rtol=1e-12)
+        np.testing.assert_allclose(found[[f"{name}_sd"]], sd, rtol=1e-12)
+    surprise = np.array([[dict(row)[n] for n in mixture.columns or ()] for row in found.surprise])
+    np.testing.assert_allclose(surprise, mixture.surprise(table), rtol=1e-10, atol=1e-12)
+    assert np.isnan(surprise[0, 1])
+    config["output"] = {"path": str(tmp_path / "other"), "predict": ["kind"]}
+    with pytest.raises(ConfigurationError, match=r"predict names 'kind', which is categorical"):
         run_score(spark, ScoreConfig.model_validate(config), Terminal())
 
 
@@ -261,7 +340,7 @@ def test_drift_compares_levels_by_name(fit: Fit, tmp_path: Path, parquet: str) -
     ("changed", "message"),
     [
         ({"categorical": ["x"]}, "input.categorical names column 'x', which is of type double"),
-        ({"features": ["visits"], "counts": ["x"]}, r"column 'x' holds -\d.*whole numbers of 0"),
+        ({"features": ["visits"], "counts": ["x"]}, "x no whole number of 0 or more in 900"),
         ({"categorical": ["knid"]}, "'knid', which the input does not have: did you mean 'kind'"),
         ({"categorical": ["id"]}, "column 'id' has 900 levels, such as 'n000' and 'n001'"),
     ],

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import LongType, StructField, StructType
@@ -23,6 +24,7 @@ from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import RunFolder, to_json
 from sparkgmm.runs.score_job import plan_score, run_score
 from sparkgmm.runs.terminal import Terminal
+from sparkgmm.spark.source import find_features
 from sparkgmm.spark.storage import Folder
 
 MIXTURE = Mixture(
@@ -643,6 +645,26 @@ def test_a_model_of_a_vector_column_finds_it(
     for part in ("v[0] null in 1", "v[1] null in 2", "v[0] NaN in 1", "v not of length 2 in 1"):
         assert part in str(caught.value)
     assert ids(score(input={"invalid_rows": "drop"})) == [0, 3]
+
+
+def test_vectors_in_another_order_than_the_models_are_scored_by_their_names(
+    score: Score, tmp_path: Path, spark: SparkSession, model: Callable[..., str]
+) -> None:
+    model(features=["size", "age"], vector="v")
+    X = [[1.0, 2.0], [4.0, 5.0], [0.5, -1.0]]
+    df = spark.createDataFrame(X, ["size", "age"]).coalesce(1)
+    turned = VectorAssembler(inputCols=["age", "size"], outputCol="v").transform(df).select("v")
+    turned.write.parquet(str(tmp_path / "rows.parquet"))
+    assert find_features(turned, "v", None).names == ("age", "size")
+    found = score(output={"columns": ["log_density", "surprise"]}).collect()
+    np.testing.assert_allclose([r.log_density for r in found], MIXTURE.log_density(X), rtol=1e-10)
+    by_name = [[row.surprise["size"], row.surprise["age"]] for row in found]
+    np.testing.assert_allclose(by_name, MIXTURE.surprise(X), rtol=1e-10)
+    other = VectorAssembler(inputCols=["age"], outputCol="a").transform(df)
+    other = VectorAssembler(inputCols=["a", "size"], outputCol="v").transform(other).select("v")
+    other.write.mode("overwrite").parquet(str(tmp_path / "rows.parquet"))
+    with pytest.raises(InputError, match=r"column 'v' holds 'a_age', 'size', .* 'size', 'age'"):
+        score(output={"mode": "overwrite"})
 
 
 @pytest.mark.parametrize("keep", ["all", ["id"], ["v"], ["other", "id"]])

@@ -128,7 +128,10 @@ def test_csv_gives_the_bits_of_local_files_and_a_whole_run(
     assert bucket.get("runs/LATEST") == b"run\n"
     manifest = json.loads(bucket.get("runs/run/manifest.json"))
     listed = {f"runs/run/{entry['path']}" for entry in manifest["files"]}
-    assert set(bucket.keys("runs/")) == {*listed, "runs/run/manifest.json", "runs/LATEST"}
+    assert set(bucket.keys("runs/")) == {
+        *listed,
+        *("runs/run/manifest.json", "runs/LATEST", "runs/index.html"),
+    }
     assert {"runs/run/report.html", "runs/run/plots/mixture.png"} <= listed
     assert bucket.litter() == []
 

@@ -45,6 +45,8 @@ def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
         return []
     most = float(seeds.w.max()) * widths.rows_per_weight
     least = max(1, int(ATOM_ROWS / most))  # rows that a value has before it may weigh so many
+    if least > len(seeds.Z):
+        return []
     for feature, column in enumerate(seeds.Z.T):
         ascending = np.sort(column)
         if not (ascending[least - 1 :] == ascending[: len(ascending) - least + 1]).any():

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from sparkgmm.core.columns import Discrete, discrete_features
+from sparkgmm.core.columns import Discrete, discrete_features, never_together
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Candidate, Held
+from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
 from sparkgmm.options import (
     CATEGORICAL,
@@ -186,6 +187,24 @@ def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str
     return [Caution(text) for text in said]
 
 
+def apart_cautions(
+    rows: Rows, features: Sequence[str], covariance_types: Sequence[str], names: Mapping[str, str]
+) -> list[Caution]:
+    """Say which features no row has both of, where one of the covariance types has them covary."""
+    if rows.profile.seen is None or all(FAMILIES[name].diagonal for name in covariance_types):
+        return []
+    pairs = never_together(rows.sample, features)
+    if not pairs:
+        return []
+    which = _listed([f"{one} and {other}" for one, other in pairs], "pairs")
+    looked_at = "row" if rows.complete else "row looked at"
+    problem = (
+        f"no {looked_at} has both {which}: how they vary together within a component is not known "
+        "from the data, but by what other features say of both and by where the fit began"
+    )
+    return [Caution(_said(problem, [("take", COVARIANCE_TYPE, "diag"), "leave one out"], names))]
+
+
 def _of_few(one: Discrete) -> str:
     values = _plain(one.values) if len(one.values) <= _COLUMNS else f"{len(one.values)} values"
     return f"{one.feature} ({values})"
@@ -195,9 +214,9 @@ def _plain(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in values)
 
 
-def _listed(features: Sequence[str]) -> str:
+def _listed(features: Sequence[str], what: str = "features") -> str:
     more = len(features) - _FEATURES
-    return ", ".join(features[:_FEATURES]) + (f" and {more} more features" if more > 0 else "")
+    return ", ".join(features[:_FEATURES]) + (f" and {more} more {what}" if more > 0 else "")
 
 
 def _said(problem: str, remedies: Sequence[Remedy], names: Mapping[str, str]) -> str:

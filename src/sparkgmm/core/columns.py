@@ -52,6 +52,16 @@ def discrete_features(blocks: Sequence[Block], names: Sequence[str]) -> list[Dis
     return [one for one in found if one is not None]
 
 
+def never_together(blocks: Sequence[Block], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of features that no row has both of, though some have either."""
+    d = len(names)
+    there = [(~np.isnan(block.values[:d])).astype(np.float64) for block in blocks]
+    together = np.sum([seen @ seen.T for seen in there], axis=0)
+    some = np.diagonal(together) > 0
+    apart = (together == 0) & some & some[:, None]
+    return [(names[i], names[j]) for i, j in np.argwhere(np.triu(apart, 1))]
+
+
 def _discrete(name: str, parts: Sequence[Array], weighted: bool) -> Discrete | None:
     first = parts[0][:_FIRST]
     first = first[~np.isnan(first)]

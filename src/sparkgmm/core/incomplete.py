@@ -11,8 +11,9 @@ so that all that comes after a pass is as ever. Rows that miss nothing go the or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -25,10 +26,14 @@ from sparkgmm.covariances.moments import SQUARES, diagonal_order
 from sparkgmm.covariances.stacks import Dense, Diagonal
 from sparkgmm.density import LOG_2PI, fill_gaps, natural_parameters, whitened
 from sparkgmm.parts import Parts, fill, natural
-from sparkgmm.products import Array
+from sparkgmm.products import Array, aligned_empty, fill_monomials
 
 # Residuals of all components in a chunk are so many values.
-_CHUNK_VALUES = 2**19
+_CHUNK_VALUES = 2**18
+# Patterns of so many rows and more in a block go by products.
+_MANY_ROWS = 32
+# T of those has so many values.
+_NATURAL_VALUES = 2**17
 # What a missing value of variance 1 has of entropy, in nats.
 _ENTROPY = 0.5 * (1 + LOG_2PI)
 
@@ -50,6 +55,41 @@ def without_constraint(model: Model) -> Model:
 def n_extra(d: int) -> int:
     """Return how many sums there are beside the moments: weights seen, and an entropy."""
     return d + 1
+
+
+def _chunks(
+    block: Block, first: int, most: int, frame: Frame, d: int, parts: Parts
+) -> Iterator[tuple[Array, Array | None, Array | None]]:
+    """Yield the rows from `first` on, standardised (d, n), their weights, and t of the parts."""
+    step = -(-(block.n_rows - first) // -(-(block.n_rows - first) // most))
+    for start in range(first, block.n_rows, step):
+        rows = slice(start, min(start + step, block.n_rows))
+        X = standardise(block, rows, frame, np.empty((d, rows.stop - start)))
+        w = None if block.weights is None else block.weights[rows]
+        yield X, w, fill(parts, block.values[:, rows]) if parts else None
+
+
+@cache
+def _unpacked_order(d: int) -> Array:
+    """Return where packed moments have each entry of (1; x) (1; x)^T, (1 + d, 1 + d)."""
+    order = np.zeros((1 + d, 1 + d), dtype=np.intp)
+    order[0, 1:] = order[1:, 0] = 1 + np.arange(d)
+    rows, columns = diagonal_order(d)
+    order[1 + rows, 1 + columns] = order[1 + columns, 1 + rows] = 1 + d + np.arange(len(rows))
+    order.setflags(write=False)
+    return order
+
+
+def _side_by_side(M: Array) -> Array:
+    """Return matrices (P, k, r, c) as k of them, (k, r, P c)."""
+    return np.moveaxis(M, 0, 2).reshape(M.shape[1], M.shape[2], -1)
+
+
+def _flags(features: Array, d: int) -> Array:
+    """Return which of d features are among those of each pattern (P, m), (P, d)."""
+    flags = np.zeros((len(features), d), dtype=bool)
+    flags[np.arange(len(features))[:, None], features] = True
+    return flags
 
 
 @dataclass(frozen=True)
@@ -81,17 +121,125 @@ class DenseGaps:
         numbers = (self.log_norms, self.means, self.precisions, self.whiteners, self.origins)
         return (*numbers, self.part_eta) if self.parts else numbers
 
-    @property
-    def n_chunk(self) -> int:
-        """The rows of a chunk."""
-        return max(256, _CHUNK_VALUES // self.means.size)
+    def sums(self, block: Block, first: int, frame: Frame, out: Array) -> float:
+        """Add the sums over the ordered rows from `first` on, each of which misses something.
 
-    def add(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
-        """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
+        `out` is (k, F + d + 1 + parts); returned is the log-likelihood. Patterns of many rows go by
+        products, a pattern at a time; the others all at once.
+        """
+        d = self.means.shape[1]
+        log_likelihood = 0.0
+        few = []
+        narrow = bool(self.origins.any())
+        for group in gaps.groups(np.isnan(block.values[:d, first:])):
+            sizes = np.diff(group.starts, append=len(group.pattern))
+            many = (sizes >= _MANY_ROWS) & (not narrow)
+            rows = np.arange(first + group.rows.start, first + group.rows.stop)
+            of_many = many[group.pattern]
+            few.append(rows[~of_many])
+            step = max(1, _CHUNK_VALUES // (len(self.means) * (1 + d) ** 2))
+            which = np.flatnonzero(many)
+            for some in (which[start : start + step] for start in range(0, len(which), step)):
+                mine = rows[of_many & (group.pattern >= some[0]) & (group.pattern <= some[-1])]
+                chosen = block.between(mine[0], mine[-1] + 1)
+                if len(mine) < chosen.n_rows:
+                    chosen = block.take(mine)
+                log_likelihood += self._by_products(
+                    chosen, group.features[some], sizes[some], frame, out
+                )
+        rest = np.concatenate(few) if few else np.empty(0, dtype=np.intp)
+        if len(rest):
+            chosen = block.take(rest)
+            step = max(256, _CHUNK_VALUES // self.means.size)
+            for X, w, T in _chunks(chosen, 0, step, frame, d, self.parts):
+                log_likelihood += self._by_residuals(X, w, T, out)
+        return log_likelihood
+
+    def _by_products(
+        self, block: Block, features: Array, sizes: Array, frame: Frame, out: Array
+    ) -> float:
+        """Add the sums over rows of P patterns, `sizes` (P,) of each, that miss features (P, m).
+
+        With z the row, 0 where it misses a value, a pattern's densities are eta_p . T(z). What is
+        expected of the row is affine in z, so that sums over T(z) are mapped once a pattern.
+        """
+        (k, d), m = self.means.shape, features.shape[1]
+        filled = gaps.conditionals(self.precisions, features)
+        eta, A = self._marginals(features, filled)
+        S, beside = np.zeros_like(eta), np.zeros_like(self.part_eta)
+        log_likelihood = 0.0
+        ends = np.cumsum(sizes)
+        starts = ends - sizes
+        step = _NATURAL_VALUES // eta.shape[-1]
+        T_buffer = aligned_empty(eta.shape[-1], min(step, block.n_rows))
+        L_buffer = aligned_empty(k, T_buffer.shape[1])
+        for start in range(0, block.n_rows, step):
+            here = slice(start, min(start + step, block.n_rows))
+            n = here.stop - start
+            T, L = T_buffer[:, :n], L_buffer[:, :n]
+            X = standardise(block, here, frame, T[1 : 1 + d])
+            np.copyto(X, 0.0, where=np.isnan(X))
+            fill_monomials(X, T)
+            first, last = np.searchsorted(ends, [start, here.stop - 1], side="right")
+            cuts = [
+                (p, slice(max(starts[p] - start, 0), min(ends[p] - start, n)))
+                for p in range(first, last + 1)
+            ]
+            for p, cut in cuts:
+                np.matmul(eta[p], T[:, cut], out=L[:, cut])
+            T_parts = fill(self.parts, block.values[:, here]) if self.parts else None
+            if T_parts is not None:
+                L += self.part_eta @ T_parts
+            log_likelihood += softmax(L, None if block.weights is None else block.weights[here])
+            for p, cut in cuts:
+                S[p] += L[:, cut] @ T[:, cut].T
+            if T_parts is not None:
+                beside += L @ T_parts.T
+        counts = S[..., 0].T
+        sums = _side_by_side(np.matmul(A, S[..., _unpacked_order(d)]))
+        sums = np.matmul(sums, np.swapaxes(_side_by_side(A), 1, 2))
+        second = np.ascontiguousarray(sums[:, 1:, 1:])
+        gaps.add_covariances(second, counts, features, filled)
+        seen = counts.sum(axis=1, keepdims=True) - counts @ _flags(features, d)
+        hidden = (counts * (m * _ENTROPY - filled.half_log_dets)).sum(axis=1)
+        rows, columns = diagonal_order(d)
+        every = [sums[:, :, 0], second[:, rows, columns], seen, hidden[:, None], beside]
+        out += np.concatenate(every, axis=1)
+        return log_likelihood
+
+    def _marginals(self, features: Array, filled: gaps.Filled) -> tuple[Array, Array]:
+        """Return eta (P, k, F) of what rows of P patterns have, and A (P, k, 1 + d, 1 + d).
+
+        Given what is there (1; x) is expected to be A (1; z).
+        """
+        (k, d), (n_patterns, m) = self.means.shape, features.shape
+        C = np.moveaxis(filled.covariances, (3, 2), (0, 1))
+        pulls = np.swapaxes(self.precisions[:, features], 0, 1)
+        slopes = -np.matmul(C, pulls)
+        Q = self.precisions + np.matmul(np.swapaxes(pulls, -1, -2), slopes)
+        linear = np.matmul(Q, self.means[:, :, None])[..., 0]
+        constant = self.log_norms + 0.5 * m * LOG_2PI - filled.half_log_dets.T
+        constant -= 0.5 * (linear * self.means).sum(axis=-1)
+        rows, columns = diagonal_order(d)
+        quadratic = -Q[..., rows, columns]
+        quadratic[..., :d] *= 0.5
+        eta = np.concatenate([constant[..., None], linear, quadratic], axis=-1)
+        slopes[np.broadcast_to(_flags(features, d)[:, None, None, :], slopes.shape)] = 0.0
+        A = np.zeros((n_patterns, k, 1 + d, 1 + d))
+        A[..., np.arange(1 + d), np.arange(1 + d)] = 1.0
+        each = np.arange(n_patterns)
+        for a, f in enumerate(features.T):
+            A[each, :, 1 + f, 1:] = slopes[:, :, a]
+            A[each, :, 1 + f, 0] = self.means[:, f].T - (slopes[:, :, a] * self.means).sum(axis=-1)
+        return eta, A
+
+    def _by_residuals(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
+        """Add the sums over rows X (d, n), whatever their patterns."""
         k, d = self.means.shape
         there = ~np.isnan(X)
+        X[~there] = 0.0
         residuals = X - self.means[:, :, None]
-        np.copyto(residuals, 0.0, where=~there)
+        residuals *= there
         L = np.repeat(self.log_norms[:, None], X.shape[1], axis=1)
         found = fill_gaps(L, self.precisions, residuals, there)
         for j, W in enumerate(self.whiteners):
@@ -111,7 +259,7 @@ class DenseGaps:
         hidden = np.zeros(k)
         for group, what in found:
             mine = np.add.reduceat(L[:, group.rows], group.starts, axis=1)
-            gaps.add_covariances(second, mine, group, what)
+            gaps.add_covariances(second, mine, group.features, what)
             entropy = group.features.shape[1] * _ENTROPY - what.half_log_dets
             hidden += (mine * entropy).sum(axis=1)
         away = self.means - self.origins
@@ -166,12 +314,13 @@ class DiagonalGaps:
         numbers = (self.eta, self.log_masses, self.means, self.variances, self.narrow)
         return (*numbers, self.part_eta) if self.parts else numbers
 
-    @property
-    def n_chunk(self) -> int:
-        """The rows of a chunk."""
-        return max(256, _CHUNK_VALUES // (3 * self.means.size))
+    def sums(self, block: Block, first: int, frame: Frame, out: Array) -> float:
+        """Add the sums over the rows from `first` on, as `DenseGaps.sums` does."""
+        step = max(256, _CHUNK_VALUES // (3 * self.means.size))
+        chunks = _chunks(block, first, step, frame, self.means.shape[1], self.parts)
+        return sum(self._of_chunk(X, w, T, out) for X, w, T in chunks)
 
-    def add(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
+    def _of_chunk(self, X: Array, w: Array | None, T_parts: Array | None, out: Array) -> float:
         """Add the sums over rows X (d, n) to out (k, F), and return the log-likelihood."""
         d = self.means.shape[1]
         T = np.empty((1 + 3 * d, X.shape[1]))
@@ -280,14 +429,6 @@ class IncompleteKernel:
             out[:, F : F + d] = whole.moments[:, :1]
             out[:, F + d + 1 :] = whole.moments[:, F:]
             log_likelihood = whole.log_likelihood
-        n = block.n_rows - n_whole
-        if n:
-            step = -(-n // -(-n // candidate.n_chunk))
-            for start in range(n_whole, block.n_rows, step):
-                rows = slice(start, min(start + step, block.n_rows))
-                X = np.empty((d, rows.stop - rows.start))
-                standardise(block, rows, self.frame, X)
-                w = None if block.weights is None else block.weights[rows]
-                T = fill(candidate.parts, block.values[:, rows]) if candidate.parts else None
-                log_likelihood += candidate.add(X, w, T, out)
+        if block.n_rows > n_whole:
+            log_likelihood += candidate.sums(block, n_whole, self.frame, out)
         return Sums(out, log_likelihood)

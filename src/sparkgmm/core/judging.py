@@ -58,6 +58,9 @@ def judge(
     weight = profile.weight
     log_likelihood = -math.inf if measured is None else measured.log_likelihood
     found = why_degenerate(model, measured, profile, prior, course.collapsed)
+    # where a component has few rows the least width moves with them: a pass before may have
+    # measured a model narrower than is allowed now, whose likelihood counts for nothing
+    most = math.inf if measured is None else log_likelihood
     return Candidate(
         k=model.k,
         covariance_type=model.family.name,
@@ -65,7 +68,9 @@ def judge(
         + sum(part.n_parameters for part in model.others),
         mixture=to_mixture(model, frame, features),
         log_likelihood=weight * (log_likelihood - frame.log_volume),
-        log_likelihoods=tuple(weight * (v - frame.log_volume) for v in course.log_likelihoods),
+        log_likelihoods=tuple(
+            weight * (min(v, most) - frame.log_volume) for v in course.log_likelihoods
+        ),
         entropy=0.0 if measured is None else max(0.0, entropy(model, measured, weight)),
         weight=weight,
         converged=course.converged,

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparkgmm import checks
-from sparkgmm.core.cautions import cautions, warn
+from sparkgmm.core.cautions import apart_cautions, cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
+from sparkgmm.core.judging import names_of
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Profile
 from sparkgmm.core.rows import LocalRows, pilot_rows
@@ -161,7 +162,10 @@ def fit_array(
     with option_names(PYTHON):
         found = fit(rows, search, features, starts=starts)
     chosen = found.chosen
-    warn(cautions(chosen, found.candidates, search.settings.max_iter, PYTHON), stacklevel=2)
+    of_fit = cautions(chosen, found.candidates, search.settings.max_iter, PYTHON)
+    called = names_of(features, len(rows.profile.mean))
+    apart = apart_cautions(rows, called, [chosen.covariance_type], PYTHON)
+    warn([*of_fit, *apart], stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,

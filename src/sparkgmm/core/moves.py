@@ -166,6 +166,8 @@ def _cut(R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.
 
 def _by_two_means(Y: Array, share: Array, rng: np.random.Generator) -> Array:
     mine = np.flatnonzero(share > 0.5 * share.max())
+    if not len(mine):  # it has no row at all once the others take theirs
+        return np.zeros(len(Y), dtype=bool)
     centres = settle(k_means_plus_plus(Y[mine], share[mine], 2, rng), Y[mine], share[mine], 5)
     return _nearer_second(Y, centres)
 

@@ -37,6 +37,11 @@ class Block(NamedTuple):
         """The weights, (rows,): ones where there are none."""
         return np.ones(self.n_rows) if self.weights is None else self.weights
 
+    def between(self, start: int, stop: int) -> Block:
+        """Return the rows from `start` to before `stop`, without a copy."""
+        weights = None if self.weights is None else self.weights[start:stop]
+        return Block(self.values[:, start:stop], weights)
+
     def take(self, rows: Array) -> Block:
         """Return some of the rows, by their numbers or by flags."""
         weights = None if self.weights is None else self.weights[rows]

@@ -37,6 +37,8 @@ _WIDER = 100.0
 _WIDER_ON_A_GRID = 1000.0
 # So many rows of one value are no chance where values come from a grid.
 ATOM_ROWS = 10
+# A row belongs to a spike within so many of its standard deviations, in every feature.
+_WITHIN = 5.0
 # A variance that exceeds the least one by less is held by it.
 _HELD = 1e-3
 # A feature has part in a direction from this share on.
@@ -53,7 +55,9 @@ class Widths:
     `resolution` is what the recorded values can show; `steps` (d,) are those of the features'
     grids in the data's units, 0 where there is none, and `origin` (d,) is a point of each.
     `reg_covar` is what components of few rows may not be narrower than. Counts times
-    `rows_per_weight` are rows.
+    `rows_per_weight` are rows. `heavy` (d, h) are rows that count for more than one each, and
+    `excess` (h,) for how many more: a single row may be a value, but no spike is less of one for
+    its weight.
     """
 
     reg_covar: float
@@ -61,6 +65,8 @@ class Widths:
     steps: Array
     origin: Array
     rows_per_weight: float = 1.0
+    heavy: Array | None = None
+    excess: Array | None = None
 
     @classmethod
     def of(cls, rows: Rows, evidence: Evidence, reg_covar: float) -> Widths:
@@ -72,12 +78,16 @@ class Widths:
         most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
         unit = ROUNDINGS * np.finfo(np.float64).eps * most / frame.scale
         none = np.maximum(unit**2, NO_WIDTH)
+        per_weight = evidence.profile.rows_per_weight
+        heavy, excess = _heavy(rows, per_weight, evidence) if rows.complete else (None, None)
         return cls(
             reg_covar,
             np.maximum(rounding, none),
             np.where(rounding > none, grid, 0.0),
             rows.profile.low,
-            evidence.profile.rows_per_weight,
+            per_weight,
+            heavy,
+            excess,
         )
 
     @property
@@ -144,9 +154,10 @@ class Widths:
         """Return by how much each feature has part in what makes component j a chance, (d,).
 
         It has few rows, and is narrow in a direction in which the data are wide; all are 0 where
-        that is not so. `total` is the second moment of all rows, `count` the effective rows.
+        that is not so. `total` is the second moment of all rows, `count` the effective rows; of
+        rows that lie in it each counts once, whatever its weight.
         """
-        if count >= FEW * model.family.least_rows(model.d):
+        if count - self._excess_at(model, j) >= FEW * model.family.least_rows(model.d):
             return np.zeros(model.d)
         free = np.ones(model.d, dtype=bool)
         if count >= ATOM_ROWS:  # equal rows in a feature with a grid are one value, not a plane
@@ -156,6 +167,14 @@ class Widths:
         if parts.any() and not parts[~self.gridded].max(initial=0.0) > _PART:
             parts = model.stack.thin_in(j, CHANCE * least, total, _WIDER_ON_A_GRID, free)
         return parts
+
+    def _excess_at(self, model: Model, j: int) -> float:
+        """Return for how many rows those of component j count beyond their number."""
+        if self.heavy is None or self.excess is None:
+            return 0.0
+        sd = np.sqrt(np.broadcast_to(model.stack.variances, model.means.shape)[j])
+        away = np.abs(self.heavy - model.means[j][:, None]) > _WITHIN * sd[:, None]
+        return float(self.excess[~away.any(axis=0)].sum())  # what is missing is nowhere away
 
     def held(self, model: Model, counts: Array) -> Array:
         """Return in which features components have no more variance than is the least, (k, d)."""
@@ -171,3 +190,21 @@ class Widths:
     def share(self, model: Model, counts: Array) -> float:
         """Return the largest share that the least variance has in any component's, 0 to 1."""
         return model.stack.share_of(self.least(model.family, counts))
+
+
+def _heavy(
+    rows: Rows, rows_per_weight: float, evidence: Evidence
+) -> tuple[Array | None, Array | None]:
+    """Return the rows that count for two and more (d, h), standardised, and for how many more."""
+    frame = evidence.frame
+    values, excess = [], []
+    for block in rows.sample:
+        if block.weights is not None:
+            more = block.weights * rows_per_weight - 1
+            which = more >= 1
+            values.append(block.values[: len(frame.scale), which])
+            excess.append(more[which])
+    if not values:
+        return None, None
+    X = np.concatenate(values, axis=1)
+    return (X - frame.shift[:, None]) / frame.scale[:, None], np.concatenate(excess)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sparkgmm.errors import InputError
+from sparkgmm.errors import OVERWRITE, InputError
 from sparkgmm.exports.onnx import graph
 from sparkgmm.exports.sql import select
 from sparkgmm.mixture import Mixture
@@ -33,7 +33,7 @@ def write_file(
     """
     target = Path(path)
     if target.exists() and not overwrite:
-        raise InputError(f"{path!r} already exists: give another path, or overwrite it")
+        raise InputError(f"{path!r} already exists", "give another path", (OVERWRITE,))
     if to == "sql":
         target.write_text(select(mixture, dialect), encoding="utf-8")
     elif to == "onnx":

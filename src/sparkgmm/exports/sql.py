@@ -72,7 +72,10 @@ def select(mixture: Mixture, dialect: str) -> str:
     added = ["component", *(f"probability_{j}" for j in range(mixture.k)), "log_density"]
     taken = sorted({name.lower() for name in features} & set(added))
     if taken:
-        raise InputError(f"feature {taken[0]!r} has the name of a column that is added: rename it")
+        raise InputError(
+            f"feature {taken[0]!r} has the name of a column that is added: rename "
+            "the column and fit again"
+        )
     style = DIALECTS[dialect]
     layers = _layers(mixture, [style.name(name) for name in features], style)
     make = _by_lateral if style.leave_out is None else _by_leaving_out

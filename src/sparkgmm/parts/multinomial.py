@@ -86,10 +86,14 @@ class Multinomial:
         """Set a row for each level: 1 where a row has it."""
         np.equal(values[self.column], np.arange(self.width)[:, None], out=out, casting="unsafe")
 
+    def known(self, values: Array) -> Array:
+        """Return which rows have one of the levels."""
+        codes = values[self.column]
+        return np.asarray((codes >= 0) & (codes < self.width))
+
     def log_density(self, values: Array) -> Array:
         """Return the log-probabilities of the rows' levels; 0 where there is none."""
-        codes = values[self.column]
-        known = (codes >= 0) & (codes < self.width)
+        codes, known = values[self.column], self.known(values)
         with np.errstate(divide="ignore"):
             logs = np.log(self.probabilities)
         return np.where(known, logs[:, np.where(known, codes, 0).astype(np.intp)], 0.0)
@@ -178,6 +182,10 @@ class Multinomial:
         others = np.full(len(self.probabilities), unseen)
         probabilities = np.stack([mine.get(level, others) for level in of.levels], axis=1)
         return Multinomial(of, column, probabilities, np.zeros(len(of.levels)))
+
+    def likely(self, shares: Array) -> Array:
+        """Return the numbers of the most probable levels."""
+        return (shares @ self.probabilities).argmax(axis=1).astype(np.float64)
 
     def sample(self, labels: Array, rng: np.random.Generator) -> Array:
         """Draw the numbers of levels."""

@@ -60,6 +60,10 @@ class Part(Protocol):
         """Set out (width, n) to t of n rows; `values` are all columns of a block, (D, n)."""
         ...
 
+    def known(self, values: Array) -> Array:
+        """Return at which of n rows (D, n) there is a value that the part knows, (n,)."""
+        ...
+
     def log_density(self, values: Array) -> Array:
         """Return the log of the factor at n rows (D, n), (k, n): -inf where it is 0."""
         ...
@@ -129,6 +133,10 @@ class Part(Protocol):
         `unseen` is the factor of levels that the part does not have: 1 is as if they were not
         known, 0 as if they could not be.
         """
+        ...
+
+    def likely(self, shares: Array) -> Array:
+        """Return what to take for n values not known, of components' shares (n, k), (n,)."""
         ...
 
     def sample(self, labels: Array, rng: np.random.Generator) -> Array:

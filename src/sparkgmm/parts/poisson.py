@@ -68,6 +68,10 @@ class Poisson:
         x = np.where(known, x, 0.0)
         out[0], out[1], out[2] = x, known, -log_factorial(x)
 
+    def known(self, values: Array) -> Array:
+        """Return which rows have a count."""
+        return ~np.isnan(values[self.column])
+
     def log_density(self, values: Array) -> Array:
         """Return the log-probabilities of the counts; 0 where they are not known."""
         t = np.empty((self.width, values.shape[1]))
@@ -149,6 +153,15 @@ class Poisson:
     def aligned(self, of: Column, column: int, unseen: float = 1.0) -> Poisson:
         """Return the same for rows that have the column elsewhere."""
         return replace(self, of=of, column=column)
+
+    def likely(self, shares: Array) -> Array:
+        """Return the expected counts."""
+        return np.asarray(shares @ self.rates)
+
+    def deviations(self, shares: Array) -> Array:
+        """Return the standard deviations of n counts, of components' shares (n, k), (n,)."""
+        squares = (shares * (self.rates - self.likely(shares)[:, None]) ** 2).sum(axis=1)
+        return np.sqrt(self.likely(shares) + squares)
 
     def sample(self, labels: Array, rng: np.random.Generator) -> Array:
         """Draw counts."""

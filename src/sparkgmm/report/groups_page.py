@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
-from sparkgmm.report.page import plots, render
+from sparkgmm.report.page import data_named, plots, render
+from sparkgmm.report.sections.facts import left_out_table
 from sparkgmm.report.style import Picture, colour, picture, short, style
 from sparkgmm.report.tables import Table
 from sparkgmm.report.views import marginal, names_of
@@ -40,12 +41,14 @@ def groups_page(
     worst: Sequence[GroupShown],
     largest: Sequence[GroupShown],
     failed: Sequence[tuple[str, str]],
+    without: Mapping[str, str],
     manifest: Mapping[str, Any],
 ) -> dict[str, bytes]:
     """Return report.html and plots/*.png.
 
     `by_size` has how many groups have which k and covariance type; `worst` are the groups of the
     least likelihood a row, `largest` those of most rows, `failed` some without a mixture.
+    `without` has the reasons of the columns that were left out.
     """
     with style():
         sizes = size_figure(by_size)
@@ -57,6 +60,8 @@ def groups_page(
     page = render(
         "groups.html",
         run_id=manifest["run_id"],
+        data=data_named(manifest["configuration"]["input"]),
+        output=manifest["configuration"]["output"]["path"],
         names=names,
         facts=Table(["", ""], [[key, f"{value:,}"] for key, value in facts.items()]),
         sizes=sizes,
@@ -64,6 +69,7 @@ def groups_page(
         largest=group_table(largest),
         drawn=drawn,
         failed=Table(["group", "why it has no mixture"], [[*one] for one in failed]),
+        without=left_out_table(without),
         more=facts["without a mixture"] - len(failed),
         configuration=yaml.safe_dump(
             dict(manifest["configuration"]), sort_keys=False, allow_unicode=True
@@ -88,8 +94,10 @@ def size_figure(by_size: Sequence[Mapping[str, Any]]) -> Picture:
         below |= {n: below.get(n, 0) + count for n, count in zip(k, counts, strict=True)}
     axes.set_xlabel("number of components k")
     axes.set_ylabel("groups")
+    sizes = [int(row["k"]) for row in by_size] or [1]
+    axes.set_xlim(min(sizes) - 1.5, max(sizes) + 1.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return picture(figure, "sizes", "How many groups have how many components")
 
 

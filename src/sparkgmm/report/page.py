@@ -42,7 +42,7 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
             "report.html",
             scripts=[part.script for part in parts if part.script is not None],
             run_id=run.manifest["run_id"],
-            data=_data(run.configuration["input"]),
+            data=data_named(run.configuration["input"]),
             output=run.configuration["output"]["path"],
             mixture=run.mixture,
             metrics=run.metrics,
@@ -61,7 +61,7 @@ def report(run: Run, sections: Sequence[Section] = SECTIONS) -> dict[str, bytes]
         return {"report.html": page.encode(), **plots(drawn)}
 
 
-def _data(source: Mapping[str, Any]) -> str:
+def data_named(source: Mapping[str, Any]) -> str:
     """Name the input: a table, or the last part of its path, of several the first one's."""
     if source.get("table") is not None:
         return str(source["table"])

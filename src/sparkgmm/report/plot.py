@@ -71,7 +71,7 @@ def read_rows(mixture: Mixture, X: Any) -> Any:
     gaps = mixture.missing == "model"
     if mixture.parts:
         columns = [part.of for part in mixture.parts]
-        rows = read_mixed_like(X, mixture.features, mixture.d, columns, gaps)
+        rows = read_mixed_like(X, mixture.features, mixture.d, columns, gaps=gaps)
     else:
         rows = read_like(X, mixture.features, mixture.d, gaps=gaps)
     return rows[~np.isnan(rows[:, : mixture.d]).any(axis=1)] if gaps else rows

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -18,9 +19,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 # Okabe and Ito's palette, which the colour-blind can distinguish, without its yellow and black,
-# which vanish on white and on black.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+# which vanish on white and on black; then six more, as far from these and each other.
+COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"),
+    *("#8A5FD6", "#9C6B30", "#8FA51C", "#D0243E", "#17A2B0", "#C43CB0"),
+)
+# The colour-blind distinguish six, so that the shape changes after as many.
+_TOLD_APART = 6
 MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 INK = "#23272f"
 FAINT = "#8b9099"
 # In the dark these two turn; all other colours serve both.
@@ -49,8 +56,18 @@ class Picture:
 
 
 def colour(j: int) -> str:
-    """Return the colour of component j; they repeat after six, the numbers do not."""
+    """Return the colour of component j; they repeat after twelve, with shapes after 36."""
     return COLOURS[j % len(COLOURS)]
+
+
+def marker(j: int) -> str:
+    """Return the shape of component j's marks: another one after every six."""
+    return MARKERS[j // _TOLD_APART % len(MARKERS)]
+
+
+def dash(j: int) -> Any:
+    """Return how component j's line is dashed: another way after every six."""
+    return _DASHES[j // _TOLD_APART % len(_DASHES)]
 
 
 @contextmanager
@@ -128,11 +145,12 @@ def _themed(svg: str) -> str:
     return svg.replace("<defs>", f"<style>{rules}</style><defs>", 1)
 
 
-def log_scale(axes: Axes) -> None:
-    """Draw the ordinate as logarithms, with plain numbers beside it."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # mathtext is off
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def log_scale(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Draw the ordinate, or the abscissa, as logarithms, with plain numbers beside it."""
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))  # mathtext is off
+    axis.set_minor_formatter(NullFormatter())
 
 
 def short(name: str, most: int = _SHORT) -> str:

@@ -16,6 +16,8 @@ SHARES = (0.5, 0.8, 0.95, 0.99)
 _RANKING_ROWS = 2000
 _PAIRED = 10
 _DRAWN = 20_000
+# Positive values whose bulk is spread as far as this are drawn by their logarithms.
+_POWERS = 1000.0
 
 
 def names_of(mixture: Mixture) -> list[str]:
@@ -60,6 +62,21 @@ def limits(values: Array) -> tuple[float, float]:
     last = most if most - high < 0.35 * span else high
     margin = 0.07 * max(last - first, span)
     return float(first - margin), float(last + margin)
+
+
+def spans_powers(values: Array) -> bool:
+    """Return whether values are all positive and spread over powers of ten, as money is."""
+    values = values[~np.isnan(values)]
+    if not len(values) or values.min() <= 0:
+        return False
+    low, high = np.quantile(values, [0.005, 0.995])
+    return bool(high >= _POWERS * low)
+
+
+def log_limits(values: Array) -> tuple[float, float]:
+    """Return the ends of a logarithmic axis, as `limits` does of a plain one."""
+    low, high = limits(np.log10(values))
+    return float(10.0**low), float(10.0**high)
 
 
 def share_outside(X: Array, bounds: Sequence[tuple[float, float]]) -> float:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from sparkgmm.errors import ConfigurationError, SparkGmmError
+from sparkgmm.errors import OVERWRITE, ConfigurationError, SparkGmmError, option_names
 from sparkgmm.runs import json_log
 from sparkgmm.runs.config import CompareConfig, FitConfig, ScoreConfig, load_config
-from sparkgmm.runs.streams import direct_errors
+from sparkgmm.runs.streams import direct_errors, without_py4js_tracebacks
 from sparkgmm.runs.termination import TERMINATED, asked_to_end, end_on_sigterm
 from sparkgmm.spark.executors import executor_fault
 from sparkgmm.spark.lost import lost_spark
@@ -167,6 +167,7 @@ def _export_parser() -> _Parser:
     return _writing(parser)
 
 
+@option_names({OVERWRITE.name: "replace it by --overwrite"})
 def _export(options: argparse.Namespace) -> None:
     from sparkgmm.exports.files import FORMS
     from sparkgmm.runs.folder import load_mixture
@@ -244,6 +245,8 @@ def _main(job: _Job, argv: Sequence[str] | None) -> int:
 
 def _guarded(arguments: Sequence[str], work: Callable[[], None]) -> int:
     direct_errors()
+    if "--verbose" not in arguments:
+        without_py4js_tracebacks()
     end_on_sigterm()
     json_log.clear_context()
     as_json = json_log.asked_for(arguments)

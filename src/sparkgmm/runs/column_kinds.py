@@ -43,8 +43,8 @@ _NULL_SHARE = 0.5
 class ColumnKind:
     """A column, what it is taken for, and why or what it holds.
 
-    `words` are those that stand for "no value" among numbers, `text` whether it is written as text
-    (in a CSV file), `whole` whether all its numbers are whole.
+    `words` are those that stand for "no value" among numbers, `numeric` whether it holds numbers,
+    be they written as text, `whole` whether those are whole, and so many are `infinite`.
     """
 
     name: str
@@ -54,6 +54,7 @@ class ColumnKind:
     words: tuple[str, ...] = ()
     numeric: bool = False
     whole: bool = False
+    infinite: int = 0
 
 
 def kinds_of(table: pa.Table, decimal: str = ".") -> list[ColumnKind]:
@@ -127,13 +128,14 @@ def _kind_of_numbers(
     name: str, column: pa.ChunkedArray, words: tuple[str, ...], written: bool
 ) -> ColumnKind:
     found = column.drop_null().to_numpy()
+    infinite = int(np.isinf(found).sum())
     found = found[np.isfinite(found)]
-    nulls = len(column) - len(found)
+    nulls = len(column) - len(found) - infinite
     if not len(found):
         return ColumnKind(name, "out", "no finite number in any row", nulls, words)
     whole = bool((found == np.floor(found)).all())
     kind, what = _judged(name, found, whole, nulls / len(column))
-    return ColumnKind(name, kind, what, nulls, words, True, whole)
+    return ColumnKind(name, kind, what, nulls, words, True, whole, infinite)
 
 
 def _judged(name: str, found: Any, whole: bool, null_share: float) -> tuple[Kind, str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.csv
@@ -22,7 +22,7 @@ from sparkgmm.spark.names import TableName
 from sparkgmm.spark.source import COMPRESSIONS, format_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 # So much of a table is looked at: a few seconds.
 _MOST_BYTES = 2**26
@@ -204,7 +204,7 @@ def look_by_spark(spark: SparkSession, place: str | TableName, form: str | None)
 
     """
     from sparkgmm.spark.error_translation import translated_errors
-    from sparkgmm.spark.source import is_vector, open_rows, quoted, read
+    from sparkgmm.spark.source import as_arrow, is_vector, open_rows, quoted, read
 
     with translated_errors(place):
         found = None
@@ -218,7 +218,7 @@ def look_by_spark(spark: SparkSession, place: str | TableName, form: str | None)
             df = open_rows(spark, place, form).df
         vectors = [f.name for f in df.schema.fields if is_vector(f.dataType)]
         df = df.select([quoted(df, name) for name in df.columns if name not in vectors])
-        table = _as_arrow(df.limit(_MOST_ROWS_BY_SPARK))
+        table = as_arrow(df.limit(_MOST_ROWS_BY_SPARK))
     if table.num_rows == 0:
         raise InputError(f"{place!r} has no rows: give a table with data")
     whole = table.num_rows < _MOST_ROWS_BY_SPARK
@@ -227,9 +227,3 @@ def look_by_spark(spark: SparkSession, place: str | TableName, form: str | None)
     what = "a vector: it can be the one entry of input.features, alone"
     more = [ColumnKind(name, "out", what) for name in vectors]
     return FirstLook(place, form, {}, [*kinds_of(table), *more], table.num_rows, whole)
-
-
-def _as_arrow(df: DataFrame) -> Any:
-    if hasattr(df, "toArrow"):  # Spark 4
-        return df.toArrow()
-    return pa.Table.from_pandas(df.toPandas(), preserve_index=False)

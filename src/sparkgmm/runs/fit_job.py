@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,12 +12,13 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from sparkgmm.core.cautions import Caution, column_cautions
+from sparkgmm.core.cautions import Caution, apart_cautions, column_cautions
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.errors import SparkGmmError, option_names
 from sparkgmm.options import KEYS
+from sparkgmm.runs.column_account import CONSTANT, LEFT_OUT, account
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.drift_check import (
     Judged,
@@ -52,6 +53,7 @@ from sparkgmm.runs.record import (
     summary,
     versions,
 )
+from sparkgmm.runs.runs_list import Published, list_run
 from sparkgmm.runs.state import BegunRun, KeptRows, State, first_difference
 from sparkgmm.runs.statistics_file import STATISTICS, find_base_run, statistics_of
 from sparkgmm.runs.terminal import Terminal, tasks_done
@@ -104,6 +106,7 @@ class _Fitted:
     features: Features
     read: Read
     dropped: Sequence[str]
+    without: Mapping[str, str]
     columns: Sequence[Caution]
     rows: Rows
     fit: Fit
@@ -140,8 +143,8 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
     run.check_own()
     root.check_writable()
     if config.input.group_by:
-        published = fit_groups(spark, config, run, terminal, started, overwrite)
-        _end(config, run, terminal, published)
+        groups = fit_groups(spark, config, run, terminal, started, overwrite)
+        _end(config, run, terminal, groups)
         return
     watch = Stopwatch.start()
     fitted = _read_and_fit(spark, config, run, terminal, watch, overwrite)
@@ -161,24 +164,27 @@ def run_fit(spark: SparkSession, config: FitConfig, terminal: Terminal, overwrit
             fitted.fate(config.input.invalid_rows),
         )
         terminal.result(text, **figures(made.metrics))
+    done = Published(made.metrics, made.manifest, "report.html" in made.files)
+    if published and fitted.judged is not None and not fitted.judged.accepted:
+        list_run(run.root, done, terminal.say, is_latest=False)
     refuse_drifted(run, made.manifest, published)
-    _end(config, run, terminal, published)
+    _end(config, run, terminal, done if published else None)
 
 
-def _end(config: FitConfig, run: RunFolder, terminal: Terminal, published: bool) -> None:
-    if not published:
+def _end(config: FitConfig, run: RunFolder, terminal: Terminal, done: Published | None) -> None:
+    """Delete old runs and list the new one; it is published, so that a fault is only said."""
+    if done is None:
         terminal.say(f"run {run.run_id} was published by another job meanwhile and is left alone")
-    elif config.output.keep_runs is not None:
-        _retain(run.root, config.output.keep_runs, terminal)
-
-
-def _retain(root: Folder, keep: int, terminal: Terminal) -> None:
-    """Delete old runs; the new one is published, so that a fault is only said."""
+        return
+    keep, deleted = config.output.keep_runs, list[str]()
     try:
-        for old in retain(root, keep):
-            terminal.say(f"run {old} is older than the {keep} to be kept: deleted")
+        if keep is not None:
+            deleted = retain(run.root, keep)
     except SparkGmmError as error:
         terminal.say(f"older runs could not all be deleted ({error})")
+    for old in deleted:
+        terminal.say(f"run {old} is older than the {keep} to be kept: deleted")
+    list_run(run.root, done, terminal.say, deleted=deleted)
 
 
 def _read_and_fit(
@@ -201,6 +207,7 @@ def _read_and_fit(
             opened, features = open_input(spark, config, begun_with)
     if (odd := how_to_read(config.input)) is not None:
         terminal.say(odd)
+    without = account(opened, features, config.input, terminal.say)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     if config.model.engine == "em":
@@ -214,6 +221,7 @@ def _read_and_fit(
         blocks, features, dropped = without_constants(
             df, blocks, features, config.input, held, known
         )
+        without |= dict.fromkeys(dropped, CONSTANT)
         earlier_runs.check_features(features.names, [column.name for column in features.beside])
         seconds = watch.lap("read")
         invalid_rows = config.input.invalid_rows
@@ -231,7 +239,11 @@ def _read_and_fit(
         terminal.set_context(step="fit")
         n_pilot = pilot_rows(max(config.model.k))
         rows = KeptRows(blocks.rows(config.model.seed, n_pilot), state)
-        columns = column_cautions(rows, features.names, KEYS)
+        types = config.model.covariance_type
+        columns = [
+            *column_cautions(rows, features.names, KEYS),
+            *apart_cautions(rows, features.names, types, KEYS),
+        ]
         for caution in columns:
             terminal.say(f"warning: {caution.text}")
         try:
@@ -244,7 +256,16 @@ def _read_and_fit(
         watch.lap("drift")
         read = Source(df, files, snapshot, config.input.table)
         return _Fitted(
-            read, features, blocks.read, dropped, columns, rows, result, judged, earlier_runs
+            read,
+            features,
+            blocks.read,
+            dropped,
+            without,
+            columns,
+            rows,
+            result,
+            judged,
+            earlier_runs,
         )
 
 
@@ -295,7 +316,7 @@ def _documents(
             watch,
             config.model.max_iter,
             earlier_runs.base,
-        )
+        ) | {LEFT_OUT: fitted.without}
 
     pages = _report(config, fitted, membership, metrics(), manifest, terminal, run)
     watch.lap("report")

@@ -19,6 +19,7 @@ from sparkgmm.core.together import FittedGroup
 from sparkgmm.errors import FitError, InputError, SparkGmmError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import KEYS
+from sparkgmm.runs.column_account import LEFT_OUT, account
 from sparkgmm.runs.config import FitConfig
 from sparkgmm.runs.engines import as_search
 from sparkgmm.runs.folder import GROUPS, RunFolder, to_json
@@ -31,6 +32,7 @@ from sparkgmm.runs.reading import (
     without_constants,
 )
 from sparkgmm.runs.record import Stopwatch, drawing, figures, manifest_of, versions
+from sparkgmm.runs.runs_list import Published
 from sparkgmm.runs.state import BegunRun, State
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks
@@ -113,6 +115,7 @@ class _Job:
     config: FitConfig
     df: DataFrame
     features: Features
+    without: Mapping[str, str]
     kept: _Kept
     terminal: Terminal
 
@@ -128,8 +131,8 @@ def fit_groups(
     terminal: Terminal,
     started: datetime,
     overwrite: bool,
-) -> bool:
-    """Fit every group and publish the run; return False if another job's run did first.
+) -> Published | None:
+    """Fit every group and publish the run; return None if another job's run did first.
 
     What is done of an attempt that was killed is taken over.
 
@@ -150,6 +153,7 @@ def fit_groups(
         begun_with = state.begun_with(versions(spark), overwrite)
         with naming_attempt(run.run_id, begun_with):
             opened, features = open_input(spark, config, begun_with)
+    without = account(opened, features, config.input, terminal.say)
     df, snapshot = opened.df, opened.snapshot
     files = files_of(df, config.input.place) if snapshot is None else []
     table = None if snapshot is None else snapshot.record()
@@ -158,7 +162,7 @@ def fit_groups(
     state.write_begun()
     terminal.set_context(step="fit")
     kept = _Kept(run.state.child(GROUPS), df, names)
-    job = _Job(spark, config, df, features, kept, terminal)
+    job = _Job(spark, config, df, features, without, kept, terminal)
     try:
         with reading_files_of(snapshot):
             _fit_small(job, sum(info.n_bytes for info in files))
@@ -287,13 +291,13 @@ def _publish(
     manifest: Mapping[str, Any],
     watch: Stopwatch,
     overwrite: bool,
-) -> bool:
+) -> Published | None:
     config, features, names, terminal = job.config, job.features, job.names, job.terminal
     failed = _failed(found, names, _SHOWN)
     terminal.set_context(step="report")
     pages = _report(job, found, totals, failed, manifest)
     watch.lap("report")
-    metrics = _metrics(totals, features, watch)
+    metrics = _metrics(totals, features, watch) | {LEFT_OUT: job.without}
     files = {
         "metrics.json": to_json(metrics).encode(),
         "metrics.prom": groups_exposition(metrics, manifest, run.root.path).encode(),
@@ -321,7 +325,7 @@ def _publish(
     if published:
         text = _summary(job, run, totals, failed, "report.html" in files)
         terminal.result(text, **figures(metrics))
-    return published
+    return Published(metrics, manifest, "report.html" in files) if published else None
 
 
 def _metrics(totals: GroupTotals, features: Features, watch: Stopwatch) -> dict[str, Any]:
@@ -437,6 +441,7 @@ def _report(
                 worst,
                 largest,
                 failed,
+                job.without,
                 manifest,
             )
     except Exception as error:

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.formatting import some_of
+from sparkgmm.runs.column_account import left_out_lines
 from sparkgmm.runs.column_kinds import ColumnKind
 from sparkgmm.runs.first_look import FirstLook, look_at_files, look_by_spark
 from sparkgmm.runs.local_folder import local_files
@@ -19,7 +21,7 @@ from sparkgmm.spark.source import COMPRESSIONS, EXTENSIONS, format_of
 _MANY_FEATURES = 100
 _ROWS_A_COMPONENT = 20
 _MOST_COMPONENTS = 6
-_WIDTH = 98
+_ENDINGS = ".csv, .tsv, .parquet, .json or .orc"
 
 
 def init(table: str, output: str | None, overwrite: bool, verbose: bool) -> str:
@@ -56,6 +58,11 @@ def _look(table: str, verbose: bool) -> FirstLook:
     files = [file for file in local_files(table) if _is_readable(file)]
     if files and not any((Path(table) / log).exists() for log in ("_delta_log", "metadata")):
         return look_at_files(table, files)
+    if not files and Path(table).is_file():
+        raise ConfigurationError(
+            f"{table!r} is of a format that its extension does not say: name it "
+            f"{_ENDINGS}, by what it holds"
+        )
     from sparkgmm.spark.session import start_session, stopping
 
     suffix = PurePosixPath(table).suffix.lower()
@@ -141,9 +148,11 @@ def _other_kind(
     yield from _listed(columns, "    - ")
 
 
-def _nulls(features: Sequence[ColumnKind]) -> Iterator[str]:
-    if any(column.nulls for column in features):
-        yield "  invalid_rows: quarantine  # rows with nulls go beside the run; drop: nowhere"
+def _nulls(columns: Sequence[ColumnKind]) -> Iterator[str]:
+    if any(column.nulls for column in columns):
+        yield "  missing: model  # nulls are integrated over; invalid: such rows are left out"
+    if any(column.infinite for column in columns):
+        yield "  invalid_rows: quarantine  # infinite values: beside the run; drop: nowhere"
 
 
 def _listed(columns: Sequence[ColumnKind], begin: str) -> Iterator[str]:
@@ -152,7 +161,8 @@ def _listed(columns: Sequence[ColumnKind], begin: str) -> Iterator[str]:
     width = min(max(map(len, names), default=0), 30)
     for name, column in zip(names, columns, strict=True):
         nulls = f", {column.nulls:,} null{'s' if column.nulls > 1 else ''}" if column.nulls else ""
-        what = " ".join(f"{column.what}{nulls}".split())
+        infinite = f", {column.infinite:,} infinite" if column.infinite else ""
+        what = " ".join(f"{column.what}{nulls}{infinite}".split())
         yield f"{begin}{name:<{width}}  # {what}"
 
 
@@ -198,11 +208,5 @@ def _told(seen: FirstLook) -> Iterator[str]:
     ):
         names = [column.name for column in _of_kind(seen, kind)]
         if names:
-            yield f"{word:<8} {_cut(names)}"
-    for column in _of_kind(seen, "out")[:12]:
-        yield f"left out {column.name}: {column.what}"
-
-
-def _cut(names: Sequence[str], most: int = 12) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+            yield f"{word:<8} {some_of(names)}"
+    yield from left_out_lines({c.name: c.what for c in _of_kind(seen, "out")}, "the file written")

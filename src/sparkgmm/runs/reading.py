@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.runs.column_account import left_out, left_out_lines, taken
 from sparkgmm.runs.config import (
     CompareConfig,
     FitConfig,
@@ -117,24 +118,14 @@ def plan_input(spark: SparkSession, config: FitConfig | CompareConfig) -> list[s
     """Say in words what would be read and fitted, a line each."""
     opened, features = open_input(spark, config)
     candidates = len(config.model.k) * len(config.model.covariance_type)
-    names = ", ".join(features.names[:12]) + (", ..." if len(features.names) > 12 else "")
     return [
         f"reads    {what_is_read(opened, config.input)}",
-        f"features {len(features.names)} ({features.dtype}): {names}",
-        *(
-            f"{column.kind:<8} {column.name}"
-            + (f": {len(column.levels)} levels" if column.levels else "")
-            for column in features.beside
-        ),
-        f"weight   {features.weight or 'none: every row counts once'}",
-        *_plan_groups(config.input.group_by),
+        *taken(features, config.input),
+        *([] if features.weight else ["weight   none: every row counts once"]),
+        *left_out_lines(left_out(opened.df, features, config.input)),
         f"fits     {candidates} candidate(s) by engine {config.model.engine}, "
         f"{config.model.n_init} start(s) each",
     ]
-
-
-def _plan_groups(names: Sequence[str]) -> list[str]:
-    return [f"groups   by {', '.join(names)}: a mixture for each"] if names else []
 
 
 def check_valid(found: Read, features: Features, invalid_rows: str) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
+from sparkgmm.formatting import some_of
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import (
@@ -92,12 +93,6 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
                 f"output.columns names {column.name}, but {model.run.path!r} has no labels: fit "
                 f"the model with a drift section, or leave {column.name} out"
             )
-        if column.needs == "numbers" and mixture.parts:
-            raise ConfigurationError(
-                f"output.columns names {column.name}, which is for numeric features alone, and "
-                f"{model.run.path!r} has {mixture.parts[0].of.name!r} beside them: leave "
-                f"{column.name} out"
-            )
     _check_conditionals(config, model)
     with translated_errors(source.place):
         opened = open_source(spark, source)
@@ -106,6 +101,9 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
         columns = [part.of for part in mixture.parts]
         features = find_model_features(df, mixture.features, mixture.d, model.vector, columns)
         features = features.with_missing(mixture.missing)
+        if mixture.features not in (None, features.names):
+            ordered = mixture.marginal([*features.names, *(column.name for column in columns)])
+            model = replace(model, mixture=ordered)
     keep = config.output.keep
     request = ScoreRequest(
         tuple(opened.df.columns if keep == "all" else keep),
@@ -122,27 +120,27 @@ def open_task(spark: SparkSession, config: ScoreConfig) -> Task:
 
 def _check_conditionals(config: ScoreConfig, model: StoredModel) -> None:
     """Refuse what is to be imputed or predicted of features that are no columns of their own."""
-    output, names = config.output, model.mixture.features
+    output, mixture = config.output, model.mixture
     if not output.impute and not output.predict:
         return
     key = "output.impute is true" if output.impute else f"output.predict is {output.predict}"
+    names = mixture.columns
     if names is None or model.vector is not None:
         what = "without names" if names is None else f"in one column, {model.vector!r}"
         raise ConfigurationError(
             f"{key}, but {model.run.path!r} has its features {what}: use imputedCol or expectedCol "
             "of GaussianMixtureModel, or fit features that are columns of their own"
         )
-    if model.mixture.parts:
-        raise ConfigurationError(
-            f"{key}, but {model.run.path!r} has "
-            f"{quoted_list([part.of.name for part in model.mixture.parts])} beside its numeric "
-            "features: that is for numeric features alone, fit a model of those"
-        )
     for name in output.predict:
         if name not in names:
             raise ConfigurationError(
                 f"output.predict names {name!r}, which is no feature of the model: "
                 f"{did_you_mean(name, names)}its features are {quoted_list(names)}"
+            )
+        if name in mixture.categorical:
+            raise ConfigurationError(
+                f"output.predict names {name!r}, which is categorical, and levels have no mean: "
+                "output.impute fills its nulls with the most probable level"
             )
 
 
@@ -178,6 +176,11 @@ def _open_groups(
         df = opened.df
         _check_apart(spark, config, output, stored)
         features = find_model_features(df, stored.features, len(stored.features), stored.vector)
+        if features.names != stored.features:
+            raise InputError(
+                f"column {stored.vector!r} holds {quoted_list(features.names)} in this order, and "
+                f"the mixtures were fitted on {quoted_list(stored.features)}: assemble it in theirs"
+            )
     found = spark.read.parquet(stored.run.child(GROUPS).uri)
     groups = GroupModels.of(found, stored.names, stored.features, stored.vector)
     groups.check(df)
@@ -279,7 +282,6 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
     """Say in words what the job would do."""
     task = open_task(spark, config)
     names = task.features.names
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     source = "" if task.features.vector is None else f" of column {task.features.vector}"
     outliers = (
         "none flagged"
@@ -291,7 +293,7 @@ def plan_score(spark: SparkSession, config: ScoreConfig) -> str:
         [
             f"reads    {what_is_read(task.opened, config.input)}",
             f"model    {task.model.run.path}: {_described(task.model)}",
-            f"features {len(names)}{source}: {shown}",
+            f"features {len(names)}{source}: {some_of(names)}",
             f"keeps    {', '.join(task.request.kept) or 'no column of the input'}",
             f"adds     {', '.join(task.request.columns)}",
             *(["imputes  nulls of the features"] if config.output.impute else []),
@@ -340,7 +342,22 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
         **_more_counts(totals),
         "seconds": seconds,
     }
+    if isinstance(totals, Totals):
+        for line in _unseen_lines(totals):
+            terminal.say(line)
     terminal.result(_summary(config, task, totals, seconds), **counts)
+
+
+def _unseen_lines(totals: Totals) -> Iterator[str]:
+    """Say which columns hold levels that the model does not have, in how many rows."""
+    n_scored = totals.read.value - totals.invalid.value
+    for name, counted in totals.unseen.items():
+        if counted.value:
+            more = ": write the levels as the model was fitted on" * (counted.value == n_scored)
+            yield (
+                f"warning: column {name!r} holds levels that the model does not have in "
+                f"{counted.value:,} of {n_scored:,} rows, where it counts as not known{more}"
+            )
 
 
 def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
@@ -352,7 +369,8 @@ def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
 
 def _more_counts(totals: Totals | GroupCounts) -> dict[str, int]:
     if isinstance(totals, Totals):
-        return {"outliers": totals.outliers.value}
+        unseen = {f"rows_unseen_{name}": n.value for name, n in totals.unseen.items()}
+        return {"outliers": totals.outliers.value, **unseen}
     return {
         "rows_of_unknown_groups": totals.unknown.value,
         "rows_without_mixture": totals.without.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from pathlib import Path
@@ -62,3 +63,12 @@ def direct_errors() -> None:
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         stream = io.BufferedWriter(JvmStderr())
         sys.stderr = io.TextIOWrapper(stream, encoding="utf-8", line_buffering=True)
+
+
+def without_py4js_tracebacks() -> None:
+    """Drop what py4j logs of a call that the JVM did not live to answer: the job says it itself."""
+    logging.getLogger().addFilter(_is_not_py4js)
+
+
+def _is_not_py4js(record: logging.LogRecord) -> bool:
+    return record.getMessage() != "Exception while sending command."

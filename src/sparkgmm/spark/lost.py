@@ -22,6 +22,12 @@ _NO_SERVER = (
     "SESSION_CHANGED",
     "Socket closed",
 )
+# What jobs are ended by where Spark is stopped: by a signal to its JVM, a scheduler, or stop().
+_STOPPED = (
+    "SparkContext was shut down",
+    "SparkContext has been shutdown",
+    "Cannot call methods on a stopped SparkContext",
+)
 
 
 class LostSparkError(SparkGmmError):
@@ -50,18 +56,27 @@ def lost_spark(error: BaseException) -> LostSparkError | None:
     """
     if isinstance(error, LostSparkError):
         return error
-    if jvm_is_gone():
+    text = None if jvm_is_gone() else _text_of(error)
+    if text is None:
         return LostSparkError(_of_jvm(_exit_code_of_jvm()))
-    if "java.lang.OutOfMemoryError" in str(error) and executor_fault(str(error)) is None:
+    if "java.lang.OutOfMemoryError" in text and executor_fault(text) is None:
         return LostSparkError(_of_jvm(_NO_MEMORY))  # it is about to end
-    if type(error).__module__.startswith(("grpc", "pyspark.errors.exceptions.connect")):
-        text = str(error)
-        if any(mark in text for mark in _NO_SERVER):
-            return LostSparkError(
-                f"the connection to Spark's server was lost ({first_line(error)}): look whether "
-                "it runs, and for its memory in its log, then make a new session and fit again"
-            )
+    if any(mark in text for mark in _STOPPED):
+        return LostSparkError(f"Spark was stopped while it was at work: {_AGAIN}")
+    of_connect = type(error).__module__.startswith(("grpc", "pyspark.errors.exceptions.connect"))
+    if of_connect and any(mark in text for mark in _NO_SERVER):
+        return LostSparkError(
+            f"the connection to Spark's server was lost ({first_line(error)}): look whether "
+            "it runs, and for its memory in its log, then make a new session and fit again"
+        )
     return None
+
+
+def _text_of(error: BaseException) -> str | None:
+    try:
+        return str(error)
+    except Exception:  # the JVM ended just now
+        return None
 
 
 def _of_jvm(code: int | None) -> str:

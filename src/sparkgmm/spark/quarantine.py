@@ -15,6 +15,8 @@ from sparkgmm.spark.source import Features, as_array, as_number, quoted
 
 # So many columns and what is wrong with them are named in a line; of more, the worst.
 _FAULTS = 8
+# What a value of a column of counts is that is infinite, or was made so by `as_number`.
+_NO_COUNT = "no whole number of 0 or more"
 
 
 def rejected(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> DataFrame:
@@ -37,10 +39,16 @@ def valid(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> Data
 
 def describe_invalid(counts: Counts, features: Features) -> str:
     """Say how many rows are invalid, and which columns hold what how often."""
+    first = len(features.names)
+    infinite = counts.infinite[first : first + len(features.beside)]
+    wrong = [of.name for of, n in zip(features.beside, infinite, strict=True) if n]
+    more = ""
+    if wrong and not features.integrated:
+        more = f", or move {wrong[0]!r} from input.counts to input.features"
     return (
         f"{counts.invalid:,} of {counts.read:,} rows are invalid "
         f"({describe_faults(counts, features)}): fix them, or set input.invalid_rows to drop or "
-        "quarantine"
+        f"quarantine{more}"
     )
 
 
@@ -48,13 +56,17 @@ def describe_faults(counts: Counts, features: Features) -> str:
     """Name the columns at fault, with what they hold in how many rows: the worst, where many."""
     names = _columns(features)
     fault = _at_fault(features)
+    beside = [column.name for column in features.beside]
     found = []
     for kind, numbers in (
         ("null", counts.null * fault),
         ("NaN", counts.nan * fault),
         ("infinite", counts.infinite),
     ):
-        found += [(n, f"{name} {kind}") for name, n in zip(names, numbers, strict=True) if n]
+        for name, n in zip(names, numbers, strict=True):
+            if n:
+                infinite = kind == "infinite" and name in beside
+                found.append((n, f"{name} {_NO_COUNT if infinite else kind}"))
     if counts.negative:
         found.append((counts.negative, f"{features.weight} negative"))
     if counts.ragged:
@@ -163,7 +175,8 @@ def _reasons(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> l
     else:
         reasons = [_vector_reason(df, features)]
     for beside in features.beside:
-        reasons.append(_reason(_known(df, beside, features), beside.name))
+        value = _known(df, beside, features)
+        reasons.append(_reason(value, beside.name, infinite=f"{beside.name} is {_NO_COUNT}"))
     if features.weight is not None:
         weight = quoted(df, features.weight).cast("double")
         reasons.append(_reason(weight, features.weight))
@@ -171,13 +184,14 @@ def _reasons(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> l
     return reasons
 
 
-def _reason(value: Column, name: str, gap: bool = False) -> Column:
+def _reason(value: Column, name: str, gap: bool = False, infinite: str = "") -> Column:
+    infinite = infinite or f"{name} is infinite"
     if gap:
-        return F.when(_is_infinite(value), F.lit(f"{name} is infinite"))
+        return F.when(_is_infinite(value), F.lit(infinite))
     return (
         F.when(value.isNull(), F.lit(f"{name} is null"))
         .when(F.isnan(value), F.lit(f"{name} is NaN"))
-        .when(_is_infinite(value), F.lit(f"{name} is infinite"))
+        .when(_is_infinite(value), F.lit(infinite))
     )
 
 

@@ -26,7 +26,8 @@ class Scored:
     `log_density` (n,) is in nats, `responsibilities` are (n, k). `labels` has one for each
     component; `threshold` is the log density below which a row is an outlier. Both are None where
     they are not known. `rows` (n, d) are what was scored, and `mixture` what by. Where there may be
-    `gaps`, NaN in rows is a value that is not known.
+    `gaps`, NaN in rows is a value that is not known. Rows are (n, D) where the mixture has columns
+    of levels and counts beside its d features.
     """
 
     log_density: Array
@@ -58,20 +59,20 @@ class Scored:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The features' names, x0 and so on where they have none."""
+        """The names of features, levels and counts; x0 and so on where they have none."""
         assert self.mixture is not None
-        return self.mixture.features or tuple(f"x{i}" for i in range(self.mixture.d))
+        return self.mixture.columns or tuple(f"x{i}" for i in range(self.mixture.d))
 
     @cached_property
     def surprise(self) -> Array:
-        """-log p(a feature | the others of its row), (n, d), in nats."""
+        """-log p(a value | the others of its row), (n, D), in nats."""
         assert self.mixture is not None
         assert self.rows is not None
         return self.mixture.surprise(self.rows)
 
     @cached_property
     def imputed(self) -> Array:
-        """The rows (n, d), NaN replaced by its mean given the rest of its row."""
+        """The rows (n, D), NaN replaced by its mean, or the likeliest level, given its row."""
         assert self.mixture is not None
         assert self.rows is not None
         return np.asarray(self.mixture.impute(self.rows))
@@ -79,6 +80,12 @@ class Scored:
     @cached_property
     def _expectations(self) -> dict[int, tuple[Array, Array]]:
         return {}
+
+    def filled_level(self, position: int) -> list[str]:
+        """Return the levels (n,) of a column of such, the likeliest where it is not known."""
+        assert self.mixture is not None
+        levels = self.mixture.parts[position - self.mixture.d].of.levels
+        return [levels[int(code)] for code in self.imputed[:, position]]
 
     def expectation(self, feature: int) -> tuple[Array, Array]:
         """Return mean and sd (n,) of a feature, by its position, given the others of each row."""
@@ -104,12 +111,11 @@ class ScoreColumn(NamedTuple):
     """A column that scoring adds.
 
     `name` is what output.columns calls it, and the column of the score job; `type` is Spark's.
-    `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, d) for a map, whose
-    keys are the features. Where it `needs` labels,
-    the model must have some; where it needs a threshold, it is added if and only if
-    output.outlier_quantile is set; where it needs numbers, the model has numeric features alone;
-    where it needs a param, it is of transform alone. A column that takes `gaps` is for rows of
-    which some values are not known.
+    `values` takes it from the scored rows: (n,), (n, k) for an array, or (n, D) for a map, whose
+    keys are the features. Where it `needs` labels, the model must have some; where it needs a
+    threshold, it is added if and only if output.outlier_quantile is set; where it needs a param, it
+    is of transform alone. A column that takes `gaps` is for rows of which some values are not
+    known.
 
     The model's transform adds it where `param` names the Param that holds its column's name, empty
     for none; `doc` explains a Param that Spark does not have. Arrays are vectors there.
@@ -117,9 +123,9 @@ class ScoreColumn(NamedTuple):
     """
 
     name: str
-    type: Literal["int", "double", "boolean", "array<double>", "map<string,double>"]
-    values: Callable[[Scored], Array | Labels]
-    needs: Literal["labels", "threshold", "numbers", "param"] | None = None
+    type: Literal["int", "double", "boolean", "string", "array<double>", "map<string,double>"]
+    values: Callable[[Scored], Array | Labels | list[str]]
+    needs: Literal["labels", "threshold", "param"] | None = None
     param: str | None = None
     doc: str = ""
     attributes: Callable[[int], dict[str, Any]] | None = None
@@ -159,7 +165,7 @@ SCORE_COLUMNS: tuple[ScoreColumn, ...] = (
     ),
     ScoreColumn("label", "int", attrgetter("label"), needs="labels"),
     ScoreColumn("outlier", "boolean", attrgetter("outlier"), needs="threshold"),
-    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise"), needs="numbers"),
+    ScoreColumn("surprise", "map<string,double>", attrgetter("surprise")),
     ScoreColumn(
         "surprises",
         "array<double>",
@@ -206,18 +212,26 @@ class _Feature:
     """Takes what is known of one feature, by its position, from the scored rows: (n,)."""
 
     position: int
-    of: Literal["imputed", "mean", "sd"]
+    of: Literal["imputed", "level", "mean", "sd"]
 
-    def __call__(self, scored: Scored) -> Array:
+    def __call__(self, scored: Scored) -> Array | list[str]:
+        if self.of == "level":
+            return scored.filled_level(self.position)
         if self.of == "imputed":
             return scored.imputed[:, self.position]
         return scored.expectation(self.position)[self.of == "sd"]
 
 
-def imputed_columns(features: Iterable[str]) -> tuple[ScoreColumn, ...]:
-    """Return a column for each feature, under its name: its values, or what is expected of it."""
+def imputed_columns(features: Iterable[str], levels: Iterable[str] = ()) -> tuple[ScoreColumn, ...]:
+    """Return a column for each feature, under its name: its values, or what is expected of it.
+
+    Those of `levels` are text, whatever the input has.
+    """
+    of_levels = set(levels)
     return tuple(
-        ScoreColumn(name, "double", _Feature(i, "imputed"), gaps=True)
+        ScoreColumn(name, "string", _Feature(i, "level"), gaps=True)
+        if name in of_levels
+        else ScoreColumn(name, "double", _Feature(i, "imputed"), gaps=True)
         for i, name in enumerate(features)
     )
 
@@ -265,11 +279,13 @@ def arrow_of(
     """Return a column of n scored rows as Arrow has it; `arrays` makes it of (n, k) numbers."""
     import pyarrow as pa
 
-    values = column.values(scored)
+    values: Any = column.values(scored)
     if column.type == "array<double>":
         return (arrays or as_lists)(values)
     if column.type == "map<string,double>":
         return as_maps(scored.features, values)
+    if column.type == "string":
+        return pa.array(values, pa.string())
     kinds = {
         "int": (np.int32, pa.int32()),
         "double": (np.float64, pa.float64()),

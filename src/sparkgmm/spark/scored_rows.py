@@ -6,12 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
     BooleanType,
     DataType,
     DoubleType,
     FloatType,
+    FractionalType,
     IntegerType,
     IntegralType,
     MapType,
@@ -28,7 +30,7 @@ from sparkgmm.spark.score_columns import (
     imputed_columns,
     predicted_columns,
 )
-from sparkgmm.spark.scoring import RecordScorer, Scorer, Totals
+from sparkgmm.spark.scoring import UNSEEN, RecordScorer, Scorer, Totals
 from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted, quoted_list
 
 # The types of the columns added, by their names in `ScoreColumn`.
@@ -36,6 +38,7 @@ SPARK_TYPES: dict[str, DataType] = {
     "int": IntegerType(),
     "double": DoubleType(),
     "boolean": BooleanType(),
+    "string": StringType(),
     "array<double>": ArrayType(DoubleType(), containsNull=False),
     "map<string,double>": MapType(StringType(), DoubleType(), valueContainsNull=False),
 }
@@ -51,8 +54,9 @@ class ScoreRequest:
 
     `threshold` is the log density below which a row is an outlier, or None. An invalid row fails
     the job, or is left out. `labels` has one for each component, where `label` is to be added.
-    With `impute` all features are written, what is null or NaN replaced by its conditional mean;
-    of those to `predict` mean and standard deviation given the row's others are added.
+    With `impute` all features are written, what is null or NaN replaced by its conditional mean,
+    and of a categorical column by the most probable level, in the type of the column; of those to
+    `predict` mean and standard deviation given the row's others are added.
     """
 
     kept: tuple[str, ...]
@@ -73,20 +77,32 @@ class ScoreRequest:
         """Return the columns of the input that go through as they are."""
         if not self.impute:
             return self.kept
-        return tuple(name for name in self.kept if name not in features.columns)
+        made = (*features.columns, *_of_kind(features, "counts"))
+        levels = _of_kind(features, "categorical")
+        kept = [name for name in self.kept if name not in made]
+        return (*kept, *(name for name in levels if name not in kept))
 
     def order(self, features: Features) -> list[str]:
         """Return the names of all columns as they are written: what is imputed at its place."""
         if not self.impute:
             return [*self.kept, *self.columns]
-        others = [name for name in features.columns if name not in self.kept]
+        others = [name for name in _imputed(features) if name not in self.kept]
         return [*self.kept, *others, *self.columns]
 
     def gaps(self, features: Features) -> tuple[int, ...]:
         """Return the positions of the features that may be null or NaN."""
         if self.impute:
             return tuple(range(len(features.names)))
-        return tuple(features.names.index(name) for name in self.predict)
+        return tuple(features.names.index(name) for name in self.predict if name in features.names)
+
+
+def _of_kind(features: Features, kind: str) -> list[str]:
+    return [column.name for column in features.beside if column.kind == kind]
+
+
+def _imputed(features: Features) -> tuple[str, ...]:
+    """Return the names of all columns that imputation fills."""
+    return (*features.columns, *(column.name for column in features.beside))
 
 
 def score_rows(
@@ -119,11 +135,17 @@ def score_rows(
         selected.append(column.cast(wide))
     for beside in features.beside:
         sources.append(len(selected))
-        selected.append(as_number(df, beside))
+        selected.append(as_number(df, beside, UNSEEN))
     more = columns_with_threshold() if request.threshold is not None else ()
     columns = columns_of((*request.added, *more))
-    columns += predicted_columns(features.names, request.predict)
-    columns += imputed_columns(features.names) if request.impute else ()
+    names = (*features.names, *(column.name for column in features.beside))
+    columns += predicted_columns(names, request.predict)
+    levels = _of_kind(features, "categorical") if request.impute else []
+    if request.impute:
+        beside_it = {name: _free_name(f"{name} filled in", df) for name in levels}
+        columns += imputed_columns(
+            [beside_it.get(name, name) for name in names], beside_it.values()
+        )
     scorer = Scorer(mixture, columns, request.threshold, request.labels)
     added = [StructField(c.name, SPARK_TYPES[c.type], nullable=False) for c in scorer.columns]
     schema = StructType([*(df.schema[name] for name in passed), *added])
@@ -136,13 +158,28 @@ def score_rows(
         request.gaps(features),
     )
     context = df.sparkSession.sparkContext
-    totals = Totals(*(context.accumulator(0) for _ in Totals._fields))
+    totals = Totals.of(lambda: context.accumulator(0), mixture)
     # mapInArrow stumbles over names with dots
     plain = df.select([column.alias(f"c{i}") for i, column in enumerate(selected)])
     scored = plain.mapInArrow(records.on_batches(totals), schema)
     if request.impute:
-        scored = scored.select([quoted(scored, name) for name in request.order(features)])
+        written = {name: quoted(scored, name) for name in request.order(features)}
+        for name in levels:
+            dtype = df.schema[name].dataType
+            value, filled = written[name], quoted(scored, beside_it[name])
+            if isinstance(dtype, FractionalType):
+                value = F.when(~F.isnan(value.cast("double")), value)
+            written[name] = F.coalesce(value, filled.cast(dtype)).alias(name)
+        scored = scored.select(list(written.values()))
     return scored, totals
+
+
+def _free_name(name: str, df: DataFrame) -> str:
+    """Return a name that no column of the input has."""
+    taken = {column.casefold() for column in df.columns}
+    while name.casefold() in taken:
+        name += "_"
+    return name
 
 
 def _is_plain(dtype: DataType) -> bool:
@@ -183,7 +220,7 @@ def _check_names(df: DataFrame, features: Features, request: ScoreRequest) -> No
     keys = {name: name if sensitive else name.casefold() for name in df.columns}
     held = Counter(keys[name] for name in df.columns)
     added = {name if sensitive else name.casefold() for name in request.columns}
-    written = (*request.kept, *(features.columns if request.impute else ()))
+    written = (*request.kept, *(_imputed(features) if request.impute else ()))
     for name in written:
         if keys[name] in added:
             raise ConfigurationError(

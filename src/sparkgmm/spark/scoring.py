@@ -29,12 +29,26 @@ OnBatches = Callable[[Iterable["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
 """What mapInArrow runs on a partition."""
 
 
+# What stands for a level that the mixture does not have: it is not known, but it is no null.
+UNSEEN = -1.0
+
+
 class Totals(NamedTuple):
-    """Rows read, invalid rows, outliers: Spark adds what a task counted once, when it is done."""
+    """Rows read, invalid rows, outliers: Spark adds what a task counted once, when it is done.
+
+    `unseen` has the rows scored of which a column holds a level that the mixture does not have.
+    """
 
     read: Accumulator[int]
     invalid: Accumulator[int]
     outliers: Accumulator[int]
+    unseen: dict[str, Accumulator[int]]
+
+    @classmethod
+    def of(cls, new: Callable[[], Accumulator[int]], mixture: Mixture) -> Totals:
+        """Return new accumulators."""
+        of_levels = [part.of.name for part in mixture.parts if part.of.kind == "categorical"]
+        return cls(new(), new(), new(), {name: new() for name in of_levels})
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,10 @@ class RecordScorer:
                 raise ValueError(INVALID_ROW)
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
+        for part in mixture.parts:
+            if part.of.name in totals.unseen:
+                n_unseen = int(np.count_nonzero(X[part.column] == UNSEEN))
+                totals.unseen[part.of.name].add(n_unseen)
         scored = self.scorer.score(X.T)
         totals.outliers.add(int(scored.outlier.sum()))
         added = self.scorer.arrays(scored)

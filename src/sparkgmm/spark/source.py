@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -20,6 +22,7 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     FloatType,
+    FractionalType,
     IntegralType,
     NumericType,
     StringType,
@@ -37,8 +40,12 @@ from sparkgmm.spark.storage import FileInfo, Folder, input_files
 from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EXTENSIONS = {
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".json": "json",
@@ -107,14 +114,34 @@ def quoted(df: DataFrame, name: str) -> Column:
     return df["`" + name.replace("`", "``") + "`"]
 
 
-def as_number(df: DataFrame, column: PartColumn) -> Column:
-    """Return a count as it is, and a level as its number from 0: null where there is none."""
+# Floats below it are cast to integers of 64 bits.
+_MOST_WHOLE = 9e18
+
+
+def as_number(df: DataFrame, column: PartColumn, unseen: float | None = None) -> Column:
+    """Return a count as it is, and a level as its number from 0: null where there is none.
+
+    What is no count is -inf, which no row may have. A level that the column does not list is
+    `unseen`, where that is given.
+    """
     value = quoted(df, column.name)
+    fractional = isinstance(df.schema[column.name].dataType, FractionalType)
     if column.kind == "counts":
-        return value.cast("double")
+        count = value.cast("double")
+        wrong = (count < 0) | ((count % 1 != 0) & ~F.isnan(count))
+        return F.when(wrong, F.lit(-math.inf)).otherwise(count)
     pairs = [F.lit(x) for i, level in enumerate(column.levels) for x in (level, float(i))]
     number, text = F.create_map(*pairs), value.cast("string")
-    return F.coalesce(number[text], number[_as_written(text, column.levels)])
+    if fractional:  # of integers beside nulls, as some programs write them: 1.0E7
+        whole = (value % 1 == 0) & (F.abs(value) < _MOST_WHOLE)
+        text = F.when(whole, value.cast("bigint").cast("string"))
+    found = F.coalesce(number[text], number[_as_written(text, column.levels)])
+    if unseen is None:
+        return found
+    known = value.isNotNull()
+    if fractional:
+        known &= ~F.isnan(value.cast("double"))
+    return F.coalesce(found, F.when(known, F.lit(unseen)))
 
 
 def _as_written(text: Column, levels: Sequence[str]) -> Column:
@@ -132,6 +159,15 @@ def as_array(df: DataFrame, name: str) -> Column:
     if not is_vector(df.schema[name].dataType):
         return column
     return F.when(column.isNotNull(), vector_to_array(column))
+
+
+def as_arrow(df: DataFrame) -> pa.Table:
+    """Collect rows as a table of pyarrow."""
+    import pyarrow as pa
+
+    if hasattr(df, "toArrow"):  # Spark 4
+        return df.toArrow()
+    return pa.Table.from_pandas(df.toPandas(), preserve_index=False)
 
 
 def is_vector(dtype: DataType) -> bool:
@@ -441,7 +477,7 @@ def find_model_features(
 
     `vector` is the column that held them all, if they were not columns of their own. Without
     `names` every numeric column is one, in the input's order. Those `beside` are categorical or
-    counts.
+    counts. Vectors whose features have names may have them in another order: so has the result.
 
     Raises
     ------
@@ -464,15 +500,17 @@ def find_model_features(
     of_counts = [column.name for column in beside if column.kind == "counts"]
     if vector is not None and (vector in df.columns or not set(names) <= set(df.columns)):
         _check_model_columns(df, [vector], is_array, "a vector or an array of numbers")
-        names, scalars = tuple(names), tuple[str, ...]()
+        names, scalars = tuple(order_in_vector(df, vector, names, d)), tuple[str, ...]()
         wanted = of_counts
     else:
         vector, names, scalars = None, tuple(names), tuple(names)
         wanted = [*names, *of_counts]
     if wanted or not beside:
         _check_model_columns(df, wanted, _is_number, "a number")
-    _check_model_columns(df, of_levels, _has_levels, "text, a boolean or an integer")
-    _check_counts(df, of_counts, "give counts as the model was fitted on")
+    whole = [c.name for c in beside if c.kind == "categorical" and _are_whole(c.levels)]
+    _check_model_columns(df, whole, _may_be_whole, "text, a boolean or a number")
+    others = [name for name in of_levels if name not in whole]
+    _check_model_columns(df, others, _has_levels, "text, a boolean or an integer")
     return Features(names, scalars, vector, None, False, tuple(beside), integrated=True)
 
 
@@ -511,6 +549,17 @@ def _has_levels(dtype: DataType) -> bool:
     return isinstance(dtype, StringType | BooleanType | IntegralType)
 
 
+def _may_be_whole(dtype: DataType) -> bool:
+    return _has_levels(dtype) or isinstance(dtype, NumericType)
+
+
+def _are_whole(levels: Sequence[str]) -> bool:
+    """Return whether all levels are integers or booleans, which a number may stand for."""
+    return all(WHOLE.fullmatch(f"{level}.0") for level in levels) or set(levels) <= set(
+        BOOLEANS.values()
+    )
+
+
 def find_part_columns(
     df: DataFrame, categorical: Sequence[str], counts: Sequence[str]
 ) -> tuple[PartColumn, ...]:
@@ -522,7 +571,7 @@ def find_part_columns(
     Raises
     ------
     InputError
-        If a column is missing or of another type, has too many levels, or holds what is no count.
+        If a column is missing or of another type, or has too many levels.
 
     """
     if not categorical and not counts:
@@ -534,7 +583,6 @@ def find_part_columns(
     for name in counts:
         _check_column(df, name, "input.counts")
     levels = _levels_of(df, categorical)
-    _check_counts(df, counts, "move the column from input.counts to input.features")
     return (
         *(PartColumn(name, "categorical", levels[name]) for name in categorical),
         *(PartColumn(name, "counts") for name in counts),
@@ -565,23 +613,6 @@ def _levels_of(df: DataFrame, names: Sequence[str]) -> dict[str, tuple[str, ...]
     return levels
 
 
-def _check_counts(df: DataFrame, names: Sequence[str], otherwise: str) -> None:
-    """Refuse columns with what is no count; null, NaN and infinity make a row invalid."""
-    if not names:
-        return
-    values = [quoted(df, name).cast("double") for name in names]
-    wrong = [
-        F.min(F.when((F.abs(v) != float("inf")) & ((v < 0) | (v != F.floor(v))), v)) for v in values
-    ]
-    row = df.agg(*wrong).first()
-    for name, value in zip(names, row or (), strict=False):
-        if value is not None:
-            raise InputError(
-                f"column {name!r} holds {value:.9g}; counts are whole numbers of 0 or more: "
-                f"leave such rows out with input.where, or {otherwise}"
-            )
-
-
 def _is_number(dtype: DataType) -> bool:
     return isinstance(dtype, NumericType | BooleanType)
 
@@ -591,6 +622,62 @@ def is_array(dtype: DataType) -> bool:
     return is_vector(dtype) or (
         isinstance(dtype, ArrayType) and isinstance(dtype.elementType, NumericType)
     )
+
+
+def _attributes(df: DataFrame, name: str) -> dict[str, Any]:
+    """Return what Spark ML's stages noted of a column, empty if they did not."""
+    noted = df.schema[name].metadata.get("ml_attr")
+    return noted if isinstance(noted, dict) else {}
+
+
+def noted_length(df: DataFrame, name: str) -> int | None:
+    """Return the length of a column's vectors if a stage noted it."""
+    if not is_vector(df.schema[name].dataType):
+        return None
+    d = _attributes(df, name).get("num_attrs")
+    return d if isinstance(d, int) and d > 0 else None
+
+
+def noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
+    """Return the names that VectorAssembler noted, if every feature has one of its own."""
+    kinds = _attributes(df, name).get("attrs", {})
+    named = {a["idx"]: a["name"] for kind in kinds.values() for a in kind if "name" in a}
+    if set(named) != set(range(d)) or len(set(named.values())) < d:
+        return None
+    return tuple(str(named[i]) for i in range(d))
+
+
+def names_in_vector(df: DataFrame, name: str, d: int) -> tuple[str, ...]:
+    """Return the names of a vector column's features: as noted, or v[0], v[1], ..."""
+    return noted_names(df, name, d) or tuple(f"{name}[{i}]" for i in range(d))
+
+
+def are_positions(names: Sequence[str]) -> bool:
+    """Return whether features have the names of a column without names."""
+    return all(name.endswith(f"[{i}]") for i, name in enumerate(names))
+
+
+def order_in_vector(df: DataFrame, name: str, own: Sequence[str] | None, d: int) -> Sequence[str]:
+    """Return the names of a model's d features in the order of a vector column's, by its names.
+
+    Where one of them has no names the order is the model's own.
+
+    Raises
+    ------
+    InputError
+        If the column has other features.
+
+    """
+    noted = noted_names(df, name, d)
+    if noted is None or own is None or are_positions(own):
+        return own or ()
+    if set(noted) != set(own):
+        raise InputError(
+            f"column {name!r} holds {quoted_list(noted)}, as its metadata say, and the model was "
+            f"fitted on {quoted_list(own)}: assemble the model's features, or, if they are the "
+            f"same by other names, take the names away by df.withMetadata({name!r}, {{}})"
+        )
+    return noted
 
 
 def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
@@ -609,7 +696,7 @@ def vector_features(df: DataFrame, name: str, weight: str | None) -> Features:
     length = lengths.most_common(1)[0][0] if lengths else 0
     if length < 1:
         raise InputError(f"column {name!r} holds no values in any row: give rows with features")
-    names = tuple(f"{name}[{i}]" for i in range(length))
+    names = names_in_vector(df, name, length)
     single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
     return Features(names, (), name, weight, single)
 

@@ -110,7 +110,7 @@ def test_a_folder_of_sparks_is_told_from_one_of_ours(
     model.toSpark(str(tmp_path / "theirs"))
     with pytest.raises(InputError, match=r"GaussianMixtureModel.fromSpark\(path\) reads it"):
         GaussianMixtureModel.load(str(tmp_path / "theirs"))
-    with pytest.raises(InputError, match="already exists: give another path, or overwrite it"):
+    with pytest.raises(InputError, match="already exists: give another path or overwrite it"):
         model.toSpark(str(tmp_path / "theirs"))
     model.toSpark(str(tmp_path / "theirs"), overwrite=True)
     model.save(str(tmp_path / "ours"))

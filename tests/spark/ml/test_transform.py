@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyspark
 import pytest
+from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.linalg import DenseVector, SparseVector, Vectors, VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -403,3 +404,27 @@ def test_vectors_with_nan_are_imputed_and_scored_by_what_they_have(spark: SparkS
     assert np.allclose(rows[1].height, mixture.marginal(1).log_density([[3.0]])[0], rtol=1e-12)
     assert np.isnan(rows[0].strange[1])
     assert np.isfinite(rows[0].strange[0])
+
+
+def test_vectors_are_taken_by_the_names_that_their_assembler_noted(spark: SparkSession) -> None:
+    mixture = Mixture(
+        [0.6, 0.4], [[0, 50], [2, 80]], [[1, 1], [20, 30]], "diag", features=["size", "age"]
+    )
+    model = GaussianMixtureModel(mixture).setLogDensityCol("log_density")
+    model.set(model.surpriseCol, "surprise")
+    X = np.array([[0.5, 52.0], [2.5, 79.0], [1.0, 66.0]])
+    df = spark.createDataFrame(X.tolist(), ["size", "age"]).withColumn("other", F.col("age") * 2)
+
+    def scored(*names: str) -> DataFrame:
+        return model.transform(VectorAssembler(inputCols=names, outputCol="features").transform(df))
+
+    assert_scored(scored("size", "age"), mixture, X)
+    turned = scored("age", "size")
+    assert_scored(turned, mixture, X)
+    surprise = np.array([row.surprise.toArray() for row in turned.collect()])
+    np.testing.assert_allclose(surprise[:, ::-1], mixture.surprise(X), rtol=1e-10)
+    with pytest.raises(InputError, match=r"holds 'other', 'age', .* fitted on 'size', 'age'"):
+        scored("other", "age")
+    unnamed = VectorAssembler(inputCols=["size", "age"], outputCol="features").transform(df)
+    unnamed = unnamed.withMetadata("features", {})
+    assert_scored(model.transform(unnamed), mixture, X)

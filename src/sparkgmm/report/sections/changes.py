@@ -16,7 +16,7 @@ from sparkgmm.mixture import Array
 from sparkgmm.report.past_runs import PastRun, PastRuns
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
-from sparkgmm.report.style import FAINT, Picture, colour, picture
+from sparkgmm.report.style import FAINT, Picture, colour, dash, picture
 from sparkgmm.report.tables import Table
 from sparkgmm.report.views import names_of
 
@@ -166,7 +166,7 @@ def _draw_weights(axes: Axes, runs: Sequence[PastRun]) -> None:
     labels = sorted({label for run in runs for label in run.weights})
     for label in labels:
         values = np.array([run.weights.get(label, np.nan) for run in runs])
-        axes.plot(values, color=colour(label), marker="o", markersize=2.5)
+        axes.plot(values, color=colour(label), linestyle=dash(label), marker="o", markersize=2.5)
         if len(labels) <= _NAMED:
             at = int(np.flatnonzero(np.isfinite(values))[-1])
             axes.annotate(
@@ -210,10 +210,10 @@ def _within_sight(values: Array, runs: Sequence[PastRun]) -> Array:
 
 
 def _draw_limits(axes: Axes, limits: Mapping[str, Mapping[str, float | None]], name: str) -> None:
-    for level, dash in (("warn", "--"), ("fail", "-")):
+    for level, dashes in (("warn", "--"), ("fail", "-")):
         limit = limits[level][name]
         if limit is not None:
-            axes.axhline(limit, color=colour(4), linestyle=dash, linewidth=0.9, label=level)
+            axes.axhline(limit, color=colour(4), linestyle=dashes, linewidth=0.9, label=level)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=7)
 

@@ -57,7 +57,7 @@ def criterion_figure(candidates: Sequence[Candidate], chosen: Candidate, criteri
         ha="center",
         weight="bold",
     )
-    axes.margins(y=0.16)
+    axes.margins(x=0.1, y=0.16)
     axes.set_xlabel("number of components k")
     axes.set_ylabel(f"{criterion} (lower is better)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

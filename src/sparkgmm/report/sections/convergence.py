@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sparkgmm.core.selection import Candidate
 from sparkgmm.report.run import Run
@@ -37,6 +38,7 @@ def convergence_figure(candidates: Sequence[Candidate], chosen: Candidate) -> Pi
             markersize=3,
         )
     log_scale(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("pass over the data")
     axes.set_ylabel("nats a row below the end")
     others = f", {len(candidates) - 1} other candidates" if len(candidates) > 1 else ""

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from sparkgmm.core.profile import Profile
-from sparkgmm.formatting import near, number
+from sparkgmm.formatting import by_value, near, number, some_of
 from sparkgmm.report.run import Run
 from sparkgmm.report.sections.section import Section
 from sparkgmm.report.tables import Table
@@ -17,6 +17,9 @@ from sparkgmm.report.views import names_of
 
 # What metrics.json says of the rows by column, and how a table heads it.
 _ACCOUNT = {"missing_by_column": "missing", "invalid_by_column": "invalid"}
+
+# So many reasons for which columns are left out are shown.
+_REASONS = 30
 
 
 def profile_table(
@@ -41,12 +44,24 @@ def profile_table(
     return Table(["feature", "mean", "sd", "least", "most", *account], rows)
 
 
+def left_out_table(reasons: Mapping[str, str]) -> Table:
+    """One row a reason for which columns were left out: how many, and the first of them."""
+    grouped = by_value(reasons)
+    rows = [[why, f"{len(names):,}", some_of(names)] for why, names in grouped[:_REASONS]]
+    if len(grouped) > _REASONS:
+        n = sum(len(names) for _, names in grouped[_REASONS:])
+        rows.append(["other reasons, in metrics.json", f"{n:,}", ""])
+    return Table(["left out, for the reason", "columns", "names"], rows)
+
+
 def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table:
     """What was read, how the fit ended and where it ran."""
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     seconds = ", ".join(
         f"{step} {value:.1f} s" for step, value in metrics["seconds_by_step"].items()
     )
+    before = "; the others were on the sample that starts are tried on"
+    before = before if metrics["n_iter"] > metrics["n_passes"] else ""
     ended = "converged" if metrics["converged"] else "not converged"
     rows = [
         [
@@ -61,7 +76,7 @@ def fact_table(metrics: Mapping[str, Any], manifest: Mapping[str, Any]) -> Table
         ["bic, aic, icl", ", ".join(f"{metrics[key]:,.3f}" for key in ("bic", "aic", "icl"))],
         ["free parameters", str(metrics["n_parameters"])],
         ["end", f"{ended} after {metrics['n_iter']} passes"],
-        ["passes over all rows", f"{metrics['n_passes']}, which all candidates share"],
+        ["passes over all rows", f"{metrics['n_passes']}, which all candidates share{before}"],
         ["seconds", seconds],
         ["input", _input(manifest["input"])],
         ["started", str(manifest["started"])],
@@ -96,9 +111,11 @@ def _history(metrics: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _fill_data(run: Run) -> Mapping[str, Any] | None:
-    if not run.mixture.d:
+    without = left_out_table(run.metrics.get("columns_left_out", {}))
+    if not run.mixture.d and not without.rows:
         return None
-    return {"profile": profile_table(run.profile, names_of(run.mixture), run.metrics)}
+    profile = profile_table(run.profile, names_of(run.mixture), run.metrics)
+    return {"profile": profile, "without": without}
 
 
 def _fill_run(run: Run) -> Mapping[str, Any]:
@@ -112,7 +129,13 @@ def _fill_run(run: Run) -> Mapping[str, Any]:
 DATA = Section(
     "The data",
     """
+{% if profile.rows %}
 {{ show.grid(profile, "tall") }}
+{% endif %}
+{% if without.rows %}
+<h3>Columns that were left out</h3>
+{{ show.grid(without, "tall", text_columns=(0, 2)) }}
+{% endif %}
 """,
     _fill_data,
     long=True,

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sparkgmm.core.sample import Membership, Sample
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.drawing import bounds_of, draw_pair, draw_single
 from sparkgmm.report.run import Run
-from sparkgmm.report.sections.section import Section
-from sparkgmm.report.style import COLOURS, Picture, picture, short
+from sparkgmm.report.sections.section import Section, as_data
+from sparkgmm.report.style import COLOURS, Picture, log_scale, picture, short
 from sparkgmm.report.views import (
     correlation,
     informative_features,
+    log_limits,
     marginal,
     names_of,
     share_outside,
+    spans_powers,
     uncorrelated,
 )
 
@@ -31,6 +33,18 @@ _LONG = 60
 # What the page itself carries for the pairs that are not drawn: so many numbers of the sample.
 _CARRIED = 60_000
 _CARRIED_ROWS = 1500
+# Corners of the shapes after the circle, in the order of `style.MARKERS`, y downwards.
+_SHAPES = [
+    [],
+    [[-0.8, -0.8], [0.8, -0.8], [0.8, 0.8], [-0.8, 0.8]],
+    [[0, -1.1], [1, 0.7], [-1, 0.7]],
+    [[0, -1.2], [0.9, 0], [0, 1.2], [-0.9, 0]],
+    [[0, 1.1], [1, -0.7], [-1, -0.7]],
+    [
+        *([-0.35, -1], [0.35, -1], [0.35, -0.35], [1, -0.35], [1, 0.35], [0.35, 0.35]),
+        *([0.35, 1], [-0.35, 1], [-0.35, 0.35], [-1, 0.35], [-1, -0.35], [-0.35, -0.35]),
+    ],
+]
 
 
 def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) -> Picture:
@@ -39,16 +53,20 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
     shown = marginal(mixture, features)
     X = sample.X[:, list(features)]
     bounds = bounds_of(shown, X)
+    log = [spans_powers(column) for column in X.T]
+    bounds = [log_limits(X[:, i]) if log[i] else ends for i, ends in enumerate(bounds)]
     if len(features) == 1:
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.subplots()
+        _scale(axes, log[0], False)
         draw_single(axes, shown, X, sample.weights, bounds[0])
         axes.set_xlabel(short(names[0], _LONG))
-        axes.set_ylabel("density")
+        axes.set_ylabel("density of its decimal logarithm" if log[0] else "density")
         alt = f"Histogram of {names[0]} with the density of the mixture and of its components"
     elif len(features) == 2:
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
         axes = figure.subplots()
+        _scale(axes, *log)
         draw_pair(axes, shown, X, bounds)
         axes.set_xlabel(short(names[0], _LONG))
         axes.set_ylabel(short(names[1], _LONG))
@@ -58,7 +76,7 @@ def mixture_figure(mixture: Mixture, sample: Sample, features: Sequence[int]) ->
             "component(s)"
         )
     else:
-        figure = _corner(shown, X, sample.weights, names, bounds)
+        figure = _corner(shown, X, sample.weights, names, bounds, log)
         alt = f"Corner plot of {', '.join(names)}: every pair with contours, every feature alone"
     outside = share_outside(X, bounds)
     if outside > 0:
@@ -72,6 +90,7 @@ def _corner(
     weights: Array,
     names: Sequence[str],
     bounds: Sequence[tuple[float, float]],
+    log: Sequence[bool],
 ) -> Figure:
     m = len(names)
     figure = Figure(figsize=(8.2, 7.6), layout="constrained")
@@ -82,6 +101,7 @@ def _corner(
             if column > row:
                 axes.set_axis_off()
                 continue
+            _scale(axes, log[column], log[row] and row > column)
             if row == column:
                 one = marginal(mixture, [row])
                 draw_single(axes, one, X[:, [row]], weights, bounds[row], small=True)
@@ -94,13 +114,21 @@ def _corner(
                 if column > 0:
                     axes.tick_params(labelleft=False)
             axes.tick_params(labelsize=7)
-            axes.locator_params(axis="x", nbins=4)
+            if not log[column]:
+                axes.locator_params(axis="x", nbins=4)
             if row == m - 1:
                 axes.set_xlabel(short(names[column]))
                 axes.tick_params(axis="x", rotation=30)
             if column == 0 and row > 0:
                 axes.set_ylabel(short(names[row]))
     return figure
+
+
+def _scale(axes: Axes, x: bool, y: bool) -> None:
+    if x:
+        log_scale(axes, "x")
+    if y:
+        log_scale(axes, "y")
 
 
 def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]) -> Markup:
@@ -111,12 +139,16 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
     low, high = np.array([np.quantile(c, [0.005, 0.995]) if len(c) else [0, 1] for c in seen]).T
     most = np.array([np.abs(c).max(initial=0.0) for c in seen])
     units = np.where(high > low, high - low, np.maximum(most, 1e-300))
+    log = [spans_powers(column) for column in X.T]
+    units = np.where(log, low, units)
     sd = np.sqrt(mixture.variances)
     below = np.tril_indices(mixture.d, -1)
     carried = {
         "names": names_of(mixture),
         "first": list(features[:2]),
         "colours": COLOURS,
+        "log": log,
+        "shapes": _SHAPES,
         "means": [_rounded(mean, units) for mean in mixture.means],
         "sd": [_rounded(mine, mine) for mine in sd],
         # in thousandths, row by row below the diagonal; none where there are no correlations
@@ -130,8 +162,7 @@ def pairs_json(mixture: Mixture, membership: Membership, features: Sequence[int]
         ],
         "labels": mixture.predict(rows).tolist(),
     }
-    text = json.dumps(carried, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+    return as_data(carried)
 
 
 def _rounded(values: Array, units: Array) -> list[float | None]:
@@ -148,19 +179,32 @@ def _rounded(values: Array, units: Array) -> list[float | None]:
     ]
 
 
-def _caption(run: Run, shown: Sequence[str]) -> str:
+def _caption(run: Run, features: Sequence[int]) -> str:
+    """Say what is drawn and how it is to be read."""
+    shown = [names_of(run.mixture)[i] for i in features]
+    spread = [
+        name for i, name in zip(features, shown, strict=True) if spans_powers(run.sample.X[:, i])
+    ]
+    axes = f" Axes of {', '.join(spread)} are logarithmic." if spread else ""
+    what = "lines have other dashes" if run.mixture.d == 1 else "rows and means have another shape"
+    shapes = f" After every six components {what}." if run.mixture.k > 6 else ""
+    return _what_is_drawn(run, shown) + axes + shapes
+
+
+def _what_is_drawn(run: Run, shown: Sequence[str]) -> str:
     sample, d = run.sample, run.mixture.d
     rows = "all rows" if sample.complete else f"a random sample of {len(sample.X):,} rows"
     if d == 1:
         return (
-            f"Histogram of {rows}; the dark line is the density of the mixture, the coloured ones "
-            "its weighted components."
+            f"Histogram of {rows}; the line without colour is the density of the mixture, the "
+            "others its weighted components."
         )
     if d == 2:
         return (
             f"Drawn from {rows}, each in the colours of the components mixed by its "
-            "responsibilities. Dark lines hold 50, 80, 95 and 99% of the mixture; ellipses are one "
-            "(solid) and two (dashed) standard deviations of a component, crosses their means."
+            "responsibilities. Lines without colour hold 50, 80, 95 and 99% of the mixture; "
+            "ellipses are one (solid) and two (dashed) standard deviations of a component, "
+            f"{'crosses' if run.mixture.k <= 6 else 'larger marks'} their means."
         )
     why = (
         ". All features are here."
@@ -180,7 +224,7 @@ def _fill(run: Run) -> Mapping[str, Any] | None:
     features = informative_features(mixture, run.sample, CORNER)
     return {
         "picture": mixture_figure(mixture, run.sample, features),
-        "caption": _caption(run, [names_of(mixture)[i] for i in features]),
+        "caption": _caption(run, features),
         "pairs": pairs_json(mixture, run.membership, features) if mixture.d > 2 else None,
     }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from markupsafe import Markup
 
 from sparkgmm.report.run import Run
 
@@ -29,3 +32,9 @@ class Section:
     long: bool = False
     script: str | None = None
     data: str | None = None
+
+
+def as_data(value: Any) -> Markup:
+    """Return a value as JSON that cannot end the element which holds it."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))

@@ -23,13 +23,27 @@
     return name.length > 60 ? name.slice(0, 59) + "…" : name;
   }
 
-  function range(values) {
-    const sorted = Float64Array.from(values.filter((v) => v !== null)).sort();
+  // Axes of values spread over powers of ten are logarithmic.
+  function scaled(i, v) {
+    return data.log[i] ? Math.log10(Math.max(v, 1e-300)) : v;
+  }
+
+  function range(i) {
+    const seen = data.rows[i].filter((v) => v !== null);
+    const sorted = Float64Array.from(seen, (v) => scaled(i, v)).sort();
     if (sorted.length === 0) return [0, 1];
     const low = sorted[Math.floor(0.005 * (sorted.length - 1))];
     const high = sorted[Math.ceil(0.995 * (sorted.length - 1))];
     const margin = 0.08 * (high - low) || 0.01 * Math.abs(high) || 1;
     return [low - margin, high + margin];
+  }
+
+  function powers(low, high) {
+    const found = [], every = Math.ceil((high - low) / 8);
+    for (let n = Math.ceil(low); n <= high; n += every) {
+      found.push({ at: n, text: String(Number(Math.pow(10, n).toPrecision(3))) });
+    }
+    return found;
   }
 
   function ticks(low, high) {
@@ -52,15 +66,23 @@
     const points = [];
     for (let s = 0; s <= 72; s++) {
       const angle = s * Math.PI / 36, u = sigmas * Math.cos(angle), v = sigmas * Math.sin(angle);
-      points.push(x(mean[i] + l1 * u) + "," + y(mean[j] + l2 * u + l3 * v));
+      points.push(x(scaled(i, mean[i] + l1 * u)) + "," + y(scaled(j, mean[j] + l2 * u + l3 * v)));
     }
     return points.join(" ");
   }
 
+  // The shape of a component's marks changes after every six.
+  function mark(component, x, y, r, looks) {
+    const shape = Math.floor(component / 6) % data.shapes.length;
+    if (shape === 0) return add("circle", Object.assign({ cx: x, cy: y, r: r }, looks));
+    const corners = data.shapes[shape].map((c) => (Number(x) + 1.2 * r * c[0]).toFixed(1) + "," + (Number(y) + 1.2 * r * c[1]).toFixed(1));
+    add("polygon", Object.assign({ points: corners.join(" ") }, looks));
+  }
+
   function draw() {
     const i = Number(selects[0].value), j = Number(selects[1].value);
-    const [xl, xh] = range(data.rows[i]), [yl, yh] = range(data.rows[j]);
-    const xTicks = ticks(xl, xh), yTicks = ticks(yl, yh);
+    const [xl, xh] = range(i), [yl, yh] = range(j);
+    const xTicks = (data.log[i] ? powers : ticks)(xl, xh), yTicks = (data.log[j] ? powers : ticks)(yl, yh);
     box.left = Math.max(74, 34 + 7 * Math.max(...yTicks.map((t) => t.text.length)));
     const x = (v) => (box.left + (v - xl) / (xh - xl) * (box.right - box.left)).toFixed(1);
     const y = (v) => (box.bottom - (v - yl) / (yh - yl) * (box.bottom - box.top)).toFixed(1);
@@ -82,11 +104,13 @@
     }
     add("text", { x: (box.left + box.right) / 2, y: 446, "text-anchor": "middle" }, short(data.names[i]));
     add("text", { transform: "translate(14 " + (box.top + box.bottom) / 2 + ") rotate(-90)", "text-anchor": "middle" }, short(data.names[j]));
+    const many = data.means.length > 6;
     const colour = (component) => data.colours[component % data.colours.length];
     const clipped = { "clip-path": "url(#frame)" };
     for (let n = 0; n < data.labels.length; n++) {
       if (data.rows[i][n] === null || data.rows[j][n] === null) continue;
-      add("circle", Object.assign({ cx: x(data.rows[i][n]), cy: y(data.rows[j][n]), r: 2.2, fill: colour(data.labels[n]), "fill-opacity": 0.45 }, clipped));
+      const looks = Object.assign({ fill: colour(data.labels[n]), "fill-opacity": 0.45 }, clipped);
+      mark(data.labels[n], x(scaled(i, data.rows[i][n])), y(scaled(j, data.rows[j][n])), 2.2, looks);
     }
     data.means.forEach((mean, component) => {
       for (const sigmas of [1, 2]) {
@@ -94,9 +118,10 @@
         if (sigmas === 2) line["stroke-dasharray"] = "6 4";
         add("polyline", Object.assign(line, clipped));
       }
-      if (data.means.length <= 12) {
-        add("text", Object.assign({ x: x(mean[i]), y: y(mean[j]), "font-weight": "bold", "text-anchor": "middle" }, clipped), String(component));
-      }
+      const at = [x(scaled(i, mean[i])), y(scaled(j, mean[j]))];
+      if (many) mark(component, at[0], at[1], 5, Object.assign({ fill: colour(component), stroke: "var(--ink)" }, clipped));
+      const text = { x: at[0], y: Number(at[1]) - (many ? 8 : 0), "font-weight": "bold", "text-anchor": "middle" };
+      add("text", Object.assign(text, clipped), String(component));
     });
   }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame
@@ -17,7 +16,8 @@ from sparkgmm.spark.source import (
     Features,
     did_you_mean,
     is_array,
-    is_vector,
+    names_in_vector,
+    noted_length,
     quoted_list,
     vector_features,
 )
@@ -100,12 +100,6 @@ def check_new(df: DataFrame, names: Iterable[str]) -> None:
         taken.add(name)
 
 
-def attributes(df: DataFrame, name: str) -> dict[str, Any]:
-    """Return what Spark ML's stages noted of a column, empty if they did not."""
-    noted = df.schema[name].metadata.get("ml_attr")
-    return noted if isinstance(noted, dict) else {}
-
-
 def find_features_column(df: DataFrame, name: str, weight: str | None) -> Features:
     """Resolve what is to be fitted; rows are looked at only where their length is not noted.
 
@@ -128,25 +122,7 @@ def find_features_column(df: DataFrame, name: str, weight: str | None) -> Featur
         return vector_features(df, name, weight)
     dtype = df.schema[name].dataType
     single = isinstance(dtype, ArrayType) and isinstance(dtype.elementType, FloatType)
-    names = _noted_names(df, name, d) or tuple(f"{name}[{i}]" for i in range(d))
-    return Features(names, (), name, weight, single)
-
-
-def noted_length(df: DataFrame, name: str) -> int | None:
-    """Return the length of a column's vectors if a stage noted it."""
-    if not is_vector(df.schema[name].dataType):
-        return None
-    d = attributes(df, name).get("num_attrs")
-    return d if isinstance(d, int) and d > 0 else None
-
-
-def _noted_names(df: DataFrame, name: str, d: int) -> tuple[str, ...] | None:
-    """Return the names that VectorAssembler noted, if every feature has one of its own."""
-    kinds = attributes(df, name).get("attrs", {})
-    named = {a["idx"]: a["name"] for kind in kinds.values() for a in kind if "name" in a}
-    if set(named) != set(range(d)) or len(set(named.values())) < d:
-        return None
-    return tuple(str(named[i]) for i in range(d))
+    return Features(names_in_vector(df, name, d), (), name, weight, single)
 
 
 def check_dataframe(blocks: Blocks, features: Features) -> None:

@@ -16,7 +16,7 @@ from pyspark.sql.types import ArrayType, DoubleType, StructField, StructType
 
 from sparkgmm.checks import numeric_alone
 from sparkgmm.covariances import FAMILIES
-from sparkgmm.errors import InputError
+from sparkgmm.errors import OVERWRITE, InputError
 from sparkgmm.exports.files import FORMS, write_file
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.components import DENSE_UP_TO
@@ -92,7 +92,7 @@ def write_spark_model(
     except AnalysisException as error:
         if "ALREADY_EXISTS" not in str(error):
             raise
-        raise InputError(f"{path!r} already exists: give another path, or overwrite it") from error
+        raise InputError(f"{path!r} already exists", "give another path", (OVERWRITE,)) from error
 
 
 def old_matrices(mixture: Mixture) -> Iterator[Matrix]:

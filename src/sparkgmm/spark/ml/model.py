@@ -18,7 +18,7 @@ from sparkgmm.checks import numeric_alone
 from sparkgmm.errors import InputError
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.spark.executors import use_own_python
-from sparkgmm.spark.ml.columns import check_features_column, check_new, noted_length
+from sparkgmm.spark.ml.columns import check_features_column, check_new
 from sparkgmm.spark.ml.export import old_matrices, read_spark_model, write_spark_model
 from sparkgmm.spark.ml.params import MixtureParams
 from sparkgmm.spark.ml.persistence import Saved, components, note_mixture, read_mixture
@@ -29,6 +29,7 @@ from sparkgmm.spark.ml.vectors import ColumnScorer
 from sparkgmm.spark.partitions import ship_to
 from sparkgmm.spark.score_columns import ScoreColumn, columns_of
 from sparkgmm.spark.scoring import Scorer
+from sparkgmm.spark.source import noted_length, order_in_vector
 
 
 class GaussianMixtureModel(Model, MixtureParams, Saved):
@@ -36,7 +37,9 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
 
     `GaussianMixture.fit` returns one; `GaussianMixtureModel(mixture)` makes one of a mixture that
     was fitted elsewhere. `transform` adds `probability` (vector), `prediction` (int) and, if
-    `logDensityCol` names it, the natural log of the density (double).
+    `logDensityCol` names it, the natural log of the density (double). Where the features column
+    has names, as VectorAssembler notes them, they are compared with those of the fit: vectors in
+    another order are scored in theirs, and other features are refused.
 
     Examples
     --------
@@ -149,7 +152,11 @@ class GaussianMixtureModel(Model, MixtureParams, Saved):
             return dataset
         use_own_python(dataset.sparkSession)
         ship_to(dataset.sparkSession)
-        scorer = Scorer(self._mixture, columns_of(added))
+        mixture = self._mixture
+        order = order_in_vector(dataset, self.getFeaturesCol(), mixture.features, mixture.d)
+        if tuple(order) != (mixture.features or ()):
+            mixture = mixture.marginal(order)
+        scorer = Scorer(mixture, columns_of(added))
         scores = f"{self.uid} scores"  # the UDF's result, of which each column takes its field
         columns = [
             F.col(f"`{scores}`")[column.name].alias(
