@@ -53,19 +53,20 @@ def write(folder: Path, n_groups: int, n: int) -> None:
         pq.write_table(table.slice(first, last - first), folder / f"{i}.parquet")
 
 
-def cpu_of_tree() -> float:
-    """Return the processor seconds of the JVM that started this process, and of all below it."""
+def cpu_of_tree() -> dict[int, float]:
+    """Return the processor seconds of this process, its parent and all below, by process."""
     stats = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        stats[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+        stats[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:13]))
     mine = {os.getppid()}
     while more := {pid for pid, (parent, _) in stats.items() if parent in mine} - mine:
         mine |= more
-    return sum(stats[pid][1] for pid in mine) / os.sysconf("SC_CLK_TCK")
+    tick = os.sysconf("SC_CLK_TCK")
+    return {pid: stats[pid][1] / tick for pid in mine if pid in stats}
 
 
 def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, float, dict[int, float]]:
@@ -77,9 +78,11 @@ def ours(spark: Any, data: Path, runs: Path, n_init: int) -> tuple[float, float,
             "output": {"path": str(runs), "report": False},
         }
     )
-    begun, cpu = time.perf_counter(), cpu_of_tree()
+    begun, before = time.perf_counter(), cpu_of_tree()
     run_fit(spark, config, Terminal(), overwrite=False)
-    seconds, cpu = time.perf_counter() - begun, cpu_of_tree() - cpu
+    seconds = time.perf_counter() - begun
+    # a worker of an earlier job that is let go meanwhile takes its seconds along
+    cpu = sum(value - before.get(pid, 0.0) for pid, value in cpu_of_tree().items())
     run = runs / (runs / "LATEST").read_text().strip()
     found = pq.read_table(run / "groups").to_pandas()
     assert found["error"].isna().all()
