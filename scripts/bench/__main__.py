@@ -328,6 +328,21 @@ def gaps_fits_table(results: list[Any]) -> list[str]:
     return table([*head, "nats a row, complete", "adjusted Rand"], rows)
 
 
+def gaps_flights_table(results: list[Any]) -> list[str]:
+    """The components of the flights with their nulls and without, a line each."""
+    rows = []
+    for r in results:
+        first = [r["way"], f"{r['rows']:,}", f"{r['cpu']:.1f}", f"{r['mean']:.4f}"]
+        for c in r["components"]:
+            values = zip(c["means"], c["sds"], strict=True)
+            cells = [f"{m:.0f} ± {sd:.0f}" for m, sd in values]
+            rows.append([*first, f"{c['weight']:.3f}", *cells, f"{c['of_gaps']:.0%}"])
+            first = [""] * 4
+    head = ["fitted to", "rows", "processor s", "nats a row", "weight", "departure, min late"]
+    more = ["arrival, min late", "in the air, min", "miles", "of the rows with nulls"]
+    return table([*head, *more], rows)
+
+
 def groups_table(results: list[Any]) -> list[str]:
     """Seconds of one job and of a loop, and in how many groups each ended lower."""
     rows = []
@@ -369,7 +384,7 @@ def main() -> None:
     growth = part("growth", "growth.py", 2, data)
     choosing = part("choosing", "choosing.py", 2, data)
     many = part("many", "many.py", 1)
-    missing = part("missing", "missing.py", 1)
+    missing = part("missing", "missing.py", 1, os.environ.get("FLIGHTS", ""))
     groups = part("groups", "groups.py", 2)
     missed = starts_missed()
     large = hundred_million()
@@ -410,6 +425,7 @@ def main() -> None:
         "many": many_table(many),
         "missing-passes": gaps_passes_table(missing["passes"]),
         "missing-fits": gaps_fits_table(missing["fits"]),
+        "missing-flights": gaps_flights_table(missing["flights"]),
         "groups": groups_table(groups),
         "scoring": scoring_table([r for r in scoring if "seconds" in r]),
         "scoring-peaks": [

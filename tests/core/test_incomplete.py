@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize
+from sklearn.metrics import adjusted_rand_score
 
 from helpers.builders import block_of
 from sparkgmm import Mixture, fit_array
@@ -357,3 +358,21 @@ def test_rows_with_gaps_are_scored_by_their_marginal_densities(kind):
     np.testing.assert_allclose(
         mixture.responsibilities(X)[whole], plain.responsibilities(X[whole]), atol=1e-12
     )
+
+
+@pytest.mark.long
+def test_clusters_are_recovered_without_imputation_where_hardly_a_row_is_whole():
+    rng = np.random.default_rng(0)
+    n, d = 100_000, 10
+    A = 0.3 * rng.standard_normal((3, d, d)) + np.eye(d)
+    means = rng.standard_normal((3, d))
+    apart = min(np.linalg.norm(means[i] - means[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    truth = Mixture([0.3, 0.3, 0.4], 9 / apart * means, A @ A.transpose(0, 2, 1))
+    X, labels = truth.sample(n, seed=1)
+    gone = rng.random(X.shape) < 0.3
+    assert (~gone.any(axis=1)).mean() < 0.03  # what dropping rows would leave
+    X[gone] = np.nan
+    found = fit_array(X, 3, missing="model")
+    assert found.converged
+    assert adjusted_rand_score(labels, found.mixture.predict(X)) > 0.95
+    assert found.log_likelihood >= truth.with_missing("model").log_likelihood(X)

@@ -81,6 +81,7 @@ def test_two_commands_make_a_report_of_a_spreadsheets_table(
     assert np.abs(means - [[160, 60], [175, 75]]).max() < 0.5
     assert (run / "report.html").exists()
     first = outputs[1].stderr.splitlines()[0]
-    assert first.endswith(" reading the rows"), outputs[1].stderr  # no chatter of Spark's before it
+    # no chatter of Spark's before it
+    assert first.endswith(" features 2 (float64): Größe, Gewicht"), outputs[1].stderr
     assert "Kunden-ID: an id" in outputs[0].stdout
     print(f"two commands took {seconds:.0f} s, {_SECONDS} are promised")

@@ -71,7 +71,7 @@ def test_what_is_added_is_what_the_mixture_says(X: np.ndarray) -> None:
     np.testing.assert_array_equal(scored["outlier"], density < -8)
     kinds = [str(scored.schema.field(name).type) for name in ALL]
     assert kinds == ["int32", "list<element: double not null>", "double", "bool"]
-    assert [c.value for c in counts] == [1000, 0, int((density < -8).sum())]
+    assert [c.value for c in counts[:3]] == [1000, 0, int((density < -8).sum())]
     assert 0 < counts.outliers.value < 1000
 
 

@@ -18,6 +18,7 @@ from sparkgmm.formatting import by_value, some_of
 from sparkgmm.runs.column_kinds import ColumnKind, kinds_of
 from sparkgmm.runs.config import InputConfig
 from sparkgmm.spark.error_translation import translated_errors
+from sparkgmm.spark.partitions import described
 from sparkgmm.spark.source import Features, Opened, as_arrow, is_array, quoted
 
 # The key of metrics.json, and the reason of features that are dropped.
@@ -83,7 +84,7 @@ def _of_first_rows(df: DataFrame, text: list[str], source: InputConfig) -> dict[
     text = [name for name in text if folded.count(name.casefold()) == 1][:_LOOKED_INTO]
     if not text:
         return {}
-    with translated_errors(source.place):
+    with translated_errors(source.place), described(df.sparkSession, "looking at text"):
         table = as_arrow(df.select([quoted(df, name) for name in text]).limit(_ROWS))
     seen = f" (first {_ROWS:,} rows)" if table.num_rows == _ROWS else ""
     return {kind.name: _why(kind) + seen for kind in kinds_of(table)}

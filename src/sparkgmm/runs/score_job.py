@@ -351,7 +351,7 @@ def run_score(spark: SparkSession, config: ScoreConfig, terminal: Terminal) -> N
 def _unseen_lines(totals: Totals) -> Iterator[str]:
     """Say which columns hold levels that the model does not have, in how many rows."""
     n_scored = totals.read.value - totals.invalid.value
-    for name, counted in totals.unseen.items():
+    for name, counted in totals.unseen:
         if counted.value:
             more = ": write the levels as the model was fitted on" * (counted.value == n_scored)
             yield (
@@ -369,7 +369,7 @@ def _scored(task: Task) -> tuple[DataFrame, Totals | GroupCounts]:
 
 def _more_counts(totals: Totals | GroupCounts) -> dict[str, int]:
     if isinstance(totals, Totals):
-        unseen = {f"rows_unseen_{name}": n.value for name, n in totals.unseen.items()}
+        unseen = {f"rows_unseen_{name}": n.value for name, n in totals.unseen}
         return {"outliers": totals.outliers.value, **unseen}
     return {
         "rows_of_unknown_groups": totals.unknown.value,

@@ -42,13 +42,13 @@ class Totals(NamedTuple):
     read: Accumulator[int]
     invalid: Accumulator[int]
     outliers: Accumulator[int]
-    unseen: dict[str, Accumulator[int]]
+    unseen: tuple[tuple[str, Accumulator[int]], ...] = ()
 
     @classmethod
     def of(cls, new: Callable[[], Accumulator[int]], mixture: Mixture) -> Totals:
         """Return new accumulators."""
         of_levels = [part.of.name for part in mixture.parts if part.of.kind == "categorical"]
-        return cls(new(), new(), new(), {name: new() for name in of_levels})
+        return cls(new(), new(), new(), tuple((name, new()) for name in of_levels))
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ class RecordScorer:
                 raise ValueError(INVALID_ROW)
             totals.invalid.add(int(len(valid) - valid.sum()))
             batch, X = batch.filter(pa.array(valid)), X[:, valid]
+        unseen = dict(totals.unseen)
         for part in mixture.parts:
-            if part.of.name in totals.unseen:
-                n_unseen = int(np.count_nonzero(X[part.column] == UNSEEN))
-                totals.unseen[part.of.name].add(n_unseen)
+            if part.of.name in unseen:
+                unseen[part.of.name].add(int(np.count_nonzero(X[part.column] == UNSEEN)))
         scored = self.scorer.score(X.T)
         totals.outliers.add(int(scored.outlier.sum()))
         added = self.scorer.arrays(scored)
