@@ -40,7 +40,7 @@ PASSES = [
 N_PASS = 100_000
 # Rows, columns, and the share that is missing, of three clusters.
 FITS = [(20_000, 10, 0.1), (20_000, 10, 0.3), (20_000, 20, 0.1)]
-_REPEATS = 4
+_REPEATS = 10
 # The flights from New York in 2013: a cancelled one has no delays and no time in the air.
 FLIGHTS = ["dep_delay", "arr_delay", "air_time", "distance"]
 _SEEDS = 3

@@ -270,7 +270,6 @@ class Density:
             joint += (0.5 * LOG_2PI - np.log(self.whiteners)) @ ~there
         else:
             precisions = np.matmul(np.swapaxes(self.whiteners, 1, 2), self.whiteners)
-            precisions = np.broadcast_to(precisions, (len(self.means), *precisions.shape[1:]))
             fill_gaps(joint, precisions, residuals, there)
         for j in range(len(self.means)):
             Y = self._whitened(j, residuals[j])

@@ -47,7 +47,7 @@ class Filled(NamedTuple):
     """What is known of the missing values of a group in each of k components.
 
     `covariances` (m, m, k, P) are those given the others, and `half_log_dets` (k, P) half the log
-    determinants of the inverses.
+    determinants of the inverses; of one for all components k is 1.
     """
 
     covariances: Array
@@ -96,7 +96,7 @@ def groups(missing: Array) -> list[Group]:
 def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
     """Fill in the missing residuals of a group's rows: (k, d, n), 0 where values are missing.
 
-    `precisions` are (k, d, d).
+    `precisions` are (k, d, d), or (1, d, d) where all components share one.
     """
     of, features = group.pattern, group.features
     n_patterns = len(features)
@@ -110,7 +110,7 @@ def fill(precisions: Array, residuals: Array, group: Group) -> Filled:
             slopes = np.matmul(C, precisions[:, those])
             here[:, those, start:stop] = -np.matmul(slopes, here[:, :, start:stop])
         return filled
-    pulls = np.matmul(precisions, here).reshape(len(precisions), -1)
+    pulls = np.matmul(precisions, here).reshape(len(here), -1)
     rows, at = np.arange(len(of)), features[of].T
     C = filled.covariances
     if len(of) > n_patterns:

@@ -52,6 +52,29 @@ def named(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
     return by_kind
 
 
+def as_dict(
+    features: Sequence[str] | None,
+    covariance_type: str,
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    missing: str | None = None,
+) -> dict[str, Any]:
+    """Return a model without parts beside the Gaussian as plain numbers, lists and strings.
+
+    The covariances are in the shape of their type.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "features": None if features is None else list(features),
+        **({} if missing is None else {"missing": missing}),
+        "covariance_type": covariance_type,
+        "weights": weights.tolist(),
+        "means": means.tolist(),
+        "covariances": covariances.tolist(),
+    }
+
+
 class Scores(NamedTuple):
     """Of n rows: the natural log of the density (n,), and P(component | row) (n, k)."""
 
@@ -662,16 +685,14 @@ class Mixture:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as plain numbers, lists and strings."""
-        return {
-            "format_version": FORMAT_VERSION_WITH_PARTS if self.parts else FORMAT_VERSION,
-            "features": None if self.features is None else list(self.features),
-            **({"missing": self.missing} if self._gaps else {}),
-            "covariance_type": self.covariance_type,
-            "weights": self.weights.tolist(),
-            "means": self.means.tolist(),
-            "covariances": self.compact_covariances.tolist(),
-            **named(self.parts),
-        }
+        covariances = self.compact_covariances
+        missing = self.missing if self._gaps else None
+        model = as_dict(
+            self.features, self.covariance_type, self.weights, self.means, covariances, missing
+        )
+        if self.parts:
+            model["format_version"] = FORMAT_VERSION_WITH_PARTS
+        return model | named(self.parts)
 
     def to_json(self) -> str:
         """Return the model as JSON text, every number exact."""

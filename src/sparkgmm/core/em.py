@@ -27,7 +27,7 @@ _ROUNDING = 1e-11
 # An effective count below this is no component any more.
 _STARVED = 1e-8
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
-_SMALL_DATA_TOL = 1e-3
+SMALL_DATA_TOL = 1e-3
 # Elsewhere to this one: on slow problems the estimated distance was up to 3.5 times too short.
 _LARGE_DATA_TOL = 0.25
 # Where a step of EM gains less, in nats a row, a parabola describes the likelihood.
@@ -246,4 +246,4 @@ def _with_volume(proposal: Model, plain: Model) -> Model:
 
 def share_of_tol(rows: Rows) -> float:
     """Return at which share of tol a climb over all rows stops."""
-    return _SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL
+    return SMALL_DATA_TOL if rows.complete else _LARGE_DATA_TOL

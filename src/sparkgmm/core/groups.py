@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
+from sparkgmm.core import together
 from sparkgmm.core.fit import fit
 from sparkgmm.core.initialisation import AUTO
 from sparkgmm.core.rows import LocalRows, pilot_rows
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate
+from sparkgmm.core.together import FittedGroup
 from sparkgmm.errors import InputError
 from sparkgmm.products import Array
 
+# So many values of groups wait for company at most.
+_MOST_WAITING = 2**22
 
-class FittedGroup(NamedTuple):
-    """What was found of a group: the candidate chosen, and how many rows it was fitted to."""
-
-    chosen: Candidate
-    n_rows: int
+Key = TypeVar("Key")
 
 
 def search_for_groups(search: Search) -> Search:
@@ -30,6 +29,66 @@ def search_for_groups(search: Search) -> Search:
     What auto adds costs five times all else where rows are few: 0.1 s for 100 rows, 10,000 times.
     """
     return replace(search, init="k-means++") if search.init == AUTO else search
+
+
+def fit_groups(
+    groups: Iterable[tuple[Key, Array, Array | None]],
+    search: Search,
+    features: Sequence[str],
+    drop_constants: bool = False,
+) -> Iterator[tuple[Key, FittedGroup | Exception]]:
+    """Fit groups, each a key, its rows X (n, d) and its weights, as they come.
+
+    Yielded are the keys with what was found, or with what `fit_group` raises, in any order. Small
+    groups are fitted together (`core.together`); what is found of a group hangs on neither the
+    others nor the order of its rows.
+    """
+    apart = not together.possible(search)
+    waiting: dict[int, list[tuple[Key, Array, Array | None]]] = {}
+    n_values = 0
+    for key, X, weights in groups:
+        n_rows = None if apart else together.size_class(*X.shape)
+        if n_rows is None:
+            yield key, _alone(X, weights, search, features, drop_constants)
+            continue
+        mine = waiting.setdefault(n_rows, [])
+        mine.append((key, X, weights))
+        n_values += X.size
+        enough = len(mine) == together.n_together(n_rows, len(features), search)
+        if enough or n_values > _MOST_WAITING:
+            for size in [n_rows] if enough else list(waiting):
+                those = waiting.pop(size)
+                n_values -= sum(X.size for _, X, _ in those)
+                yield from _together(those, size, search, features, drop_constants)
+    for n_rows, those in waiting.items():
+        yield from _together(those, n_rows, search, features, drop_constants)
+
+
+def _together(
+    groups: Sequence[tuple[Key, Array, Array | None]],
+    n_rows: int,
+    search: Search,
+    features: Sequence[str],
+    drop_constants: bool,
+) -> Iterator[tuple[Key, FittedGroup | Exception]]:
+    """Fit groups of one size class at once, and those alone that are out of the ordinary."""
+    rows = [(X, weights) for _, X, weights in groups]
+    found = together.fit_together(rows, n_rows, search, features)
+    for (key, X, weights), fitted in zip(groups, found, strict=True):
+        yield key, fitted or _alone(X, weights, search, features, drop_constants)
+
+
+def _alone(
+    X: Array,
+    weights: Array | None,
+    search: Search,
+    features: Sequence[str],
+    drop_constants: bool,
+) -> FittedGroup | Exception:
+    try:
+        return fit_group(X, weights, search, features, drop_constants)
+    except Exception as error:  # one group of thousands does not end the others
+        return error
 
 
 def fit_group(
@@ -69,7 +128,7 @@ def fit_group(
         search.products,
         pilot_rows(max(search.k)),
     )
-    return FittedGroup(fit(rows, search, names).chosen, len(X))
+    return FittedGroup.of(fit(rows, search, names).chosen)
 
 
 def in_order(X: Array, weights: Array | None) -> Array:

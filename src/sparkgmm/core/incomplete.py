@@ -96,7 +96,8 @@ def _flags(features: Array, d: int) -> Array:
 class DenseGaps:
     """A candidate whose covariances are not diagonal, on the rows that miss something.
 
-    `origins` (k, d) are what its moments are about.
+    `origins` (k, d) are what its moments are about; `precisions` are (k, d, d), or (1, d, d) where
+    all are one.
     """
 
     log_norms: Array
@@ -114,6 +115,8 @@ class DenseGaps:
         eta = natural(model.others) if model.others else np.empty((model.k, 0))
         W = np.ascontiguousarray(W[:, :, 1:])
         P = np.ascontiguousarray(model.stack.precisions)
+        if (P[:1] == P).all():  # as of a family that shares one
+            P = P[:1]
         return cls(log_norms, model.means, P, W, origins, model.others, eta)
 
     def arrays(self) -> tuple[Array, ...]:
@@ -223,6 +226,7 @@ class DenseGaps:
         rows, columns = diagonal_order(d)
         quadratic = -Q[..., rows, columns]
         quadratic[..., :d] *= 0.5
+        quadratic = np.broadcast_to(quadratic, (n_patterns, k, len(rows)))
         eta = np.concatenate([constant[..., None], linear, quadratic], axis=-1)
         slopes[np.broadcast_to(_flags(features, d)[:, None, None, :], slopes.shape)] = 0.0
         A = np.zeros((n_patterns, k, 1 + d, 1 + d))

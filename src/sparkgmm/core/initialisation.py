@@ -33,7 +33,8 @@ _AT_ONCE = 2**22
 # k-means++ seeds move to the means of their rows so many times.
 SETTLING_ROUNDS = 10
 # A start must have volume even where its rows do not: variances of 1e-3 of each feature's own.
-_START = Regularised(1e-3)
+LEAST_START = 1e-3
+_START = Regularised(LEAST_START)
 
 
 class Seeds(NamedTuple):

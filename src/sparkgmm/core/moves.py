@@ -18,6 +18,8 @@ from sparkgmm.products import Array
 
 # A cut takes half of a component's rows at most, times this at least.
 _FEWEST = 1 / 32
+# The halves of a component move to the means of their rows so many times.
+HALVING_ROUNDS = 5
 
 
 def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
@@ -81,7 +83,7 @@ def _halves(r: Array, Z: Array, w: Array, rng: np.random.Generator) -> Array | N
         return None
     rows, share = Z[mine], r[mine] * w[mine]
     centres = k_means_plus_plus(rows, share, 2, rng)
-    for _ in range(5):
+    for _ in range(HALVING_ROUNDS):
         second = _nearer_second(rows, centres)
         if second.all() or not second.any():
             return None

@@ -24,13 +24,13 @@ from sparkgmm.mixture import n_parameters
 
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be distinguished.
-_PILOT_TOL = 1e-5
+PILOT_TOL = 1e-5
 # Splitting and merging goes on so often, with so many proposals of so many passes, while it gains
 # so much a row and has not cost more than so many floating-point operations.
-_IMPROVEMENTS = 10
+IMPROVEMENTS = 10
 _PROPOSALS = 20
-_TRIAL_PASSES = 30
-_WORTH_IT = 1e-6
+TRIAL_PASSES = 30
+WORTH_IT = 1e-6
 _IMPROVEMENT_FLOPS = 2e11
 # An earlier model is left for an optimum that is better by so much; the sample's noise is larger.
 _BETTER = 1e-4
@@ -92,7 +92,7 @@ def pilot(
         evidence = OverBlocks.of(rows.sample, frame, rows.profile)
         settings = replace(settings, max_iter=_PILOT_PASSES)
         progress = None
-    settings = replace(settings, tol=max(settings.tol, _PILOT_TOL))
+    settings = replace(settings, tol=max(settings.tol, PILOT_TOL))
     n_rows = count_rows(rows.sample)
     starts = draw_starts(rows, search, frame)
     if not rows.complete and n_rows * flops_a_row(starts) > CHEAP_PASS:
@@ -178,10 +178,10 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     # passes over all the rows are the user's to limit: a run that used them up gets no more
     open_keys = {key for key, s in best.items() if s.converged or not rows.complete}
     spent = 0.0
-    for _ in range(_IMPROVEMENTS):
+    for _ in range(IMPROVEMENTS):
         proposals = []
         for key in sorted(open_keys):
-            cost = flops_a_row([best[key]]) * n_rows * _TRIAL_PASSES
+            cost = flops_a_row([best[key]]) * n_rows * TRIAL_PASSES
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
             moved = split_and_merge(best[key].model, seeds, rng, most)
             moved += onto_atoms(best[key].model, seeds, prior, atoms)
@@ -196,7 +196,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
             key: state
             for key, state in final.best().items()
             if race.rank(state)[:2] <= race.rank(best[key])[:2]
-            and state.log_likelihood > best[key].log_likelihood + _WORTH_IT
+            and state.log_likelihood > best[key].log_likelihood + WORTH_IT
         }
         best |= better
         open_keys = set(better)
@@ -215,7 +215,7 @@ def _ahead(
     Where passes are dear that is done on a part of the sample, on which the incumbents get the same
     passes, for the sake of fairness: a model fits the rows best that it was fitted to.
     """
-    settings = replace(race.settings, max_iter=_TRIAL_PASSES)
+    settings = replace(race.settings, max_iter=TRIAL_PASSES)
     known = [Trajectory(state.model, target_k=state.target_k) for state in incumbents]
     entrants = [*known, *proposals]
     if n_rows * flops_a_row(entrants) > CHEAP_PASS:

@@ -22,14 +22,14 @@ from sparkgmm.products import Array
 # A variance below this share of the feature's own is none: a width of 3e-9 of its own ...
 NO_WIDTH = 1e-17
 # ... nor is a width of fewer roundings of the largest value: means are no finer than values.
-_ROUNDINGS = 16
+ROUNDINGS = 16
 # Few rows are fewer than so many times those that a component needs at the least. From twice as
 # many on `reg_covar` is nothing; between them it fades.
 FEW = 5
 # A component of few rows is chance where it is narrower than so many times the least width, which
 # is taken for this share of the feature's at the least ...
-_CHANCE = 3.0
-_CHANCE_LEAST = 1e-10
+CHANCE = 3.0
+CHANCE_LEAST = 1e-10
 # ... in a direction in which the data as a whole are so many times wider.
 _WIDER = 100.0
 # ... or so many where values come from a grid, which bounds what may be gained there: pixels of 17
@@ -76,7 +76,7 @@ class Widths:
         # the variance of a value that may lie anywhere within half a step of the recorded one
         rounding = (grid / frame.scale) ** 2 / 12
         most = np.maximum(np.abs(rows.profile.low), np.abs(rows.profile.high))
-        unit = _ROUNDINGS * np.finfo(np.float64).eps * most / frame.scale
+        unit = ROUNDINGS * np.finfo(np.float64).eps * most / frame.scale
         none = np.maximum(unit**2, NO_WIDTH)
         per_weight = evidence.profile.rows_per_weight
         heavy, excess = _heavy(rows, per_weight, evidence) if rows.complete else (None, None)
@@ -161,11 +161,11 @@ class Widths:
             return np.zeros(model.d)
         free = np.ones(model.d, dtype=bool)
         if count >= ATOM_ROWS:  # equal rows in a feature with a grid are one value, not a plane
-            free = ~(self.gridded & model.stack.held_in(j, _CHANCE * self.resolution))
-        least = np.maximum(self.resolution, max(self.reg_covar, _CHANCE_LEAST))
-        parts = model.stack.thin_in(j, _CHANCE * least, total, _WIDER, free)
+            free = ~(self.gridded & model.stack.held_in(j, CHANCE * self.resolution))
+        least = np.maximum(self.resolution, max(self.reg_covar, CHANCE_LEAST))
+        parts = model.stack.thin_in(j, CHANCE * least, total, _WIDER, free)
         if parts.any() and not parts[~self.gridded].max(initial=0.0) > _PART:
-            parts = model.stack.thin_in(j, _CHANCE * least, total, _WIDER_ON_A_GRID, free)
+            parts = model.stack.thin_in(j, CHANCE * least, total, _WIDER_ON_A_GRID, free)
         return parts
 
     def _excess_at(self, model: Model, j: int) -> float:

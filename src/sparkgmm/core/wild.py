@@ -27,11 +27,11 @@ from sparkgmm.parts import Column
 from sparkgmm.products import Array, diagonal
 
 # A row is wild if it is so many times as far from the middle as any that is not ...
-_FAR = 100.0
+FAR = 100.0
 # ... and all that are make so much of the feature's variance: no less than all the others.
 _SHARE = 0.5
 # They are a handful: fewer than ATOM_ROWS, which may be a value of its own, and this share at most.
-_HANDFUL = 0.01
+HANDFUL = 0.01
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
             continue
         middle, far = _reach(values, weights * profile.rows_per_weight)
         least, greatest = _range(rows, i)
-        if far > 0 and max(greatest - middle, middle - least) >= _FAR * far:
-            margin = far * np.sqrt(_FAR)
+        if far > 0 and max(greatest - middle, middle - least) >= FAR * far:
+            margin = far * np.sqrt(FAR)
             low[i], high[i] = middle - margin, middle + margin
             which.append(i)
     return (Bounds(low, high), which) if which else None
@@ -177,7 +177,7 @@ def _reach(values: Array, weights: Array) -> tuple[float, float]:
     ends = max(0, len(distances) - ATOM_ROWS)
     edge = float(np.partition(distances, ends)[ends])
     far, beyond = float(distances.max()), 0.0
-    if far < _FAR * edge:
+    if far < FAR * edge:
         return middle, far
     outer = np.flatnonzero(distances >= edge)
     outward = outer[np.argsort(-distances[outer], kind="stable")[:ATOM_ROWS]]
@@ -185,7 +185,7 @@ def _reach(values: Array, weights: Array) -> tuple[float, float]:
         beyond += float(weights[farther])
         if not _is_handful(beyond, total):
             break
-        if distances[farther] >= _FAR * distances[nearer]:
+        if distances[farther] >= FAR * distances[nearer]:
             far = float(distances[nearer])
     return middle, far
 
@@ -200,7 +200,7 @@ def _median(values: Array, weights: Array) -> float:
 
 
 def _is_handful(n_wild: float, n: float) -> bool:
-    return 0 < n_wild < ATOM_ROWS and n_wild <= _HANDFUL * n
+    return 0 < n_wild < ATOM_ROWS and n_wild <= HANDFUL * n
 
 
 def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Profile:

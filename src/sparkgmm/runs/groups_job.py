@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from sparkgmm.core.fit import fit
 from sparkgmm.core.groups import search_for_groups
 from sparkgmm.core.rows import pilot_rows
+from sparkgmm.core.together import FittedGroup
 from sparkgmm.errors import FitError, InputError, SparkGmmError, option_names
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import KEYS
@@ -36,7 +37,7 @@ from sparkgmm.runs.state import BegunRun, State
 from sparkgmm.runs.terminal import Terminal, tasks_done
 from sparkgmm.spark.cluster_rows import Blocks
 from sparkgmm.spark.error_translation import translate_writing, translated_errors
-from sparkgmm.spark.group_rows import FIELDS, GroupTask, of_candidate
+from sparkgmm.spark.group_rows import FIELDS, GroupTask, of_fitted
 from sparkgmm.spark.groups import (
     GroupTotals,
     components_of,
@@ -260,7 +261,7 @@ def _fit_one(job: _Job, df: DataFrame) -> dict[str, Any]:
                     chosen = fit(rows, search, features.names, None, on).chosen
         except (InputError, FitError) as error:
             return known | {"error": str(error), "exit_code": error.exit_code}
-    return known | of_candidate(chosen)
+    return known | of_fitted(FittedGroup.of(chosen))
 
 
 def _failed(found: DataFrame, names: Sequence[str], most: int) -> list[tuple[str, str]]:
@@ -344,6 +345,7 @@ def _metrics(totals: GroupTotals, features: Features, watch: Stopwatch) -> dict[
         "rows_read": counts.read,
         "rows_used": totals.rows_used,
         "rows_invalid": counts.invalid,
+        "rows_set_aside": totals.rows_set_aside,
         "missing_by_column": missing_by_column(counts, features),
         "invalid_by_column": invalid_by_column(counts, features),
         "sum_of_weights": totals.sum_of_weights,
@@ -371,6 +373,7 @@ def _summary(
         f"log-likelihood {totals.log_likelihood:.5f} in all, {totals.n_converged:,} of "
         f"{totals.n_fitted:,} converged",
         *([describe_fate(counts, job.features, invalid_rows)] if counts.invalid else []),
+        *([_aside(totals)] if totals.groups_set_aside else []),
         f"run {run.path}",
         *([f"report {run.path}/report.html"] if reported else []),
     ]
@@ -381,6 +384,14 @@ def _summary(
             "column error"
         )
     return "\n".join([*said, *([""] if said else []), *lines])
+
+
+def _aside(totals: GroupTotals) -> str:
+    rows, groups = totals.rows_set_aside, totals.groups_set_aside
+    return (
+        f"rows set aside, far out of all proportion to their group's others: {rows:,} in "
+        f"{groups:,} group{'s' * (groups > 1)} ({GROUPS}/, column rows_set_aside)"
+    )
 
 
 def _report(
@@ -425,6 +436,7 @@ def _report(
                     "rows read": totals.counts.read,
                     "rows used": totals.rows_used,
                     "rows invalid": totals.counts.invalid,
+                    "rows set aside": totals.rows_set_aside,
                 },
                 worst,
                 largest,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.stacks import Stack
 from sparkgmm.mixture import Array, Mixture
 
 # Up to so many features every row has a whole matrix. 20 components by 768 features would be 94 MB
@@ -31,26 +32,35 @@ class ComponentRow(NamedTuple):
 
 def component_rows(mixture: Mixture) -> list[ComponentRow]:
     """Return the components of a mixture in their order."""
-    covariances = _matrices(mixture)
+    means, weights = mixture.means.tolist(), mixture.weights.tolist()
+    return _rows(weights, means, _matrices(mixture.stack, mixture.k, mixture.d).tolist())
+
+
+def rows_of_model(model: Mapping[str, Any]) -> list[ComponentRow]:
+    """Return the same of what `Mixture.to_dict` returned, in a tenth of a mixture's time."""
+    means, covariances = model["means"], model["covariances"]
+    family, d = FAMILIES[model["covariance_type"]], len(means[0])
+    if len(family.shape(1, 1)) < 3 or family.shared:
+        stack = family.kept(np.array(covariances), np.ones(d))
+        covariances = _matrices(stack, len(means), d).tolist()
+    return _rows(model["weights"], means, covariances)
+
+
+def _rows(
+    weights: list[float], means: list[list[float]], matrices: list[list[list[float]]]
+) -> list[ComponentRow]:
     return [
-        ComponentRow(
-            j,
-            float(mixture.weights[j]),
-            mixture.means[j].tolist(),
-            covariances[j].tolist() if j < len(covariances) else None,
-        )
-        for j in range(mixture.k)
+        ComponentRow(j, weight, mean, matrices[j] if j < len(matrices) else None)
+        for j, (weight, mean) in enumerate(zip(weights, means, strict=True))
     ]
 
 
-def _matrices(mixture: Mixture) -> Array:
+def _matrices(stack: Stack, k: int, d: int) -> Array:
     """Return what each component's row holds, (k, rows, columns), or of the first one alone."""
-    if mixture.d <= DENSE_UP_TO:
-        return mixture.covariances
-    values = mixture.stack.values
-    if values.ndim == 3:
-        return values
-    return values.reshape(mixture.k, 1, -1)
+    if d <= DENSE_UP_TO:
+        return stack.dense(k)
+    values = stack.values
+    return values if values.ndim == 3 else values.reshape(k, 1, -1)
 
 
 def mixture_of(

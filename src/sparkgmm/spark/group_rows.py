@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparkgmm.core.groups import fit_group
+from sparkgmm.core.groups import fit_groups
 from sparkgmm.core.rows import one_blas_thread
 from sparkgmm.core.search import Search
-from sparkgmm.errors import SparkGmmError, option_names
-from sparkgmm.mixture import Array, Mixture
+from sparkgmm.core.together import FittedGroup
+from sparkgmm.errors import SparkGmmError
+from sparkgmm.mixture import Array
 from sparkgmm.options import KEYS
 from sparkgmm.spark.blocks import Decoded, Layout, decode, prepare_worker
-from sparkgmm.spark.components import component_rows
+from sparkgmm.spark.components import rows_of_model
 from sparkgmm.spark.scoring import INVALID_ROW
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sparkgmm.core.selection import Candidate
 
 # What is known of a group, after the columns that name it: names, and types as pyarrow
 # calls them, `list` for int64s.
@@ -44,6 +43,7 @@ FIELDS = {
     "sum_of_weights": "float64",
     "n_parameters": "int32",
     "n_iter": "int32",
+    "rows_set_aside": "int64",
     "exit_code": "int32",
     "large": "bool_",
     "faults": "list",
@@ -105,51 +105,55 @@ class GroupTask:
             raise ValueError(INVALID_ROW)
         return rows
 
-    def fitted(self, group: _Group) -> dict[str, Any]:
-        """Return what is known of a group, by `FIELDS`."""
-        known = group.counted()
-        if group.large:
-            return known | {"large": True}
-        try:
-            with option_names(KEYS):
-                fitted = fit_group(
-                    *group.rows(len(self.features)), self.search, self.features, self.drop_constants
-                )
-        except SparkGmmError as error:
-            return known | {"error": str(error), "exit_code": error.exit_code}
-        except Exception as error:  # one group of thousands does not end the others
-            text = f"unexpected: {type(error).__name__}: {error}"
-            return known | {"error": text, "exit_code": 1}
-        return known | of_candidate(fitted.chosen)
-
 
 def _fit_groups(task: GroupTask, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     prepare_worker()
     found: list[tuple[list[Any], dict[str, Any]]] = []
     keys: Sequence[pa.Field] = ()
-    with one_blas_thread:
+
+    def small() -> Iterator[tuple[_Group, Array, Array | None]]:
+        nonlocal keys
         for group in task.groups(batches):
             keys = group.fields
-            found.append((group.key, task.fitted(group)))
-            if len(found) == _GROUPS:
+            if group.large:
+                found.append((group.key, group.counted() | {"large": True}))
+            else:
+                yield group, *group.rows(len(task.features))
+
+    with one_blas_thread:
+        fits = fit_groups(small(), task.search, task.features, task.drop_constants)
+        for group, fitted in fits:
+            found.append((group.key, group.counted() | _known(fitted)))
+            if len(found) >= _GROUPS:
                 yield _as_batch(found, keys)
                 found = []
     if found:
         yield _as_batch(found, keys)
 
 
-def of_candidate(chosen: Candidate) -> dict[str, Any]:
-    """Return the part of `FIELDS` that a candidate gives."""
+def _known(fitted: FittedGroup | Exception) -> dict[str, Any]:
+    """Return the part of `FIELDS` that a fit gives."""
+    if isinstance(fitted, SparkGmmError):
+        fitted.names = KEYS
+        return {"error": str(fitted), "exit_code": fitted.exit_code}
+    if isinstance(fitted, Exception):
+        return {"error": f"unexpected: {type(fitted).__name__}: {fitted}", "exit_code": 1}
+    return of_fitted(fitted)
+
+
+def of_fitted(fitted: FittedGroup) -> dict[str, Any]:
+    """Return the part of `FIELDS` that a group with a mixture gives."""
     return {
-        "k": chosen.k,
-        "covariance_type": chosen.covariance_type,
-        "log_likelihood": chosen.log_likelihood,
-        "bic": chosen.bic,
-        "converged": chosen.converged,
-        "model": json.dumps(chosen.mixture.to_dict(), ensure_ascii=False),
-        "sum_of_weights": chosen.weight,
-        "n_parameters": chosen.n_parameters,
-        "n_iter": chosen.n_iter,
+        "k": fitted.k,
+        "covariance_type": fitted.covariance_type,
+        "log_likelihood": fitted.log_likelihood,
+        "bic": fitted.bic,
+        "converged": fitted.converged,
+        "model": json.dumps(fitted.model, ensure_ascii=False),
+        "sum_of_weights": fitted.weight,
+        "n_parameters": fitted.n_parameters,
+        "n_iter": fitted.n_iter,
+        "rows_set_aside": fitted.rows_set_aside,
     }
 
 
@@ -189,9 +193,14 @@ class _Group:
                 self._w.append(w[keep])
 
     def rows(self, d: int) -> tuple[Array, Array | None]:
-        """Return the valid rows of positive weight, (n, d), and their weights, (n,), if any."""
+        """Return the valid rows of positive weight, (n, d), and their weights, (n,), if any.
+
+        They are not kept any longer.
+        """
         X = np.concatenate(self._X, axis=1).T if self._X else np.empty((0, d))
-        return X, np.concatenate(self._w) if self._w else None
+        w = np.concatenate(self._w) if self._w else None
+        self._X, self._w = [], []
+        return X, w
 
     def counted(self) -> dict[str, Any]:
         """Return what was counted of its rows."""
@@ -244,7 +253,7 @@ def component_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
     for batch in batches:
         which, rows = [], []
         for i, model in enumerate(batch.column(batch.num_columns - 1).to_pylist()):
-            mine = component_rows(Mixture.from_json(model))
+            mine = rows_of_model(json.loads(model))
             which += [i] * len(mine)
             rows += mine
         keys = [column.take(pa.array(which, pa.int64())) for column in batch.columns[:-1]]

@@ -186,6 +186,8 @@ class GroupTotals:
     sum_of_weights: float
     by_size: Sequence[Mapping[str, Any]]
     exit_codes: Mapping[int, int]
+    rows_set_aside: int
+    groups_set_aside: int
     counts: Counts
 
     @property
@@ -207,11 +209,12 @@ def totals_of(found: DataFrame, names: Sequence[str], width: int) -> GroupTotals
         "bic",
         "sum_of_weights",
         "n_parameters",
+        "rows_set_aside",
         "converged",
         "exit_code",
     )
-    totals = dict.fromkeys(numbers[:7], 0.0)
-    n_groups = n_fitted = n_converged = 0
+    totals = dict.fromkeys(numbers[:8], 0.0)
+    n_groups = n_fitted = n_converged = n_aside = 0
     exit_codes: dict[int, int] = {}
     counts = np.zeros(2 + 3 * width, dtype=np.int64)
     for row in in_order(found, names, *numbers, "faults"):
@@ -219,6 +222,7 @@ def totals_of(found: DataFrame, names: Sequence[str], width: int) -> GroupTotals
         if row["exit_code"] is None:
             n_fitted += 1
             n_converged += bool(row["converged"])
+            n_aside += bool(row["rows_set_aside"])
         else:
             exit_codes[row["exit_code"]] = exit_codes.get(row["exit_code"], 0) + 1
         for name in totals:
@@ -238,6 +242,8 @@ def totals_of(found: DataFrame, names: Sequence[str], width: int) -> GroupTotals
         totals["sum_of_weights"],
         by_size,
         exit_codes,
+        int(totals["rows_set_aside"]),
+        n_aside,
         Counts(
             int(totals["rows_read"]),
             int(totals["rows_invalid"]),
