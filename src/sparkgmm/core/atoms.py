@@ -7,6 +7,7 @@ own, but one that starts wide amid other values does not find them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -20,27 +21,25 @@ from sparkgmm.covariances.moments import Moments
 from sparkgmm.density import Density
 from sparkgmm.products import Array, second_moment, squares
 
-# A value stands out if it is so many times as frequent as its feature's values mostly are, or so
-# many times as far from the next as the resolution lets one tell.
-_STANDS_OUT = 5.0
+# A value stands out where so many times as many rows have it as the model expects.
+_STANDS_OUT = 2.0
 # So many atoms are tried at most, each in place of so many components.
 _ATOMS = 3
 _PLACES = 2
 
 
 class Atom(NamedTuple):
-    """A feature, a value in standardised coordinates, and which of the seeds' rows (n,) have it."""
+    """A feature, a value in standardised coordinates, and how many effective rows have it."""
 
     feature: int
     value: float
-    mine: Array
+    n_rows: float
 
 
 def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
-    """Return the values that many rows have: more than their neighbours, or far from these.
+    """Return the values that rows enough have for a component of their own.
 
-    Those come first that gain most by a component of their own, about. None where the prior does
-    not bound widths.
+    None where the prior does not bound widths.
     """
     widths, found = prior.widths, []
     if widths is None:
@@ -57,36 +56,56 @@ def find_atoms(seeds: Seeds, prior: Prior) -> list[Atom]:
         if len(values) < 2:
             continue
         n_rows = np.bincount(which, seeds.w) * widths.rows_per_weight
-        gaps = np.concatenate([[np.inf], np.diff(values), [np.inf]])
-        apart = np.minimum(gaps[:-1], gaps[1:]) / np.sqrt(12 * widths.resolution[feature])
-        times = np.maximum(n_rows / np.median(n_rows), apart)
-        for at in np.flatnonzero((n_rows >= ATOM_ROWS) & (times >= _STANDS_OUT)):
-            gain = float(n_rows[at] * np.log(times[at]))
-            found.append((gain, Atom(feature, float(values[at]), which == at)))
-    found.sort(key=lambda pair: (-pair[0], pair[1].feature))
-    return [atom for _, atom in found]
+        enough = n_rows >= ATOM_ROWS
+        of_value = zip(values[enough].tolist(), n_rows[enough].tolist(), strict=True)
+        found += [Atom(feature, value, n) for value, n in of_value]
+    return found
 
 
 def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) -> list[Model]:
-    """Return models in which a component is put on the rows of an atom that none is on yet."""
+    """Return models in which a component is put on the rows of an atom that none is on yet.
+
+    Those come first that gain most by it, about.
+    """
     if model.k < 2 or model.family.shared or prior.widths is None:
         return []
-    atoms = [atom for atom in atoms if not _is_held(model, atom, prior.widths)][:_ATOMS]
+    gains = _gains(model, atoms, seeds, prior.widths)
+    promising = (atoms[i] for i in np.argsort(-gains, kind="stable") if gains[i] > 0)
+    apart = (atom for atom in promising if not _is_held(model, atom, prior.widths))
+    atoms = list(islice(apart, _ATOMS))
     if not atoms:
         return []
     density = Density.of(model.weights, model.means, model.stack, model.others)
     R = density.responsibilities(seeds.rows).T
     proposals = []
     for atom in atoms:
+        mine = seeds.Z[:, atom.feature] == atom.value
         for freed in np.argsort(R @ seeds.w, kind="stable")[:_PLACES]:
             moved = R.copy()
             moved[freed] = 0
             moved /= np.maximum(moved.sum(axis=0), 1e-300)
-            moved[:, atom.mine] = 0
-            moved[freed, atom.mine] = 1
+            moved[:, mine] = 0
+            moved[freed, mine] = 1
             if (moved @ seeds.w > 0).all():
                 proposals.append(_estimated(moved, seeds, model.family, prior))
     return [proposal for proposal in proposals if proposal is not None]
+
+
+def _gains(model: Model, atoms: Sequence[Atom], seeds: Seeds, widths: Widths) -> Array:
+    """Return about what a component on each atom gains, in nats; 0 where it does not stand out.
+
+    n rows, where the model expects m within a step of the grid, gain n log(n / m).
+    """
+    features = np.array([atom.feature for atom in atoms], dtype=int)
+    values = np.array([atom.value for atom in atoms])
+    n_rows = np.array([atom.n_rows for atom in atoms])
+    least = widths.resolution[features]
+    variances = np.broadcast_to(model.stack.variances, (model.k, model.d))[:, features] + least
+    away = (values - model.means[:, features]) ** 2 / variances
+    density = model.weights @ (np.exp(-0.5 * away) / np.sqrt(2 * np.pi * variances))
+    n = float(seeds.w.sum()) * widths.rows_per_weight
+    expected = np.maximum(n * density * np.sqrt(12 * least), 1e-300)
+    return np.where(n_rows < _STANDS_OUT * expected, 0.0, n_rows * np.log(n_rows / expected))
 
 
 def _is_held(model: Model, atom: Atom, widths: Widths) -> bool:

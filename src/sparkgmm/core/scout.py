@@ -103,22 +103,31 @@ class Scout:
             drawn = self._draw(k, max(numbers.values()))
             for family in families:
                 number = numbers[family.name]
-                models = self.ground.models(drawn[:number], family)
+                some = drawn[:number]
+                if family.round:
+                    half = number // 2
+                    some = drawn[:half] + self._draw(k, half, self._in_own_units)
+                models = self.ground.models(some, family)
                 found += self._best(models, race, k, _STARTS)
                 if self._is_crowded(k, family):
                     models = self._balanced(k, family, min(number, _BALANCED))
                     found += self._best(models, race, k, _STARTS)
         return found
 
-    def _draw(self, k: int, most: int) -> list[Array]:
+    @cached_property
+    def _in_own_units(self) -> Ground:
+        return replace(self.ground, own_units=True)
+
+    def _draw(self, k: int, most: int, ground: Ground | None = None) -> list[Array]:
         """Return responsibilities (k, n) of `n_init` starts of each kind, the kinds in turn."""
+        ground = ground or self.ground
         drawn: list[Array] = []
         for i in range(self.search.n_init):
             for number, kind in enumerate(KINDS.values()):
                 if len(drawn) == most:
                     return drawn
                 rng = np.random.default_rng([self.search.seed, i, number, k])
-                R = kind(self.ground, k, rng)
+                R = kind(ground, k, rng)
                 labelled = R.ndim == 1
                 drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
         return drawn

@@ -15,8 +15,8 @@ class Family(Protocol):
     """A set of covariances: how they are estimated, counted, and brought into it.
 
     `name` is the covariance type that users write. `shared` says that one matrix serves all
-    components, `diagonal` that features do not correlate within a component. `statistics` is what
-    it needs of a pass.
+    components, `diagonal` that features do not correlate within a component, `round` that they all
+    have one variance in the data's own units. `statistics` is what it needs of a pass.
 
     `closed` says that whatever numbers a stack's coordinates take, and any mean of its matrices,
     are of the family: then EM may be accelerated. `known_as` is the type under which scikit-learn
@@ -26,6 +26,7 @@ class Family(Protocol):
     name: str
     shared: bool = False
     diagonal: bool = False
+    round: bool = False
     closed: bool = True
     statistics: Statistics
     known_as: str

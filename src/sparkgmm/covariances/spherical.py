@@ -15,6 +15,7 @@ class Spherical(Family):
 
     name = known_as = "spherical"
     diagonal = True
+    round = True
     statistics = SQUARES
 
     def n_parameters(self, k: int, d: int) -> int:

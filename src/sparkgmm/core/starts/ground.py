@@ -35,9 +35,13 @@ class Ground:
     `core` (n,) tells the rows that are not wild. `bounded` are rows (n, d) scaled by their spread,
     the wild ones at its bounds; `whitened` the same without correlation, of features that are not
     too many. To both the points of parts beside the Gaussian are appended as they are.
+
+    In `own_units` both are in the data's units, but for a factor that all features share: there
+    round components are round.
     """
 
     seeds: Seeds
+    own_units: bool = False
 
     @property
     def w(self) -> Array:
@@ -90,7 +94,10 @@ class Ground:
         """Rows scaled by the sd of those that are not wild, and those at their bounds, (n, d)."""
         low, high, spread = self._range
         bound = np.clip(self.seeds.Z, low - _WILD * spread, high + _WILD * spread)
-        return self._with_parts(bound / np.sqrt(self.unit))
+        if not self.own_units:
+            return self._with_parts(bound / np.sqrt(self.unit))
+        scale = self.seeds.scale
+        return self._with_parts(bound * (scale / np.sqrt(np.mean(self.unit * scale**2))))
 
     def _with_parts(self, Y: Array) -> Array:
         if self.seeds.parts:
@@ -101,7 +108,7 @@ class Ground:
     def whitened(self) -> Array:
         """The bounded rows, without correlation, (n, d)."""
         Y, w = self.bounded[:, : self.d], self.w
-        if self.d > _MOST_WHITENED or not self.d:
+        if self.d > _MOST_WHITENED or not self.d or self.own_units:
             return self.bounded
         mean = w @ Y / w.sum()
         covariance = second_moment((Y - mean).T, w) / w.sum()
