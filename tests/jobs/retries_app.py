@@ -41,7 +41,7 @@ def main(path: str, output: str) -> None:
     scored, totals = score_rows(troubled, features, mixture, request)
     scored.write.parquet(output)
     written = spark.read.parquet(output)
-    print("counted", *(total.value for total in totals))
+    print("counted", totals.read.value, totals.invalid.value, totals.outliers.value)
     print("written", written.count(), written.where("outlier").count())
     spark.stop()
 
