@@ -166,6 +166,8 @@ def read_mixed_like(
         If X does not have the columns, or holds what is no number or no count where one is needed.
 
     """
+    if not columns:
+        return read_like(X, features, d, unread, gaps=gaps)
     table = as_table(X)
     if table is None or table.names is None:
         rows = np.asarray(read_like(X, None, d + len(columns), unread, gaps=True))

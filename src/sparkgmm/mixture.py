@@ -23,7 +23,7 @@ from sparkgmm.merging import Groups, merged
 from sparkgmm.options import MISSING, taken
 from sparkgmm.parts import Column, Part, Parts, Poisson
 from sparkgmm.products import Array as Array
-from sparkgmm.tabular import as_table, read_like
+from sparkgmm.tabular import as_table
 
 Labels = NDArray[np.int64]
 
@@ -390,9 +390,7 @@ class Mixture:
         return self.bic(rows, sample_weight) + 2 * float(total)
 
     def _rows(self, X: ArrayLike) -> NDArray[Any]:
-        if self.parts:
-            return read_mixed_like(X, self.features, self.d, self._beside, gaps=self._gaps)
-        return read_like(X, self.features, self.d, gaps=self._gaps)
+        return read_mixed_like(X, self.features, self.d, self._beside, gaps=self._gaps)
 
     @property
     def _beside(self) -> list[Column]:
@@ -669,10 +667,7 @@ class Mixture:
 
     def _rows_with_gaps(self, X: ArrayLike, unread: Sequence[int] = ()) -> Array:
         """Return rows (n, D) as float64, NaN where nothing is known or is to be looked at."""
-        if self.parts:
-            rows = read_mixed_like(X, self.features, self.d, self._beside, unread, gaps=True)
-        else:
-            rows = read_like(X, self.features, self.d, unread, gaps=True)
+        rows = read_mixed_like(X, self.features, self.d, self._beside, unread, gaps=True)
         rows = rows.astype(np.float64)
         infinite = np.isinf(rows[:, : self.d]).any(axis=1)
         if infinite.any():

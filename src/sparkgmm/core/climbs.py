@@ -19,18 +19,17 @@ from typing import Self
 import numpy as np
 
 from sparkgmm.core.acceleration import ALIGNED, DEPTH, GROWTH
+from sparkgmm.core.em import ROUNDING, STARVED
 from sparkgmm.core.widths import FEW
 from sparkgmm.covariances.family import Family
-from sparkgmm.covariances.moments import Moments, diagonal_order
+from sparkgmm.covariances.moments import Moments, diagonal_order, symmetric
 from sparkgmm.density import LOG_2PI
 from sparkgmm.products import Array
 
 # A chunk of an E-step holds so many values of T: they stay in the cache.
 _CHUNK_VALUES = 2**16
-# A fall of the log-likelihood below this is rounding, in nats a row; below that a plain step of EM
-# never falls.
-_ROUNDING, _FALLEN = 1e-11, 1e-8
-_STARVED = 1e-8
+# A plain step of EM never falls by more than this, in nats a row.
+_FALLEN = 1e-8
 # Terms that cancel may be so large: they leave 1e-10 nats in a log density.
 _CANCELLATION = 1e5
 # Components nearer than this, in standard deviations and in relative covariance, may be one.
@@ -42,7 +41,29 @@ _RIDGE = 1e-12
 
 
 @dataclass(frozen=True)
-class Sets:
+class Runs:
+    """Arrays of which the first axis is that of the runs, or of the sets."""
+
+    def take(self, which: Array) -> Self:
+        """Return some of them, as a copy."""
+        return type(self)(*(_taken(getattr(self, f.name), which) for f in fields(self)))
+
+    def put(self, which: Array | slice, other: Self) -> None:
+        """Write others in the place of some."""
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(mine, Runs):
+                mine.put(which, theirs)
+            else:
+                mine[which] = theirs
+
+
+def _taken(values: Array | Runs, which: Array) -> Array | Runs:
+    return values.take(which) if isinstance(values, Runs) else values[which]
+
+
+@dataclass(frozen=True)
+class Sets(Runs):
     """Rows of G sets, each filled up to n rows by rows of weight 0.
 
     `T` (G, F, n) are the monomials of standardised rows, of which the first 1 + d are 1 and the
@@ -59,10 +80,6 @@ class Sets:
     scale: Array
     resolution: Array
     least: Array
-
-    def take(self, which: Array) -> Sets:
-        """Return some of the sets."""
-        return Sets(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @property
     def d(self) -> int:
@@ -118,28 +135,6 @@ class Sets:
             L *= w[:, None]
             np.matmul(L, np.swapaxes(T, 1, 2), out=S[here])
         return total / self.weight[owner], S
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Arrays of which the first axis is that of the runs."""
-
-    def take(self, which: Array) -> Self:
-        """Return some of the runs, as a copy."""
-        return type(self)(*(_taken(getattr(self, f.name), which) for f in fields(self)))
-
-    def put(self, which: Array | slice, other: Self) -> None:
-        """Write others in the place of some."""
-        for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            if isinstance(mine, Runs):
-                mine.put(which, theirs)
-            else:
-                mine[which] = theirs
-
-
-def _taken(values: Array | Runs, which: Array) -> Array | Runs:
-    return values.take(which) if isinstance(values, Runs) else values[which]
 
 
 @dataclass(frozen=True)
@@ -250,7 +245,7 @@ class Models(Runs):
             W = self.inverses
             P = np.matmul(np.swapaxes(W, 2, 3), W)
             by_mean = np.matmul(P, about[..., None])[..., 0]
-            second = dense(S[:, :, 1 + d :], d)
+            second = symmetric(S[:, :, 1 + d :], d)
             second -= first[..., None] * self.means[:, :, None, :]
             second -= self.means[..., None] * about[:, :, None, :]
             by_factor = np.matmul(np.matmul(P, second), np.swapaxes(W, 2, 3))
@@ -287,15 +282,6 @@ class Models(Runs):
 def _exp(logs: Array) -> Array:
     """Return the exponentials of logs of standard deviations, NaN where they are off."""
     return np.where(np.abs(logs) < _LOG_SD, np.exp(np.minimum(logs, _LOG_SD)), np.nan)
-
-
-def dense(packed: Array, d: int) -> Array:
-    """Return symmetric matrices (..., d, d) of their diagonals one after the other."""
-    rows, columns = diagonal_order(d)
-    matrices = np.empty((*packed.shape[:-1], d, d))
-    matrices[..., rows, columns] = packed
-    matrices[..., columns, rows] = packed
-    return matrices
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -428,7 +414,7 @@ class Climbs(Runs):
         """Measure what is next, and find what comes after it."""
         log_likelihood, S = sets.sums(self.next.eta, self.owner)
         self.n_iter[:] += 1
-        fell = ~(log_likelihood >= self.log_likelihood - _ROUNDING)
+        fell = ~(log_likelihood >= self.log_likelihood - ROUNDING)
         if fell.any():
             stuck = fell & self.is_plain  # by rounding: EM itself never falls
             self.distance[stuck] = 0.0
@@ -457,7 +443,7 @@ class Climbs(Runs):
         weight, here = sets.weight[self.owner], self.model
         plain = estimated(family, S, sets.scale[self.owner])
         least = sets.least_of(family, S[:, :, 0], self.owner)
-        self.out[:] |= (S[:, :, 0] < _STARVED).any(axis=1) | ~plain.sound(least)
+        self.out[:] |= (S[:, :, 0] < STARVED).any(axis=1) | ~plain.sound(least)
         self.plain.put(every, plain)
         vector, further = self._extrapolated(plain)
         self.next.put(every, plain)

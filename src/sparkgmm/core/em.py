@@ -23,9 +23,9 @@ from sparkgmm.options import MAX_ITER, TOL
 from sparkgmm.products import Array
 
 # A fall of the objective below this is rounding, in nats a row.
-_ROUNDING = 1e-11
+ROUNDING = 1e-11
 # An effective count below this is no component any more.
-_STARVED = 1e-8
+STARVED = 1e-8
 # Where all rows fit the pilot sample a pass costs next to nothing: go on to this share of tol.
 SMALL_DATA_TOL = 1e-3
 # Elsewhere to this one: on slow problems the estimated distance was up to 3.5 times too short.
@@ -119,7 +119,7 @@ def em(state: Trajectory, settings: Settings) -> Em:
     while state.n_iter < settings.max_iter and not (state.converged or state.collapsed):
         measured = yield model  # E-step: one pass over the data
         objective = measured.log_likelihood + prior.log_density(model, measured.moments)
-        fell = objective < best - _ROUNDING
+        fell = objective < best - ROUNDING
         if fell and model is not plain:
             state.n_rejected += 1
             model = guide.take_back() or plain
@@ -192,7 +192,7 @@ def _steps(
 
     The state's distance to the limit is set.
     """
-    if (moments.counts < _STARVED).any():
+    if (moments.counts < STARVED).any():
         return None
     last = state.n_iter + 1 == settings.max_iter
     enough = math.inf if last else settings.tol

@@ -16,8 +16,8 @@ _FIRST = 2048
 _FEW = 64
 # How far off a distance may be, in roundings of the largest value: what a computation in float64
 # leaves, and what reading numbers in float32 does.
-_COMPUTED = 64
-_READ = 2
+COMPUTED = 64
+READ = 2
 # Distances that are multiples of a step by chance are so with less than this probability.
 _BY_CHANCE = 1e-6
 _MOST_ROUNDS = 60
@@ -72,8 +72,8 @@ def step(values: Array) -> float:
         values = values.astype(np.float64)
     if most < 2**53 and bool((np.rint(values) == values).all()):
         return float(np.rint(_step(values, 0.0)))
-    read = _READ * most * float(np.finfo(np.float32).eps)
-    found = _step(values, _COMPUTED * most * float(np.finfo(np.float64).eps))
+    read = READ * most * float(np.finfo(np.float32).eps)
+    found = _step(values, COMPUTED * most * float(np.finfo(np.float64).eps))
     # any numbers in float32 are multiples of a power of two: if small, it is that of their rounding
     return _step(values, read) if single and found < read else found
 

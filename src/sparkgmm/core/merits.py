@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import CUTS, in_own_coordinates, responsibilities
+from sparkgmm.core.moves import CUTS, in_own_coordinates, likeness, responsibilities
 from sparkgmm.core.prior import Prior
 from sparkgmm.core.short_runs import Sample, climb
 from sparkgmm.core.starts.ground import Ground
@@ -123,9 +123,7 @@ def _mergers(
 def _alike(R: Array, w: Array) -> Array:
     """Return each component's pairs with those that share most rows with it, (m, 2), each once."""
     k = len(R)
-    product = (R * w) @ R.T
-    norms = np.sqrt(np.maximum(np.diagonal(product), 1e-300))
-    alike = product / np.outer(norms, norms)
+    alike = likeness(R, w)
     np.fill_diagonal(alike, -np.inf)
     partners = np.argsort(-alike, axis=1, kind="stable")[:, : min(_PARTNERS, k - 1)]
     each = np.repeat(np.arange(k), partners.shape[1])

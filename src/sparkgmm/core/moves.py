@@ -47,11 +47,16 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
     return proposals
 
 
-def _most_alike(R: Array, w: Array, without: int) -> tuple[int, int]:
-    """Return the two components whose responsibilities go together most (Ueda et al., eq. 3.1)."""
+def likeness(R: Array, w: Array) -> Array:
+    """Return how much responsibilities (k, n) go together, (k, k): Ueda et al., eq. 3.1."""
     product = (R * w) @ R.T
     norms = np.sqrt(np.diagonal(product))
-    alike = product / np.maximum(np.outer(norms, norms), 1e-300)
+    return product / np.maximum(np.outer(norms, norms), 1e-300)
+
+
+def _most_alike(R: Array, w: Array, without: int) -> tuple[int, int]:
+    """Return the two components whose responsibilities go together most."""
+    alike = likeness(R, w)
     alike[np.tril_indices(len(R))] = -np.inf  # each pair once
     alike[without] = alike[:, without] = -np.inf
     kept, freed = np.unravel_index(np.argmax(alike), alike.shape)

@@ -17,6 +17,7 @@ import numpy as np
 
 from sparkgmm.core.climbs import Climbs, Models, Sets, estimated
 from sparkgmm.core.em import SMALL_DATA_TOL
+from sparkgmm.core.grid import COMPUTED, READ
 from sparkgmm.core.initialisation import LEAST_START, SETTLING_ROUNDS
 from sparkgmm.core.moves import HALVING_ROUNDS
 from sparkgmm.core.pilot import IMPROVEMENTS, PILOT_TOL, TRIAL_PASSES, WORTH_IT
@@ -38,8 +39,6 @@ _MOST_ROWS, _MOST_VALUES = 4096, 2**17
 _AT_ONCE = 2**20
 # A bound that is computed another way may be off by so much.
 _MARGIN = 1.01
-# How far off values may be from a grid, in roundings of the largest: as in grid.py.
-_COMPUTED, _READ = 64, 2
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ class _Rows:
         most = np.abs(X).max(axis=2)
         single = (X.astype(np.float32) == X).all(axis=2)
         eps = np.finfo(np.float64).eps
-        error = np.where(single, _READ * np.finfo(np.float32).eps, _COMPUTED * eps) * most
+        error = np.where(single, READ * np.finfo(np.float32).eps, COMPUTED * eps) * most
         gaps = np.diff(ascending, axis=2)
         gaps[~(gaps > 2 * error[:, :, None])] = np.inf
         step = gaps.min(axis=2)

@@ -27,6 +27,15 @@ def diagonal_order(d: int) -> tuple[Array, Array]:
     return rows, columns
 
 
+def symmetric(packed: Array, d: int) -> Array:
+    """Return symmetric matrices (..., d, d) of their diagonals one after the other."""
+    rows, columns = diagonal_order(d)
+    matrices = np.empty((*packed.shape[:-1], d, d))
+    matrices[..., rows, columns] = packed
+    matrices[..., columns, rows] = packed
+    return matrices
+
+
 class Moments(NamedTuple):
     """Per component: effective count (k,), sum (k, d) and second moment, about `origin` (k, d).
 
@@ -62,16 +71,13 @@ class Moments(NamedTuple):
         others: tuple[Array, ...] = (),
     ) -> Moments:
         """Read the (k, F) array of a pass, F as in `Statistics.n_features`."""
-        k, d = origin.shape
+        d = origin.shape[1]
         counts, first, rest = packed[:, 0], packed[:, 1 : 1 + d], packed[:, 1 + d :]
         second: Array | None = None
         if rest.shape[1] == d != 1:  # of one feature, the diagonal is all there is: dense
             second = rest
         elif rest.shape[1]:
-            second = np.empty((k, d, d))
-            rows, columns = diagonal_order(d)
-            second[:, rows, columns] = rest
-            second[:, columns, rows] = rest
+            second = symmetric(rest, d)
         return cls(counts, first, second, origin, scale, total, others=others)
 
     @property

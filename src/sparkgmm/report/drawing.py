@@ -15,6 +15,7 @@ from sparkgmm.report.style import (
     FAINT,
     INK,
     MARKERS,
+    TOLD_APART,
     colour,
     dash,
     ignoring_font_warnings,
@@ -31,7 +32,6 @@ _GRID = 160
 _REACH = 4.5  # a component's curve ends so many standard deviations from its mean
 _LABELLED = 12  # more means than this are numbered in small print
 _NUMBERED = 60  # and more than this are marked alone
-_SHAPES = 6  # with more components than this each has a shape beside its colour
 _LEAST = 1e-300  # of which an ellipse's logarithm is taken, where it has values below 0
 _LN10 = float(np.log(10))
 
@@ -89,7 +89,7 @@ def draw_pair(
         axes.clabel(lines, fmt=named, fontsize=7, inline_spacing=2)
     for j in range(mixture.k):
         _draw_component(axes, mixture, j, small)
-    if mixture.k <= _SHAPES:
+    if mixture.k <= TOLD_APART:
         axes.plot(
             *mixture.means.T,
             "+",
@@ -188,7 +188,7 @@ def mixed_colours(R: Array) -> Array:
 
 def _by_shape(R: Array) -> list[tuple[str, Any]]:
     """Return the shapes of rows with responsibilities R (n, k), and which rows have each."""
-    if R.shape[1] <= _SHAPES:
+    if R.shape[1] <= TOLD_APART:
         return [(MARKERS[0], slice(None))]
     labels = R.argmax(axis=1)
     shapes = np.array([marker(j) for j in range(R.shape[1])])[labels]

@@ -15,7 +15,6 @@ from sparkgmm.levels import read_mixed_like
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.drawing import draw_pair, draw_single
 from sparkgmm.report.views import informative_features, marginal, names_of
-from sparkgmm.tabular import read_like
 
 # A notebook's picture needs no more rows.
 _MOST_ROWS = 50_000
@@ -69,11 +68,8 @@ def plot(
 def read_rows(mixture: Mixture, X: Any) -> Any:
     """Return rows for a mixture: with the columns beside the numeric ones where it has such."""
     gaps = mixture.missing == "model"
-    if mixture.parts:
-        columns = [part.of for part in mixture.parts]
-        rows = read_mixed_like(X, mixture.features, mixture.d, columns, gaps=gaps)
-    else:
-        rows = read_like(X, mixture.features, mixture.d, gaps=gaps)
+    columns = [part.of for part in mixture.parts]
+    rows = read_mixed_like(X, mixture.features, mixture.d, columns, gaps=gaps)
     return rows[~np.isnan(rows[:, : mixture.d]).any(axis=1)] if gaps else rows
 
 

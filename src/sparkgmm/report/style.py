@@ -25,7 +25,7 @@ COLOURS = (
     *("#8A5FD6", "#9C6B30", "#8FA51C", "#D0243E", "#17A2B0", "#C43CB0"),
 )
 # The colour-blind distinguish six, so that the shape changes after as many.
-_TOLD_APART = 6
+TOLD_APART = 6
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 INK = "#23272f"
@@ -62,12 +62,12 @@ def colour(j: int) -> str:
 
 def marker(j: int) -> str:
     """Return the shape of component j's marks: another one after every six."""
-    return MARKERS[j // _TOLD_APART % len(MARKERS)]
+    return MARKERS[j // TOLD_APART % len(MARKERS)]
 
 
 def dash(j: int) -> Any:
     """Return how component j's line is dashed: another way after every six."""
-    return _DASHES[j // _TOLD_APART % len(_DASHES)]
+    return _DASHES[j // TOLD_APART % len(_DASHES)]
 
 
 @contextmanager
