@@ -46,6 +46,9 @@ from sparkgmm.products import Array, add_product, aligned_empty, fill_monomials,
 # A chunk's T, or its X and Z, fill so many values of a second-level cache of 2 MB, within these
 # numbers of rows: fewer cost more, for the calls, than a T that outgrows the cache.
 _NATURAL_VALUES, _NATURAL_ROWS = 5 * 2**15, (400, 5000)
+# A candidate's joint densities of a chunk are so many at most: with 1,000 components in 2 columns
+# a pass took 82 ms when they were five times as many, and takes 64.
+_JOINT_VALUES = 2**20
 _WHITENED_VALUES, _WHITENED_ROWS = 2**18, (400, 1040)
 # A band of the whitened kernel's triangular factors has about so many rows.
 _BAND_ROWS = 12
@@ -239,8 +242,9 @@ class NaturalKernel:
         """Return the statistics of one block, a candidate each."""
         d, n = len(self.frame.shift), block.n_rows
         F = max(eta.shape[1] for eta in self.etas)
+        k = max(end - first for bounds in self.bounds for first, end in pairwise(bounds))
         most = _NATURAL_VALUES // (F + sum(part.width for part in self.parts))
-        step = _chunk_rows(n, most, _NATURAL_ROWS)
+        step = _chunk_rows(n, min(most, _JOINT_VALUES // k), _NATURAL_ROWS)
         T_buffer = aligned_empty(F, step)
         L_buffer = aligned_empty(max(len(eta) for eta in self.etas), step)
         Z_buffer, Y_buffer = aligned_empty(1 + d, step), aligned_empty(d, step)
