@@ -8,10 +8,10 @@ from helpers.builders import standardised
 from helpers.data_sets import clusters
 from sparkgmm.core.em import Settings, Trajectory
 from sparkgmm.core.evidence import Measured, OverBlocks
-from sparkgmm.core.initialisation import Seeds
+from sparkgmm.core.initialisation import Seeds, model_of
 from sparkgmm.core.model import Model
 from sparkgmm.core.race import Race
-from sparkgmm.core.repair import reseeder, weakest, without
+from sparkgmm.core.repair import beside_the_heaviest, reseeder, weakest, without
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.covariances.stacks import Dense
@@ -82,3 +82,35 @@ def test_a_race_ends_without_doubles_and_says_how_many_it_dropped() -> None:
     assert state.model.k + state.n_dropped == 3
     assert state.candidate_key == ("full", 3)
     assert weakest(state, profile) is None
+
+
+def test_of_many_components_those_that_starve_are_left_out_together() -> None:
+    """Each time EM has to come to an end again: ten one by one took 250 passes."""
+    X, labels = clusters(np.random.default_rng(0), 40, 2, 4000, 200.0)
+    block, profile, frame, Z, w = standardised(X)
+    seeds = Seeds(Z, w, frame.scale, frame.correlation)
+    R = (labels == np.arange(40)[:, None]).astype(float)
+    model = model_of(R, R @ Z / R.sum(axis=1, keepdims=True), seeds, FAMILIES["full"])
+    which = np.arange(43).clip(max=39)  # three more, on no row at all
+    means = np.concatenate([model.means, np.full((3, 2), 50.0) + np.arange(3)[:, None]])
+    crowded = Model(model.family, np.full(43, 1 / 43), means, model.stack.take(which))
+    state = Trajectory(crowded, reseeded=True)
+    reseed = reseeder(seeds, np.random.default_rng(0))
+    race = Race([state], OverBlocks([block], frame, profile), Settings(), reseed=reseed)
+    race.run(len(X))
+    [ended] = race.states
+    assert ended.model.k == 40
+    assert ended.n_dropped == 3
+    assert race.n_passes <= 2 * ended.n_iter + 5
+
+
+def test_components_moved_beside_the_heaviest_share_its_rows() -> None:
+    X, _ = clusters(np.random.default_rng(0), 2, 2, 400, 8.0)
+    _, _, _, Z, _ = standardised(X)
+    model = three_on_two(Z)
+    moved = beside_the_heaviest(model, [0], np.random.default_rng(0))
+    np.testing.assert_allclose(moved.weights, np.array([0.25, 0.25, 0.25]) / 0.75)
+    np.testing.assert_allclose((moved.means[0] + moved.means[1]) / 2, model.means[1])
+    assert (moved.means[0] != moved.means[1]).all()
+    np.testing.assert_allclose(moved.stack.variances[0], model.stack.variances[1])
+    np.testing.assert_array_equal(moved.means[2], model.means[2])

@@ -16,8 +16,8 @@ from sparkgmm.core.judging import judge
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.pilot import pilot, reseed_from
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile
-from sparkgmm.core.race import Progress, Race, Winner
-from sparkgmm.core.repair import by_chance, without
+from sparkgmm.core.race import MANY, Progress, Race, Winner
+from sparkgmm.core.repair import beside_the_heaviest, by_chance, without
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Aside, Candidate, choose
@@ -36,6 +36,8 @@ _LEAST_VALUES = 3
 
 # Spikes are left out so often at most: a fit without one may run into the next.
 _MENDED = 10
+# Of many components spikes are moved to where most rows are so often before they are left out.
+_MOVED = 3
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _fit(
     race.states = [ranked[0] for ranked in _ranked(race.states, winners, race)]
     n_passes += race.n_passes
     if starts is None and not search.lenient:
-        n_passes += _without_spikes(race, rows)
+        n_passes += _without_spikes(race, rows, search.seed)
     winners = [replace(w, state=state) for w, state in zip(winners, race.states, strict=True)]
     held_out_means: list[float | None] = [None] * len(winners)
     if validate:
@@ -180,20 +182,25 @@ def _ranked(
     return [sorted(islice(left, len(winner.runs)), key=race.rank) for winner in winners]
 
 
-def _without_spikes(race: Race, rows: Rows) -> int:
+def _without_spikes(race: Race, rows: Rows, seed: int) -> int:
     """Go on without the components that ended as spikes; return how many passes that took.
 
     A spike ends a component and not the fit: one of 1,000 components is refused, not all of them.
+    Of many they are moved first, so that what is left has about as many as were asked for.
     """
     n_passes = 0
-    for _ in range(_MENDED):
+    rng = np.random.default_rng([seed, 2])
+    for number in range(_MENDED):
         going = {}
         for i, state in enumerate(race.states):
             spikes = by_chance(state, race.evidence.profile, race.settings.prior)
             if 0 < len(spikes) < state.model.k:
                 model = state.model
-                for j in reversed(spikes):
-                    model = without(model, j)
+                if number < _MOVED and model.k >= MANY and 2 * len(spikes) <= model.k:
+                    model = beside_the_heaviest(model, spikes, rng)
+                else:
+                    for j in reversed(spikes):
+                        model = without(model, j)
                 going[i] = Trajectory(model, reseeded=True, target_k=state.target_k)
         if not going:
             break

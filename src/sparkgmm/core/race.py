@@ -11,7 +11,7 @@ from sparkgmm.core.em import Settings, Trajectory, em
 from sparkgmm.core.evidence import Evidence, Measured
 from sparkgmm.core.judging import Course, why_degenerate
 from sparkgmm.core.model import Model
-from sparkgmm.core.repair import Reseed, weakest, without
+from sparkgmm.core.repair import Reseed, starved, weakest, without
 
 # Runs whose mean log-likelihoods differ by less ended in the same optimum.
 _SAME = 1e-5
@@ -23,6 +23,8 @@ HALVING_PASSES = 12
 # times what the last few did, and these do not grow: 2,000 rows by 1,000 columns, a cluster in
 # halves and two in one climb by 0.01 nats a row and pass, 40 below.
 _AT_BEST, _LAST = 100.0, 3
+# Of so many components, those that starve are left out together.
+MANY = 32
 
 Progress = Callable[[int, int, float, float], None]
 """Called after a pass: its number, live candidates, best mean log-likelihood, its distance."""
@@ -121,13 +123,19 @@ class Race:
     def _repaired(self, ended: Trajectory) -> Trajectory | None:
         """Return a new run without a component that starved or doubled another, if one did.
 
-        The first time it is put elsewhere, after that it is left out.
+        The first time it is put elsewhere, after that it is left out; of many components all that
+        starve together, since each time EM has to come to an end again.
         """
         j = weakest(ended, self.evidence.profile)
         if j is None or self._reseed is None:
             return None
-        repair = without if ended.reseeded else self._reseed
-        return Trajectory(repair(ended.model, j), reseeded=True, target_k=ended.target_k)
+        if not ended.reseeded:
+            model = self._reseed(ended.model, j)
+        elif ended.model.k < MANY:
+            model = without(ended.model, j)
+        else:
+            model = without(ended.model, starved(ended, self.evidence.profile) or j)
+        return Trajectory(model, reseeded=True, target_k=ended.target_k)
 
     def _report(self, live: int) -> None:
         if self._progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from sparkgmm.density import Density
 _ALIKE = 1e-3
 # A component is put on a row from this share of those that the others describe worst.
 _BADLY_EXPLAINED = 0.05
+# Two that share a place go so many standard deviations from its mean.
+_HALF = 0.5
 
 Reseed = Callable[[Model, int], Model]
 
@@ -29,6 +31,15 @@ def weakest(state: Trajectory, profile: Profile) -> int | None:
     if counts.min() < state.model.family.least_rows(state.model.d):
         return int(np.argmin(counts))
     return _double(state.model)
+
+
+def starved(state: Trajectory, profile: Profile) -> list[int]:
+    """Return the components that have fewer rows than they need, but never all."""
+    if state.measured is None:
+        return []
+    counts = state.measured.moments.counts * profile.rows_per_weight
+    few = np.flatnonzero(counts < state.model.family.least_rows(state.model.d)).tolist()
+    return few if len(few) < state.model.k else few[1:]
 
 
 def by_chance(state: Trajectory, profile: Profile, prior: Prior) -> list[int]:
@@ -78,9 +89,26 @@ def reseeder(seeds: Seeds, rng: np.random.Generator) -> Reseed:
     return reseed
 
 
-def without(model: Model, j: int) -> Model:
-    """Leave component j out; the others keep their proportions."""
-    others = np.arange(model.k) != j
+def beside_the_heaviest(model: Model, js: Sequence[int], rng: np.random.Generator) -> Model:
+    """Move components to where most rows are: each shares the place of one of the heaviest.
+
+    Both go half a standard deviation from its mean, in opposite directions.
+    """
+    weights, means = model.weights.copy(), model.means.copy()
+    which = np.arange(model.k)
+    weights[list(js)] = 0.0
+    for j, i in zip(js, np.argsort(-weights, kind="stable").tolist(), strict=False):
+        away = _HALF * model.stack.coloured(i, rng.standard_normal((1, model.d)))[0]
+        means[j], means[i] = means[i] + away, means[i] - away
+        weights[j] = weights[i] = weights[i] / 2
+        which[j] = i
+    parts = tuple(part.take(which) for part in model.others)
+    return Model(model.family, weights / weights.sum(), means, model.stack.take(which), parts)
+
+
+def without(model: Model, j: int | Sequence[int]) -> Model:
+    """Leave component j out, or several; the others keep their proportions."""
+    others = ~np.isin(np.arange(model.k), j)
     weights = model.weights[others]
     stack = model.stack.take(others)
     parts = tuple(part.take(others) for part in model.others)
