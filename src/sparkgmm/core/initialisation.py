@@ -14,7 +14,7 @@ import numpy as np
 
 from sparkgmm.core.model import Model
 from sparkgmm.core.prior import Regularised, m_step
-from sparkgmm.core.profile import Frame
+from sparkgmm.core.profile import Frame, bands
 from sparkgmm.core.rows import Rows
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
@@ -258,13 +258,14 @@ def model_of(R: Array, centres: Array, seeds: Seeds, family: Family) -> Model:
     moment_of = squares if family.diagonal else second_moment
     scatter = np.empty((k, d) if family.diagonal else (k, d, d))
     for j in range(k):
-        mine = R[j] > 0
+        mine = np.flatnonzero(R[j] > 0)
         share = R[j][mine] * w[mine]
-        residual = Z[mine]
-        residual -= centres[j]
-        offset[j] = share @ residual / counts[j]
-        residual -= offset[j]
-        scatter[j] = moment_of(residual.T, share)
+        for band in bands(d, len(mine)) if family.diagonal else [slice(None)]:
+            residual = Z[mine, band]
+            residual -= centres[j, band]
+            offset[j, band] = share @ residual / counts[j]
+            residual -= offset[j, band]
+            scatter[j, band] = moment_of(residual.T, share)
     pooled = scatter.sum(axis=0) / counts.sum()
     prior = (d + 1) * w.sum() / len(w)
     scatter += prior * pooled

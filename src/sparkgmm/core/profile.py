@@ -124,7 +124,7 @@ class Profile:
         weight = float(w.sum())
         means, scatters = [], []
         products = products or len(values) == 1
-        for band in [slice(None)] if products else _bands(len(values), block.n_rows):
+        for band in [slice(None)] if products else bands(len(values), block.n_rows):
             X = values[band].astype(np.float64)
             # A shift that is among the rows first: sums of 1.7e12 would lose the digits that differ
             origin = X[:, :1].copy()
@@ -283,7 +283,7 @@ class Frame:
         start = 0
         for block in blocks:
             mine = Z[start : start + block.n_rows]
-            for some in _bands(len(shift), block.n_rows):
+            for some in bands(len(shift), block.n_rows):
                 band = block.values[: len(shift)][some] - shift[some]
                 band /= scale[some]
                 mine[:, some] = band.T
@@ -298,7 +298,7 @@ class Frame:
         return float(np.log(self.scale).sum())
 
 
-def _bands(d: int, n: int) -> list[slice]:
+def bands(d: int, n: int) -> list[slice]:
     """Cut d features of n rows into bands that stay in cache from one operation to the next.
 
     Their sizes are multiples of 16, and the last has what is left beside: so BLAS adds up each
