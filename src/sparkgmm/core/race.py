@@ -22,7 +22,7 @@ HALVING_PASSES = 12
 # A run leaves that would stay below the best although each of its passes to come gained so many
 # times what the last few did, and these do not grow: 2,000 rows by 1,000 columns, a cluster in
 # halves and two in one climb by 0.01 nats a row and pass, 40 below.
-_AT_BEST, _LAST = 100.0, 3
+_AT_BEST, _LAST = 30.0, 3
 # Of so many components, those that starve are left out together.
 MANY = 32
 
