@@ -282,7 +282,7 @@ def many_table(results: list[Any]) -> list[str]:
             [
                 what if first else "",
                 "ours" if first else "scikit-learn",
-                f"{r['cpu']:.1f}",
+                f"{r['cpu']:.{2 if r['cpu'] < 1 else 1}f}",
                 f"{r['mib']:,.0f}",
                 f"{r['k']:,}",
                 str(r["passes"]),
