@@ -4,6 +4,11 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 READY := .venv/ready
+# Suites that leave a core idle run beside one another (scripts/side_by_side.py), in processes that share
+# nothing; .pytest_cache, which they would share, is not written.
+TESTS := python -m pytest -p no:cacheprovider
+# What pytest selects by itself (pyproject.toml), to which a suite adds its own.
+SHORT := not cluster and not long and not nights and not airflow and not storage
 # Another installation's settings would win over the pinned one.
 unexport SPARK_HOME PYTHONPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
@@ -24,7 +29,7 @@ setup: $(READY)  ## make .venv with the pinned versions
 $(READY): requirements.lock requirements-build.lock pyproject.toml scripts/setup.sh scripts/spark-submit | java
 	@scripts/setup.sh
 
-# Not a part of the set-up: only suites that start many JVMs gain from it.
+# Not a part of the set-up: only suites that start more than one JVM gain from it.
 %/classes.jsa: %/ready scripts/class_archive.sh | java
 	@scripts/class_archive.sh $*
 
@@ -37,12 +42,13 @@ compare: java $(READY)  ## Old Faithful by sparkgmm, scikit-learn, MLlib and k-m
 	@$(BIN)/spark-submit --master '$(MASTER)' jobs/compare_gmm.py --config $(or $(filter-out conf/faithful.yaml,$(CONF)),conf/compare.yaml)
 
 .PHONY: test
-test: java $(READY)  ## the whole test suite
-	@$(BIN)/python -m pytest
+test: java $(READY) .venv/classes.jsa  ## the whole test suite
+	@$(BIN)/python scripts/side_by_side.py \
+		'$(BIN)/$(TESTS) -m "spark and $(SHORT)"' '$(BIN)/$(TESTS) -m "not spark and $(SHORT)"'
 
 .PHONY: test-fast
 test-fast: $(READY)  ## the tests that need no Spark
-	@$(BIN)/python -m pytest -m "not spark and not cluster and not long and not nights and not airflow and not storage"
+	@$(BIN)/python -m pytest -m "not spark and $(SHORT)"
 
 # Jobs whose reading differs from one Spark to another.
 OTHER_JOBS := tests/runs/test_mixed_tables_job.py tests/runs/test_missing.py tests/runs/test_groups.py
