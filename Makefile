@@ -9,6 +9,7 @@ READY := .venv/ready
 TESTS := python -m pytest -p no:cacheprovider
 # What pytest selects by itself (pyproject.toml), to which a suite adds its own.
 SHORT := not cluster and not long and not nights and not airflow and not storage
+LONG := long and not cluster and not storage
 # Another installation's settings would win over the pinned one.
 unexport SPARK_HOME PYTHONPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
@@ -52,20 +53,22 @@ test-fast: $(READY)  ## the tests that need no Spark
 
 # Jobs whose reading differs from one Spark to another.
 OTHER_JOBS := tests/runs/test_mixed_tables_job.py tests/runs/test_missing.py tests/runs/test_groups.py
+on_another_spark = $1/python scripts/side_by_side.py '$1/$(TESTS) tests/spark --ignore tests/spark/ml' \
+	'$1/$(TESTS) tests/spark/ml tests/runs/test_fit.py $(OTHER_JOBS)'
 
 .venv-min-spark/ready: requirements-min-spark.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
 	@scripts/setup.sh .venv-min-spark requirements-min-spark.lock
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py $(OTHER_JOBS)
+	@$(call on_another_spark,.venv-min-spark/bin)
 
 .venv-spark-4.1/ready: requirements-spark-4.1.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
 	@scripts/setup.sh .venv-spark-4.1 requirements-spark-4.1.lock
 
 .PHONY: test-spark-4.1
 test-spark-4.1: java .venv-spark-4.1/ready  ## the test suite on Spark 4.1, for which Delta and Iceberg can be had
-	@.venv-spark-4.1/bin/python -m pytest tests/spark tests/runs/test_fit.py $(OTHER_JOBS)
+	@$(call on_another_spark,.venv-spark-4.1/bin)
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -125,7 +128,8 @@ test-hadoop: java $(DIST) build/jars/hadoop/ready .venv/classes.jsa  ## all test
 
 .PHONY: test-long
 test-long: java $(READY) .venv/classes.jsa  ## hostile input, resuming, and jobs as processes
-	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
+	@$(BIN)/python scripts/side_by_side.py '$(BIN)/$(TESTS) -m "$(LONG)" --ignore tests/jobs --ignore tests/deploy' \
+		'$(BIN)/$(TESTS) -m "$(LONG)" tests/jobs tests/deploy'
 
 # From the folder of the tests and without this project's settings, of which "a warning is an error" is one.
 .PHONY: test-sklearn
