@@ -4,6 +4,12 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 READY := .venv/ready
+# Suites that leave a core idle run beside one another (scripts/side_by_side.py), in processes that share
+# nothing; .pytest_cache, which they would share, is not written.
+TESTS := python -m pytest -p no:cacheprovider
+# What pytest selects by itself (pyproject.toml), to which a suite adds its own.
+SHORT := not cluster and not long and not nights and not airflow and not storage
+LONG := long and not cluster and not storage
 # Another installation's settings would win over the pinned one.
 unexport SPARK_HOME PYTHONPATH PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON
 
@@ -24,7 +30,7 @@ setup: $(READY)  ## make .venv with the pinned versions
 $(READY): requirements.lock requirements-build.lock pyproject.toml scripts/setup.sh scripts/spark-submit | java
 	@scripts/setup.sh
 
-# Not a part of the set-up: only suites that start many JVMs gain from it.
+# Not a part of the set-up: only suites that start more than one JVM gain from it.
 %/classes.jsa: %/ready scripts/class_archive.sh | java
 	@scripts/class_archive.sh $*
 
@@ -37,29 +43,32 @@ compare: java $(READY)  ## Old Faithful by sparkgmm, scikit-learn, MLlib and k-m
 	@$(BIN)/spark-submit --master '$(MASTER)' jobs/compare_gmm.py --config $(or $(filter-out conf/faithful.yaml,$(CONF)),conf/compare.yaml)
 
 .PHONY: test
-test: java $(READY)  ## the whole test suite
-	@$(BIN)/python -m pytest
+test: java $(READY) .venv/classes.jsa  ## the whole test suite
+	@$(BIN)/python scripts/side_by_side.py \
+		'$(BIN)/$(TESTS) -m "spark and $(SHORT)"' '$(BIN)/$(TESTS) -m "not spark and $(SHORT)"'
 
 .PHONY: test-fast
 test-fast: $(READY)  ## the tests that need no Spark
-	@$(BIN)/python -m pytest -m "not spark and not cluster and not long and not nights and not airflow and not storage"
+	@$(BIN)/python -m pytest -m "not spark and $(SHORT)"
 
 # Jobs whose reading differs from one Spark to another.
 OTHER_JOBS := tests/runs/test_mixed_tables_job.py tests/runs/test_missing.py tests/runs/test_groups.py
+on_another_spark = $1/python scripts/side_by_side.py '$1/$(TESTS) tests/spark --ignore tests/spark/ml' \
+	'$1/$(TESTS) tests/spark/ml tests/runs/test_fit.py $(OTHER_JOBS)'
 
 .venv-min-spark/ready: requirements-min-spark.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
 	@scripts/setup.sh .venv-min-spark requirements-min-spark.lock
 
 .PHONY: test-min-spark
 test-min-spark: java .venv-min-spark/ready  ## the test suite on the oldest Spark that is supported, in an environment of its own
-	@.venv-min-spark/bin/python -m pytest tests/spark tests/runs/test_fit.py $(OTHER_JOBS)
+	@$(call on_another_spark,.venv-min-spark/bin)
 
 .venv-spark-4.1/ready: requirements-spark-4.1.lock requirements-build.lock pyproject.toml scripts/setup.sh | java
 	@scripts/setup.sh .venv-spark-4.1 requirements-spark-4.1.lock
 
 .PHONY: test-spark-4.1
 test-spark-4.1: java .venv-spark-4.1/ready  ## the test suite on Spark 4.1, for which Delta and Iceberg can be had
-	@.venv-spark-4.1/bin/python -m pytest tests/spark tests/runs/test_fit.py $(OTHER_JOBS)
+	@$(call on_another_spark,.venv-spark-4.1/bin)
 
 DIST := dist/environment.tar.gz
 $(DIST): $(READY) requirements-run.lock scripts/dist.sh scripts/environment-python $(shell find src -name '*.py' -o -name '*.html' -o -name '*.css' -o -name '*.js')
@@ -119,7 +128,8 @@ test-hadoop: java $(DIST) build/jars/hadoop/ready .venv/classes.jsa  ## all test
 
 .PHONY: test-long
 test-long: java $(READY) .venv/classes.jsa  ## hostile input, resuming, and jobs as processes
-	@$(BIN)/python -m pytest -m "long and not cluster and not storage"
+	@$(BIN)/python scripts/side_by_side.py '$(BIN)/$(TESTS) -m "$(LONG)" --ignore tests/jobs --ignore tests/deploy' \
+		'$(BIN)/$(TESTS) -m "$(LONG)" tests/jobs tests/deploy'
 
 # From the folder of the tests and without this project's settings, of which "a warning is an error" is one.
 .PHONY: test-sklearn

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 # Folders and the marks that every file in them has: without them its tests are part of `make test`
 # or of `make test-fast`, where what they need is missing.
 SUITES = {
@@ -79,3 +82,12 @@ def test_a_slow_file_without_its_mark_is_found(
     (tmp_path / place).parent.mkdir(parents=True)
     (tmp_path / place).write_text(source, encoding="utf-8")
     assert unmarked(tmp_path) == [f"{place}: {name}" for name in missing]
+
+
+def test_both_halves_of_make_test_select_what_pytest_selects_alone() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    [alone] = re.findall("-m '(.*?)'", pyproject["tool"]["pytest"]["ini_options"]["addopts"])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall("^SHORT := (.*)$", makefile, re.MULTILINE) == [alone]
+    [recipe] = re.findall(r"^test: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert re.findall('-m "(.*?)"', recipe) == ["spark and $(SHORT)", "not spark and $(SHORT)"]

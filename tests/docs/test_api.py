@@ -18,7 +18,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("api")
     command = [sys.executable, "-m", "pdoc", "--docformat", "numpy", "--math"]
     command += ["--output-directory", str(folder), "sparkgmm"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "does not resolve" not in done.stderr
     return (folder / "sparkgmm.html").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ QUICK = [
     *("--conf", "spark.ui.enabled=false"),
     *("--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"),
 ]
-TIMEOUT = 180
+TIMEOUT = 400
 
 
 class Workplace:

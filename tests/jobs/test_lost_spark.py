@@ -87,7 +87,10 @@ def test_a_signal_to_the_jvm_of_spark_submit_leaves_one_line(
         time.sleep(3)  # into a job of Spark's
         job.terminate()
         assert job.wait(60) == 128 + signal.SIGTERM
-    time.sleep(3)  # Python ends after its JVM
+    end = time.monotonic() + 60
+    while "error: Spark" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.2)  # Python ends after its JVM
+    time.sleep(3)  # and says nothing more
     said = log.read_text()
     assert sum(line.startswith("error: Spark") for line in said.splitlines()) == 1, said
     assert "Traceback" not in said

@@ -78,13 +78,13 @@ def test_a_claim_that_is_renewed_outlasts_the_patience_of_those_who_wait(root: F
     order: list[str] = []
 
     def second() -> None:
-        with claimed(root, NAME, patience=0.8):
+        with claimed(root, NAME, patience=2):
             order.append("second")
 
-    with claimed(root, NAME, patience=0.8):
+    with claimed(root, NAME, patience=2):
         waiting = threading.Thread(target=second)
         waiting.start()
-        time.sleep(2.5)
+        time.sleep(5)
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.request
 import warnings
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def jobs(spark: SparkSession) -> list[dict[str, Any]]:
     context = spark.sparkContext
     url = f"{context.uiWebUrl}/api/v1/applications/{context.applicationId}/jobs"
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, timeout=30) as answer:
+    with direct.open(url, timeout=300) as answer:
         found = json.load(answer)
     return sorted(found, key=lambda job: job["jobId"])
 
@@ -62,7 +63,11 @@ def test_the_ui_says_of_every_job_what_it_is_for(
 ) -> None:
     before = len(jobs(spark))
     run_fit(spark, configured(), Terminal(), overwrite=False)
-    ours = [job.get("description") for job in jobs(spark)[before:]]
+    ours: list[Any] = []
+    end = time.monotonic() + 60
+    while "writing the run" not in ours and time.monotonic() < end:  # the UI learns of jobs later
+        time.sleep(0.1)
+        ours = [job.get("description") for job in jobs(spark)[before:]]
     assert "reading the rows" in ours
     assert "drawing the pilot sample" in ours
     assert "EM pass 1, 2 candidates" in ours

@@ -132,7 +132,7 @@ def test_whoever_waits_for_a_far_store_hears_of_it_and_of_a_local_one_not(
     monkeypatch.setattr(file_systems, "WAIT_SECONDS", 0.02)
     with caplog.at_level(logging.WARNING, "sparkgmm"):
         with logging_when_slow("s3a://bucket/x"):
-            time.sleep(0.2)
+            time.sleep(1)
         with logging_when_slow("/tmp/x"), logging_when_slow("file:///tmp/x"):
             time.sleep(0.2)
     assert caplog.messages == ["waiting for s3a://bucket, which does not answer yet"]

@@ -269,7 +269,7 @@ def descriptions(spark: SparkSession, wanted: str) -> list[str]:
     port = context.uiWebUrl.rpartition(":")[2]
     url = f"http://127.0.0.1:{port}/api/v1/applications/{context.applicationId}/jobs"
     found: list[str] = []
-    for _ in range(40):
+    for _ in range(600):
         with urllib.request.urlopen(url) as answer:
             found = [job.get("description", "") for job in json.load(answer)]
         if any(wanted in text for text in found):
