@@ -20,6 +20,8 @@ from sparkgmm.products import Array
 _FEWEST = 1 / 32
 # The halves of a component move to the means of their rows so many times.
 HALVING_ROUNDS = 5
+# Rows are whitened so many values at a time, where they are many.
+_BAND_VALUES = 2**17
 
 
 def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
@@ -75,10 +77,24 @@ def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:
     gains = []
     for j in range(len(R)):
         share = R[j] * w
-        Y = model.stack.whitened(j, (Z - model.means[j]).T)
-        fourth = (share * (Y * Y).sum(axis=0) ** 2).sum() / max(share.sum(), 1e-300)
+        fourths = [
+            (share[some] * _squared_lengths(model, j, Z[some]) ** 2).sum() for some in _bands(Z)
+        ]
+        fourth = sum(fourths) / max(share.sum(), 1e-300)
         gains.append(share.sum() * abs(fourth / (d * (d + 2)) - 1))
     return [int(j) for j in np.argsort(gains)[::-1]]
+
+
+def _squared_lengths(model: Model, j: int, Z: Array) -> Array:
+    """Return the squared lengths of rows (n, d) in component j's own coordinates, (n,)."""
+    Y = model.stack.whitened(j, (Z - model.means[j]).T)
+    return np.asarray((Y * Y).sum(axis=0))
+
+
+def _bands(Z: Array) -> list[slice]:
+    """Cut rows (n, d) into bands that stay in cache."""
+    step = max(1, _BAND_VALUES // Z.shape[1])
+    return [slice(start, start + step) for start in range(0, len(Z), step)]
 
 
 def _halves(r: Array, Z: Array, w: Array, rng: np.random.Generator) -> Array | None:

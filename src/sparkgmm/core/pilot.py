@@ -180,8 +180,10 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
     spent = 0.0
     for _ in range(IMPROVEMENTS):
         proposals = []
-        for key in sorted(open_keys):
-            cost = flops_a_row([best[key]]) * n_rows * TRIAL_PASSES
+        costs = {key: flops_a_row([best[key]]) * n_rows * TRIAL_PASSES for key in open_keys}
+        if spent + sum(costs.values()) > _IMPROVEMENT_FLOPS * len(best):
+            break
+        for key, cost in sorted(costs.items()):
             most = max(2, min(_PROPOSALS, int(_IMPROVEMENT_FLOPS / cost)))
             moved = split_and_merge(best[key].model, seeds, rng, most)
             moved += onto_atoms(best[key].model, seeds, prior, atoms)
