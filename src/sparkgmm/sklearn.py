@@ -333,6 +333,9 @@ class _Ridge:
             return model
         return self.widths.raised(model, counts)
 
+    def at_least(self, variances: Array) -> _Ridge:
+        return self
+
     def log_density(self, model: Model, moments: Moments) -> float:
         """Return minus half the sum of ridge times the precisions' diagonals, a row."""
         if not self.ridge.any():

@@ -148,6 +148,9 @@ class PseudoRows:
     def within(self, model: Model, counts: Array | None = None) -> Model:
         return model
 
+    def at_least(self, variances: Array) -> PseudoRows:
+        return self
+
     def log_density(self, model: Model, moments: Moments) -> float:
         n = float(self.extra.counts.sum())
         return expected_log_likelihood(model, self.extra) * n / float(moments.counts.sum())

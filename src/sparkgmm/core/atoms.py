@@ -6,7 +6,8 @@ own, but one that starts wide amid other values does not find them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -75,20 +76,50 @@ def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) 
     atoms = list(islice(apart, _ATOMS))
     if not atoms:
         return []
+    R = _responsibilities(model, seeds)
+    lightest = np.argsort(R @ seeds.w, kind="stable")[:_PLACES]
+    moved = (_put(R, int(freed), atom, seeds) for atom in atoms for freed in lightest)
+    return _estimated(moved, seeds, model.family, prior)
+
+
+def onto_some_atoms(
+    model: Model,
+    seeds: Seeds,
+    prior: Prior,
+    atoms: Sequence[Atom],
+    rng: np.random.Generator,
+    most: int,
+) -> list[Model]:
+    """Return models in which a component is put on the rows of an atom, both drawn at random.
+
+    An atom that stands out no more than the model expects may be what a better one is made of: of
+    a column of a dozen values that are as many as a normal curve expects, each is an atom.
+    """
+    if model.k < 2 or model.family.shared or prior.widths is None:
+        return []
+    free = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
+    drawn = rng.permutation(len(free) * model.k)[:most]
+    if not len(drawn):
+        return []
+    R = _responsibilities(model, seeds)
+    moved = (_put(R, int(at) % model.k, free[int(at) // model.k], seeds) for at in drawn)
+    return _estimated(moved, seeds, model.family, prior)
+
+
+def _responsibilities(model: Model, seeds: Seeds) -> Array:
     density = Density.of(model.weights, model.means, model.stack, model.others)
-    R = density.responsibilities(seeds.rows).T
-    proposals = []
-    for atom in atoms:
-        mine = seeds.Z[:, atom.feature] == atom.value
-        for freed in np.argsort(R @ seeds.w, kind="stable")[:_PLACES]:
-            moved = R.copy()
-            moved[freed] = 0
-            moved /= np.maximum(moved.sum(axis=0), 1e-300)
-            moved[:, mine] = 0
-            moved[freed, mine] = 1
-            if (moved @ seeds.w > 0).all():
-                proposals.append(_estimated(moved, seeds, model.family, prior))
-    return [proposal for proposal in proposals if proposal is not None]
+    return density.responsibilities(seeds.rows).T
+
+
+def _put(R: Array, freed: int, atom: Atom, seeds: Seeds) -> Array:
+    """Give a component the rows of an atom, and its own to the others."""
+    mine = seeds.Z[:, atom.feature] == atom.value
+    moved = R.copy()
+    moved[freed] = 0
+    moved /= np.maximum(moved.sum(axis=0), 1e-300)
+    moved[:, mine] = 0
+    moved[freed, mine] = 1
+    return moved
 
 
 def _gains(model: Model, atoms: Sequence[Atom], seeds: Seeds, widths: Widths) -> Array:
@@ -115,9 +146,21 @@ def _is_held(model: Model, atom: Atom, widths: Widths) -> bool:
     return bool((near & (own < 4 * least)).any())
 
 
-def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | None:
-    """Return the M-step from responsibilities (k, n), as narrow as the rows are, or nothing."""
-    share = R * seeds.w
+def _estimated(many: Iterable[Array], seeds: Seeds, family: Family, prior: Prior) -> list[Model]:
+    """Return the M-step from each responsibilities (k, n), as narrow as the rows are.
+
+    Those that leave a component without rows or without volume are left out.
+    """
+    models = []
+    for R in many:
+        share = R * seeds.w
+        if (share.sum(axis=1) > 0).all():
+            with suppress(np.linalg.LinAlgError):
+                models.append(_model(share, seeds, family, prior))
+    return models
+
+
+def _model(share: Array, seeds: Seeds, family: Family, prior: Prior) -> Model:
     counts = share.sum(axis=1)
     means = share @ seeds.Z / counts[:, None]
     moment_of = squares if family.diagonal else second_moment
@@ -127,7 +170,4 @@ def _estimated(R: Array, seeds: Seeds, family: Family, prior: Prior) -> Model | 
     nothing = np.zeros_like(means)
     moments = Moments(counts, nothing, second, means, seeds.scale, seeds.total)
     moments = moments._replace(others=seeds.part_sums(share, family.least_rows(seeds.Z.shape[1])))
-    try:
-        return m_step(family, moments, prior, others=seeds.parts)
-    except np.linalg.LinAlgError:
-        return None
+    return m_step(family, moments, prior, others=seeds.parts)

@@ -45,6 +45,10 @@ class Prior(Protocol):
         """
         ...
 
+    def at_least(self, variances: Array) -> Prior:
+        """Return the prior under which no component is narrower than variances (d,) either."""
+        ...
+
     def log_density(self, model: Model, moments: Moments) -> float:
         """Return the log density at a model that measured these moments, in nats a row."""
         ...
@@ -84,6 +88,12 @@ class Bounded:
         """
         return model if self.widths is None else self.widths.raised(model, counts)
 
+    def at_least(self, variances: Array) -> Bounded:
+        """Return the prior under which no component is narrower than variances (d,) either."""
+        if self.widths is None:
+            return self
+        return replace(self, widths=self.widths.at_least(variances))
+
     def log_density(self, model: Model, moments: Moments) -> float:
         """Return 0."""
         return 0.0
@@ -106,6 +116,10 @@ class Regularised:
         return self.reg_covar == 0
 
     def over(self, rows: Rows, evidence: Evidence) -> Regularised:
+        """Return itself."""
+        return self
+
+    def at_least(self, variances: Array) -> Regularised:
         """Return itself."""
         return self
 

@@ -9,23 +9,25 @@ from functools import cached_property
 
 import numpy as np
 
-from sparkgmm.core.atoms import Atom, find_atoms, onto_atoms
+from sparkgmm.core.atoms import Atom, find_atoms, onto_atoms, onto_some_atoms
 from sparkgmm.core.em import Trajectory, share_of_tol
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.matching import farthest
 from sparkgmm.core.merits import by_merit
 from sparkgmm.core.model import Model, to_mixture
 from sparkgmm.core.moves import remove_and_split, shaken, split_one
+from sparkgmm.core.prior import Prior
 from sparkgmm.core.profile import Frame, count_rows
 from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
-from sparkgmm.core.short_runs import Sample, climb
+from sparkgmm.core.short_runs import Sample, climb, least_variances
 from sparkgmm.core.starts import KINDS
 from sparkgmm.core.starts.ground import Ground
 from sparkgmm.core.starts.kinds import balanced
 from sparkgmm.core.widths import FEW
+from sparkgmm.core.windows import onto_windows
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.mixture import n_parameters
@@ -36,6 +38,8 @@ _ROWS = 4096
 # Short runs get so many passes; then this share of them goes on, the best.
 _STAGES = ((20, 0.3), (30, 0.1), (40, 0.0))
 _PASSES = 20 + 0.3 * 30 + 0.1 * 40
+# Of each kind so many times `n_init` starts are drawn, as long as they are cheap.
+_DRAWS = 3
 # So many starts, or moves, get a run to their end: one where a pass is dear.
 _STARTS, _MOVES = 4, 3
 # Short runs whose mean log-likelihoods differ by less lead to one optimum.
@@ -61,6 +65,8 @@ _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # that is tried so often again.
 _CROWDED, _BALANCED = 2, 100
 _PATIENCE = 2
+# On small tables moves are drawn anew so often after a round in vain.
+_FRUITLESS = 2
 # So many other optima of a sample are looked at on all the rows. Runs whose components are all
 # nearer in pairs than this Hellinger distance, half a standard deviation, ended in one.
 _RIVALS = 3
@@ -71,25 +77,32 @@ _EXPONENTIAL = 40
 
 @dataclass(frozen=True)
 class Scout:
-    """A part of the sample, and what is to be looked for on it."""
+    """A part of the sample, and what is to be looked for on it.
+
+    `prior` bounds widths so that short runs can measure all components.
+    """
 
     search: Search
     ground: Ground
     sample: Sample
     rows: Rows
     frame: Frame
+    prior: Prior
 
     @classmethod
     def of(cls, rows: Rows, search: Search, frame: Frame) -> Scout | None:
         """Take as many rows of the sample as short runs need; None where those would be dear."""
         d = len(frame.scale)
+        if min(count_rows(rows.sample), _ROWS) < _ROWS_A_FEATURE * d:
+            return None
         families = [FAMILIES[name] for name in search.covariance_type]
         width = max(family.statistics.n_features(d) for family in families)
         ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
         few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
         if few < _LEAST_MOVES or width * ground.n > _MOST_VALUES or ground.n < _ROWS_A_FEATURE * d:
             return None
-        return cls(search, ground, Sample.of(ground.seeds, width), rows, frame)
+        prior = search.settings.prior.at_least(least_variances(ground.seeds))
+        return cls(search, ground, Sample.of(ground.seeds, width), rows, frame, prior)
 
     def starts(self, race: Race) -> list[Trajectory]:
         """Return the best starts of all kinds, for each k and covariance type."""
@@ -119,10 +132,10 @@ class Scout:
         return replace(self.ground, own_units=True)
 
     def _draw(self, k: int, most: int, ground: Ground | None = None) -> list[Array]:
-        """Return responsibilities (k, n) of `n_init` starts of each kind, the kinds in turn."""
+        """Return responsibilities (k, n) of as many starts of each kind, the kinds in turn."""
         ground = ground or self.ground
         drawn: list[Array] = []
-        for i in range(self.search.n_init):
+        for i in range(_DRAWS * self.search.n_init):
             for number, kind in enumerate(KINDS.values()):
                 if len(drawn) == most:
                     return drawn
@@ -151,7 +164,7 @@ class Scout:
         settings = self.search.settings
         states: list[Trajectory] = []
         for passes, share in _STAGES:
-            runs = climb(models, self.sample, settings.prior, min(passes, settings.max_iter))
+            runs = climb(models, self.sample, self.prior, min(passes, settings.max_iter))
             states = [Trajectory(model, seen, target_k=target_k) for model, seen in runs]
             states.sort(key=race.rank)
             models = [s.model for s in states[: max(most, int(share * len(states)))]]
@@ -184,7 +197,7 @@ class Scout:
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
                 attempt = fruitless.get(key, 0)
-                if attempt and not best[key].n_dropped:
+                if attempt and not best[key].n_dropped and self._whole is not None:
                     entrants += self._promising(best[key], rng)
                     continue
                 entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES, attempt)
@@ -216,7 +229,10 @@ class Scout:
         """Return how often other ways are tried from a state that nothing led out of."""
         if state.n_dropped:
             return _PATIENCE
-        return 1 if state.model.k >= _GUIDED and self._whole is not None else 0
+        if self._whole is not None:
+            return 1 if state.model.k >= _GUIDED else 0
+        number = _affordable(state.model.k, state.model.family, self.ground, _MOVES_FLOPS)
+        return _FRUITLESS if number >= (1 + _FRUITLESS) * _PROPOSALS else 0
 
     @cached_property
     def _whole(self) -> tuple[Ground, Sample] | None:
@@ -314,22 +330,30 @@ class Scout:
         self, state: Trajectory, race: Race, rng: np.random.Generator, most: int, attempt: int = 0
     ) -> list[Trajectory]:
         """Return the best ways on from a state, after short runs."""
-        model, ground, sample = state.model, self.ground, self.sample
-        number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
-        move = split_one if state.n_dropped else remove_and_split
-        models = move(model, ground, sample, rng, number)
-        if not state.n_dropped:
-            models += shaken(model, ground, sample, rng, int(_SHAKEN * number))
-            if model.k >= _GUIDED:  # short runs are of one k: where one was dropped, of one more
-                prior = self.search.settings.prior
-                models += by_merit(model, ground, sample, prior, rng, int(_SHAKEN * number))
-        found = self._best(models, race, state.target_k, most)
+        model = state.model
+        found = self._best(self._changed(state, rng), race, state.target_k, most)
         if state.n_dropped and not model.others:
             found += self._with_more(state, race, attempt)
         if race.rank(state)[0] > 0 and not self.search.lenient:
             models = [without(model, j) for j in self._by_chance(state, race)]
             found += self._best(models, race, state.target_k, most)
         return found
+
+    def _changed(self, state: Trajectory, rng: np.random.Generator) -> list[Model]:
+        """Return what moves of all kinds make of a model; one more, where one was dropped."""
+        prior, ground, sample = self.prior, self.ground, self.sample
+        model = prior.within(state.model)
+        number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
+        if state.n_dropped:  # short runs are of one k
+            return split_one(model, ground, sample, rng, number)
+        some = int(_SHAKEN * number)
+        models = remove_and_split(model, ground, sample, rng, number)
+        models += shaken(model, ground, sample, rng, some)
+        models += onto_some_atoms(model, ground.seeds, prior, self._atoms, rng, some)
+        models += onto_windows(model, ground, sample, rng, some)
+        if model.k >= _GUIDED:
+            models += by_merit(model, ground, sample, prior, rng, some)
+        return models
 
     def _with_more(self, state: Trajectory, race: Race, attempt: int) -> list[Trajectory]:
         """Return starts of more components than are left: those that a smaller k would begin with.

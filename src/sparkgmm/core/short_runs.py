@@ -28,6 +28,8 @@ _CHUNK_VALUES = 2**19
 # Models whose terms cancel more than this are left to runs of their own. At this size a log density
 # is wrong by 1e-6 nats, which tells optima apart, also where a component is on equal rows.
 _CANCELLATION = 1e10
+# What it is of a component of the least variance in one feature, and so about that of all.
+_LEAST_CANCELLATION = 1e9
 # A component of fewer effective rows than this share of the least ends its run.
 _LEAST_SHARE = 0.5
 
@@ -113,6 +115,15 @@ class Sample:
     def rows_per_weight(self) -> float:
         """What makes rows of effective counts."""
         return max(1.0, len(self.w) / float(self.w.sum()))
+
+
+def least_variances(seeds: Seeds) -> Array:
+    """Return the least variances (d,) of components that products of these rows can measure.
+
+    Components on one value far out are narrower. Held so wide, rows of that value are less likely
+    by a factor that all optima share.
+    """
+    return np.asarray((seeds.Z**2).max(axis=0, initial=0.0) / _LEAST_CANCELLATION)
 
 
 def climb(

@@ -6,7 +6,7 @@ speak for it. docs/theory.md, "Too narrow", derives the numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -89,6 +89,10 @@ class Widths:
             heavy,
             excess,
         )
+
+    def at_least(self, variances: Array) -> Widths:
+        """Return the widths of which none is less than variances (d,) either."""
+        return replace(self, resolution=np.maximum(self.resolution, variances))
 
     @property
     def gridded(self) -> Array:
