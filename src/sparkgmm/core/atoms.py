@@ -83,27 +83,33 @@ def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) 
 
 
 def onto_some_atoms(
-    model: Model,
+    models: Sequence[Model],
     seeds: Seeds,
     prior: Prior,
     atoms: Sequence[Atom],
     rng: np.random.Generator,
     most: int,
 ) -> list[Model]:
-    """Return models in which a component is put on the rows of an atom, both drawn at random.
+    """Return models in which some components are put on atoms, all drawn at random.
 
-    An atom that stands out no more than the model expects may be what a better one is made of: of
-    a column of a dozen values that are as many as a normal curve expects, each is an atom.
+    One model after the other is changed: in half of them one component, in half of the rest two.
+    EM leads no component from one atom to another, so that where columns hold few values each set
+    of atoms has optima of its own, also of those that the model expects about as many rows of.
     """
-    if model.k < 2 or model.family.shared or prior.widths is None:
+    if not models or models[0].k < 2 or models[0].family.shared or prior.widths is None:
         return []
-    free = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
-    drawn = rng.permutation(len(free) * model.k)[:most]
-    if not len(drawn):
-        return []
-    R = _responsibilities(model, seeds)
-    moved = (_put(R, int(at) % model.k, free[int(at) // model.k], seeds) for at in drawn)
-    return _estimated(moved, seeds, model.family, prior)
+    moved = []
+    for at in range(most):
+        model = models[at % len(models)]
+        free = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
+        number = min(len(free), model.k, int(rng.geometric(0.5)))
+        R = _responsibilities(model, seeds) if number else np.empty((0, 0))
+        places = rng.permutation(model.k)[:number]
+        for freed, which in zip(places, rng.permutation(len(free)), strict=False):
+            R = _put(R, int(freed), free[which], seeds)
+        if number:
+            moved.append(R)
+    return _estimated(moved, seeds, models[0].family, prior)
 
 
 def _responsibilities(model: Model, seeds: Seeds) -> Array:

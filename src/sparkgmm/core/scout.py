@@ -40,6 +40,8 @@ _STAGES = ((20, 0.3), (30, 0.1), (40, 0.0))
 _PASSES = 20 + 0.3 * 30 + 0.1 * 40
 # Of each kind so many times `n_init` starts are drawn, as long as they are cheap.
 _DRAWS = 3
+# So many of them again are put on values that many rows have.
+_ON_ATOMS = 1 / 3
 # So many starts, or moves, get a run to their end: one where a pass is dear.
 _STARTS, _MOVES = 4, 3
 # Short runs whose mean log-likelihoods differ by less lead to one optimum.
@@ -121,6 +123,7 @@ class Scout:
                     half = number // 2
                     some = drawn[:half] + self._draw(k, half, self._in_own_units)
                 models = self.ground.models(some, family)
+                models += self._on_atoms(models, k, int(_ON_ATOMS * number))
                 found += self._best(models, race, k, _STARTS)
                 if self._is_crowded(k, family):
                     models = self._balanced(k, family, min(number, _BALANCED))
@@ -144,6 +147,11 @@ class Scout:
                 labelled = R.ndim == 1
                 drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
         return drawn
+
+    def _on_atoms(self, models: Sequence[Model], k: int, most: int) -> list[Model]:
+        rng = np.random.default_rng([self.search.seed, k])
+        most = min(most, _DRAWS * self.search.n_init * len(KINDS))
+        return onto_some_atoms(models, self.ground.seeds, self.prior, self._atoms, rng, most)
 
     def _is_crowded(self, k: int, family: Family) -> bool:
         rows = self.sample.rows_per_weight * float(self.sample.w.sum())
@@ -349,7 +357,7 @@ class Scout:
         some = int(_SHAKEN * number)
         models = remove_and_split(model, ground, sample, rng, number)
         models += shaken(model, ground, sample, rng, some)
-        models += onto_some_atoms(model, ground.seeds, prior, self._atoms, rng, some)
+        models += onto_some_atoms([model], ground.seeds, prior, self._atoms, rng, some)
         models += onto_windows(model, ground, sample, rng, some)
         if model.k >= _GUIDED:
             models += by_merit(model, ground, sample, prior, rng, some)
