@@ -256,6 +256,27 @@ def test_no_block_file_outlives_its_context(
     assert block_files(spark) == []
 
 
+def test_no_sums_that_the_executors_added_stay_on_their_disks(
+    spark: SparkSession, driver_bytes: Callable[[int], None], request: pytest.FixtureRequest
+) -> None:
+    """Those of many passes over many partitions take longer to delete than a JVM gets to end."""
+    local = Path(spark.sparkContext.getConf().get("spark.local.dir"))
+
+    def shuffled() -> set[Path]:
+        return set(local.rglob("shuffle_*"))
+
+    driver_bytes(0)
+    spark.conf.set("spark.sparkgmm.resultBytes", "1")
+    request.addfinalizer(lambda: spark.conf.unset("spark.sparkgmm.resultBytes"))
+    before = shuffled()
+    with opened(two_groups(spark, 300, 40)) as blocks:
+        one_pass(blocks.rows(seed=0))
+        end = time.monotonic() + 60
+        while shuffled() - before and time.monotonic() < end:  # Spark deletes them meanwhile
+            time.sleep(0.1)
+        assert shuffled() - before == set()
+
+
 def test_nothing_stays_cached_after_the_context(spark: SparkSession) -> None:
     before = spark.sparkContext._jsc.getPersistentRDDs().size()
     with opened(two_groups(spark, 100, 1)):

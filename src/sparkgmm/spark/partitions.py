@@ -102,7 +102,14 @@ class RddPartitions:
             keyed = results.map(lambda numbered: (group_of(numbered[0]), numbered))
             members = keyed.partitionBy(n, int).values()
             results = members.mapPartitions(add)
-        return list(results.collect())
+        try:
+            return list(results.collect())
+        finally:
+            # three files a partition and level, and their places in the driver's heap: else they
+            # stay until the JVM looks for garbage, and to delete those of many passes at the end
+            # takes longer than the 30 s that Hadoop gives to what runs when a JVM ends
+            with contextlib.suppress(Exception):  # its JVM may be gone: that is what failed
+                results._jrdd.rdd().cleanShuffleDependencies(False)
 
     def drop(self) -> None:
         """Release the rows."""
