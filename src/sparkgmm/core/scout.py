@@ -352,6 +352,8 @@ class Scout:
         prior, ground, sample = self.prior, self.ground, self.sample
         model = prior.within(state.model)
         number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
+        if self._whole is not None:  # those that promise to gain by all its rows are tried as well
+            number = max(_LEAST_MOVES, number // 2)
         if state.n_dropped:  # short runs are of one k
             return split_one(model, ground, sample, rng, number)
         some = int(_SHAKEN * number)
