@@ -61,3 +61,13 @@ def test_clusters_beside_a_component_on_one_value_are_found_from_every_seed() ->
     np.testing.assert_allclose(
         [fit.log_likelihood for fit in fits], fits[0].log_likelihood, atol=0.01
     )
+
+
+def test_a_component_that_others_leave_no_row_has_no_window() -> None:
+    rows = LocalRows.of_array(bursts(1), None, 0)
+    frame = OverRows.of(rows).frame
+    seeds = Seeds.of(rows, frame)
+    far = Mixture([0.5, 0.5], [[43000, 10], [43000, 1e6]], [[6e8, 9.0], [6e8, 9.0]], "diag")
+    model = from_mixture(far, frame)
+    sample = Sample.of(seeds, model.n_features)
+    assert len(onto_windows(model, Ground(seeds), sample, np.random.default_rng(0), 8)) > 0

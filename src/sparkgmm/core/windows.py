@@ -59,6 +59,8 @@ def _windows(Y: Array, share: Array, rng: np.random.Generator) -> list[tuple[flo
     """Return the best window along each axis: what it gains, and which rows are in it (n,)."""
     found: list[tuple[float, Array]] = []
     mine = np.flatnonzero(share > _ITS_OWN * share.max())
+    if not len(mine):  # a component that others leave no row
+        return []
     axes = rng.permutation(Y.shape[1])[:_AXES]
     for values in Y[mine][:, axes].T:
         order = np.argsort(values, kind="stable")
