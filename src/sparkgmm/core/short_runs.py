@@ -30,6 +30,8 @@ _CHUNK_VALUES = 2**19
 _CANCELLATION = 1e10
 # What it is of a component of the least variance in one feature, and so about that of all.
 _LEAST_CANCELLATION = 1e9
+# Weights above this are taken for shares of it.
+_HUGE = 1e150
 # A component of fewer effective rows than this share of the least ends its run.
 _LEAST_SHARE = 0.5
 
@@ -52,6 +54,8 @@ class Sample:
     def of(cls, seeds: Seeds, n_features: int) -> Sample:
         """Fill so many monomials of the seeds: those that the families to be fitted need."""
         Z, w, scale, total = seeds[:4]
+        if w.max(initial=0.0) > _HUGE:  # sums of them would overflow: only shares matter then
+            w = w / w.max()
         n, d = Z.shape
         T = np.empty((n_features, n))
         T[1 : 1 + d] = Z.T
