@@ -92,24 +92,30 @@ def onto_some_atoms(
 ) -> list[Model]:
     """Return models in which some components are put on atoms, all drawn at random.
 
-    One model after the other is changed: in half of them one component, in half of the rest two.
+    Each model is changed about as often: in half of the cases one component, in half of the rest
+    two.
     EM leads no component from one atom to another, so that where columns hold few values each set
     of atoms has optima of its own, also of those that the model expects about as many rows of.
     """
     if not models or models[0].k < 2 or models[0].family.shared or prior.widths is None:
         return []
     moved = []
-    for at in range(most):
-        model = models[at % len(models)]
+    for model, times in zip(models, _shared(most, len(models)), strict=True):
         free = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
-        number = min(len(free), model.k, int(rng.geometric(0.5)))
-        R = _responsibilities(model, seeds) if number else np.empty((0, 0))
-        places = rng.permutation(model.k)[:number]
-        for freed, which in zip(places, rng.permutation(len(free)), strict=False):
-            R = _put(R, int(freed), free[which], seeds)
-        if number:
-            moved.append(R)
+        R = _responsibilities(model, seeds) if free and times else np.empty((0, 0))
+        for _ in range(times if free else 0):
+            number = min(len(free), model.k, int(rng.geometric(0.5)))
+            places, which = rng.permutation(model.k)[:number], rng.permutation(len(free))[:number]
+            put = R
+            for freed, atom in zip(places.tolist(), which.tolist(), strict=True):
+                put = _put(put, freed, free[atom], seeds)
+            moved.append(put)
     return _estimated(moved, seeds, models[0].family, prior)
+
+
+def _shared(most: int, n: int) -> list[int]:
+    """Share a number out to n, as evenly as it goes."""
+    return [most // n + (i < most % n) for i in range(n)]
 
 
 def _responsibilities(model: Model, seeds: Seeds) -> Array:

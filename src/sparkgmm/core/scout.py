@@ -239,7 +239,10 @@ class Scout:
             return _PATIENCE
         if self._whole is not None:
             return 1 if state.model.k >= _GUIDED else 0
-        number = _affordable(state.model.k, state.model.family, self.ground, _MOVES_FLOPS)
+        family = state.model.family
+        if not family.closed:  # each step of each short run takes its own iterations
+            return 0
+        number = _affordable(state.model.k, family, self.ground, _MOVES_FLOPS)
         return _FRUITLESS if number >= (1 + _FRUITLESS) * _PROPOSALS else 0
 
     @cached_property
