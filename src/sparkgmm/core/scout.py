@@ -112,7 +112,10 @@ class Scout:
         for k in sorted(set(self.search.k) - {1}):
             families = [FAMILIES[name] for name in self.search.covariance_type]
             numbers = {
-                family.name: _affordable(k, family, self.ground, _STARTS_FLOPS)
+                family.name: min(
+                    _affordable(k, family, self.ground, _STARTS_FLOPS),
+                    self.search.n_init * len(KINDS) * (_DRAWS if family.closed else 1),
+                )
                 for family in families
             }
             drawn = self._draw(k, max(numbers.values()))
@@ -150,7 +153,6 @@ class Scout:
 
     def _on_atoms(self, models: Sequence[Model], k: int, most: int) -> list[Model]:
         rng = np.random.default_rng([self.search.seed, k])
-        most = min(most, _DRAWS * self.search.n_init * len(KINDS))
         return onto_some_atoms(models, self.ground.seeds, self.prior, self._atoms, rng, most)
 
     def _is_crowded(self, k: int, family: Family) -> bool:
@@ -240,7 +242,7 @@ class Scout:
         if self._whole is not None:
             return 1 if state.model.k >= _GUIDED else 0
         family = state.model.family
-        if not family.closed:  # each step of each short run takes its own iterations
+        if not family.closed:  # each step of a short run takes iterations of its own
             return 0
         number = _affordable(state.model.k, family, self.ground, _MOVES_FLOPS)
         return _FRUITLESS if number >= (1 + _FRUITLESS) * _PROPOSALS else 0
