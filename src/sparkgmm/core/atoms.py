@@ -15,11 +15,11 @@ import numpy as np
 
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
+from sparkgmm.core.moves import responsibilities_of
 from sparkgmm.core.prior import Prior, m_step
 from sparkgmm.core.widths import ATOM_ROWS, Widths
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
-from sparkgmm.density import Density
 from sparkgmm.products import Array, second_moment, squares
 
 # A value stands out where so many times as many rows have it as the model expects.
@@ -76,7 +76,7 @@ def onto_atoms(model: Model, seeds: Seeds, prior: Prior, atoms: Sequence[Atom]) 
     atoms = list(islice(apart, _ATOMS))
     if not atoms:
         return []
-    R = _responsibilities(model, seeds)
+    R = responsibilities_of(model, seeds)
     lightest = np.argsort(R @ seeds.w, kind="stable")[:_PLACES]
     moved = (_put(R, int(freed), atom, seeds) for atom in atoms for freed in lightest)
     return _estimated(moved, seeds, model.family, prior)
@@ -92,17 +92,16 @@ def onto_some_atoms(
 ) -> list[Model]:
     """Return models in which some components are put on atoms, all drawn at random.
 
-    Each model is changed about as often: in half of the cases one component, in half of the rest
-    two.
-    EM leads no component from one atom to another, so that where columns hold few values each set
-    of atoms has optima of its own, also of those that the model expects about as many rows of.
+    Each model is changed about as often: one component in half of the cases, two in half of the
+    rest. EM leads no component from one atom to another, so that where columns hold few values each
+    set of atoms has optima of its own, also of those that the model expects about as many rows of.
     """
     if not models or models[0].k < 2 or models[0].family.shared or prior.widths is None:
         return []
     moved = []
     for model, times in zip(models, _shared(most, len(models)), strict=True):
         free = [atom for atom in atoms if not _is_held(model, atom, prior.widths)]
-        R = _responsibilities(model, seeds) if free and times else np.empty((0, 0))
+        R = responsibilities_of(model, seeds) if free and times else np.empty((0, 0))
         for _ in range(times if free else 0):
             number = min(len(free), model.k, int(rng.geometric(0.5)))
             places, which = rng.permutation(model.k)[:number], rng.permutation(len(free))[:number]
@@ -116,11 +115,6 @@ def onto_some_atoms(
 def _shared(most: int, n: int) -> list[int]:
     """Share a number out to n, as evenly as it goes."""
     return [most // n + (i < most % n) for i in range(n)]
-
-
-def _responsibilities(model: Model, seeds: Seeds) -> Array:
-    density = Density.of(model.weights, model.means, model.stack, model.others)
-    return density.responsibilities(seeds.rows).T
 
 
 def _put(R: Array, freed: int, atom: Atom, seeds: Seeds) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sparkgmm.core.initialisation import Seeds, k_means_plus_plus, model_of, settle
 from sparkgmm.core.model import Model
+from sparkgmm.core.profile import bands
 from sparkgmm.core.short_runs import Sample
 from sparkgmm.core.starts.ground import Ground
 from sparkgmm.density import Density
@@ -20,8 +21,6 @@ from sparkgmm.products import Array
 _FEWEST = 1 / 32
 # The halves of a component move to the means of their rows so many times.
 HALVING_ROUNDS = 5
-# Rows are whitened so many values at a time, where they are many.
-_BAND_VALUES = 2**17
 
 
 def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
@@ -32,8 +31,7 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
     if model.k < 3:
         return []
     Z, w, points = seeds.Z, seeds.w, seeds.points
-    density = Density.of(model.weights, model.means, model.stack, model.others)
-    R = density.responsibilities(seeds.rows).T
+    R = responsibilities_of(model, seeds)
     proposals = []
     for split in _worst_described(R, model, Z, w)[:most]:
         kept, freed = _most_alike(R, w, without=split)
@@ -47,6 +45,12 @@ def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: 
         centres = moved * w @ Z / np.maximum(moved @ w, 1e-300)[:, None]
         proposals.append(model_of(moved, centres, seeds, model.family))
     return proposals
+
+
+def responsibilities_of(model: Model, seeds: Seeds) -> Array:
+    """Return the responsibilities (k, n) for the seeds, however narrow components are."""
+    density = Density.of(model.weights, model.means, model.stack, model.others)
+    return density.responsibilities(seeds.rows).T
 
 
 def likeness(R: Array, w: Array) -> Array:
@@ -78,7 +82,8 @@ def _worst_described(R: Array, model: Model, Z: Array, w: Array) -> list[int]:
     for j in range(len(R)):
         share = R[j] * w
         fourths = [
-            (share[some] * _squared_lengths(model, j, Z[some]) ** 2).sum() for some in _bands(Z)
+            (share[some] * _squared_lengths(model, j, Z[some]) ** 2).sum()
+            for some in bands(len(Z), d)
         ]
         fourth = sum(fourths) / max(share.sum(), 1e-300)
         gains.append(share.sum() * abs(fourth / (d * (d + 2)) - 1))
@@ -89,12 +94,6 @@ def _squared_lengths(model: Model, j: int, Z: Array) -> Array:
     """Return the squared lengths of rows (n, d) in component j's own coordinates, (n,)."""
     Y = model.stack.whitened(j, (Z - model.means[j]).T)
     return np.asarray((Y * Y).sum(axis=0))
-
-
-def _bands(Z: Array) -> list[slice]:
-    """Cut rows (n, d) into bands that stay in cache."""
-    step = max(1, _BAND_VALUES // Z.shape[1])
-    return [slice(start, start + step) for start in range(0, len(Z), step)]
 
 
 def _halves(r: Array, Z: Array, w: Array, rng: np.random.Generator) -> Array | None:

@@ -299,10 +299,10 @@ class Frame:
 
 
 def bands(d: int, n: int) -> list[slice]:
-    """Cut d features of n rows into bands that stay in cache from one operation to the next.
+    """Cut d features of n rows, or rows of features, into bands that stay in cache in between.
 
     Their sizes are multiples of 16, and the last has what is left beside: so BLAS adds up each
-    feature as it does in the whole.
+    of them as it does in the whole.
     """
     step = max(16, _BAND_BYTES // (8 * max(n, 1)) // 16 * 16)
     edges = [*range(0, d - step + 1, step)] or [0]

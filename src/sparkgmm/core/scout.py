@@ -207,7 +207,7 @@ class Scout:
             for key in sorted(open_keys):
                 dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
                 attempt = fruitless.get(key, 0)
-                if attempt and not best[key].n_dropped and self._whole is not None:
+                if attempt and not best[key].n_dropped and self._sees_a_part:
                     entrants += self._promising(best[key], rng)
                     continue
                 entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES, attempt)
@@ -239,7 +239,7 @@ class Scout:
         """Return how often other ways are tried from a state that nothing led out of."""
         if state.n_dropped:
             return _PATIENCE
-        if self._whole is not None:
+        if self._sees_a_part:
             return 1 if state.model.k >= _GUIDED else 0
         family = state.model.family
         if not family.closed:  # each step of a short run takes iterations of its own
@@ -248,21 +248,22 @@ class Scout:
         return _FRUITLESS if number >= (1 + _FRUITLESS) * _PROPOSALS else 0
 
     @cached_property
-    def _whole(self) -> tuple[Ground, Sample] | None:
-        """All rows of the sample, where short runs look at a part of them and more are no burden.
+    def _sees_a_part(self) -> bool:
+        """Whether short runs look at a part of the sample's rows, and more are no burden.
 
         A small cluster among many has too few rows in the part.
         """
-        n_rows, width = count_rows(self.rows.sample), len(self.sample.T)
-        if n_rows == self.ground.n or width * n_rows > _MOST_VALUES:
-            return None
-        ground = Ground(Seeds.of(self.rows, self.frame, n_rows))
-        return ground, Sample.of(ground.seeds, width)
+        n_rows = count_rows(self.rows.sample)
+        return n_rows > self.ground.n and len(self.sample.T) * n_rows <= _MOST_VALUES
+
+    @cached_property
+    def _whole(self) -> tuple[Ground, Sample]:
+        """All rows of the sample."""
+        ground = Ground(Seeds.of(self.rows, self.frame, count_rows(self.rows.sample)))
+        return ground, Sample.of(ground.seeds, len(self.sample.T))
 
     def _promising(self, state: Trajectory, rng: np.random.Generator) -> list[Trajectory]:
         """Return the moves that should gain by all the rows of the sample: without short runs."""
-        if self._whole is None:
-            return []
         prior = self.search.settings.prior
         models = by_merit(state.model, *self._whole, prior, rng, _MOVES, least=_WORTH_IT)
         return [Trajectory(model, target_k=state.target_k) for model in models]
@@ -357,7 +358,7 @@ class Scout:
         prior, ground, sample = self.prior, self.ground, self.sample
         model = prior.within(state.model)
         number = min(_PROPOSALS, _affordable(model.k, model.family, ground, _MOVES_FLOPS))
-        if self._whole is not None:  # those that promise to gain by all its rows are tried as well
+        if self._sees_a_part:  # those that promise to gain by all its rows are tried as well
             number = max(_LEAST_MOVES, number // 2)
         if state.n_dropped:  # short runs are of one k
             return split_one(model, ground, sample, rng, number)

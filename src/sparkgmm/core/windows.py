@@ -61,10 +61,11 @@ def _windows(Y: Array, share: Array, rng: np.random.Generator) -> list[tuple[flo
     mine = np.flatnonzero(share > _ITS_OWN * share.max())
     if not len(mine):  # a component that others leave no row
         return []
+    share = share[mine]
     axes = rng.permutation(Y.shape[1])[:_AXES]
     for values in Y[mine][:, axes].T:
         order = np.argsort(values, kind="stable")
-        passed = np.cumsum(share[mine][order])
+        passed = np.cumsum(share[order])
         ascending = values[order]
         below = 1 / (1 + np.exp(-_LOGISTIC * np.clip(ascending, -40, 40)))
         best, ends = 0.0, (0, 0)
