@@ -27,6 +27,8 @@ HOME = f"/user/{USER}"
 # They are numbers: nobody needs what is promised.
 MEGABYTES = 14_336
 PATIENCE = 120.0
+# What docs/deploy.md says for machines of several kinds: drivers and executors round alike.
+KERNELS = ("OPENBLAS_CORETYPE", "Haswell")
 
 
 class MiniCluster:
@@ -88,6 +90,7 @@ class MiniCluster:
             "SPARK_CONF_DIR": str(self.folder / "spark-conf"),
             "HADOOP_USER_NAME": USER,
             "SPARK_LOCAL_IP": "127.0.0.1",
+            KERNELS[0]: KERNELS[1],
         }
 
     def submit(self, command: Sequence[str | Path], timeout: float = 600) -> Submitted:
@@ -181,6 +184,8 @@ class MiniCluster:
             # containers listen on loopback only
             "spark.yarn.appMasterEnv.SPARK_LOCAL_IP": "127.0.0.1",
             "spark.executorEnv.SPARK_LOCAL_IP": "127.0.0.1",
+            f"spark.yarn.appMasterEnv.{KERNELS[0]}": KERNELS[1],
+            f"spark.executorEnv.{KERNELS[0]}": KERNELS[1],
         }
         folder = self.folder / "spark-conf"
         folder.mkdir()

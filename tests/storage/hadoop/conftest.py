@@ -64,8 +64,12 @@ def many_passes() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def local_fit(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A function that fits local files by spark-submit on local[2] and returns model.json."""
+def local_fit(hadoop: MiniCluster, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function that fits local files by spark-submit on local[2] and returns model.json.
+
+    Its environment is that of a client of the cluster, so that what chooses the kernels of BLAS is
+    the same for both.
+    """
 
     def fit(config: Path, *overrides: str) -> bytes:
         output = tmp_path_factory.mktemp("local")
@@ -76,7 +80,14 @@ def local_fit(tmp_path_factory: pytest.TempPathFactory) -> Any:
             *("jobs/fit_gmm.py", "--config", str(config)),
             *(part for text in given for part in ("--set", text)),
         ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=hadoop.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return (output / "run" / "model.json").read_bytes()
 
