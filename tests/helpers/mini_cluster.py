@@ -28,7 +28,7 @@ HOME = f"/user/{USER}"
 MEGABYTES = 14_336
 PATIENCE = 120.0
 # What docs/deploy.md says for machines of several kinds: drivers and executors round alike.
-KERNELS = ("OPENBLAS_CORETYPE", "Haswell")
+KERNELS = {"OPENBLAS_CORETYPE": "Haswell"}
 
 
 class MiniCluster:
@@ -90,7 +90,7 @@ class MiniCluster:
             "SPARK_CONF_DIR": str(self.folder / "spark-conf"),
             "HADOOP_USER_NAME": USER,
             "SPARK_LOCAL_IP": "127.0.0.1",
-            KERNELS[0]: KERNELS[1],
+            **KERNELS,
         }
 
     def submit(self, command: Sequence[str | Path], timeout: float = 600) -> Submitted:
@@ -184,8 +184,8 @@ class MiniCluster:
             # containers listen on loopback only
             "spark.yarn.appMasterEnv.SPARK_LOCAL_IP": "127.0.0.1",
             "spark.executorEnv.SPARK_LOCAL_IP": "127.0.0.1",
-            f"spark.yarn.appMasterEnv.{KERNELS[0]}": KERNELS[1],
-            f"spark.executorEnv.{KERNELS[0]}": KERNELS[1],
+            **{f"spark.yarn.appMasterEnv.{name}": value for name, value in KERNELS.items()},
+            **{f"spark.executorEnv.{name}": value for name, value in KERNELS.items()},
         }
         folder = self.folder / "spark-conf"
         folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from helpers.mini_cluster import HOME, ROOT, MiniCluster, Session, session_on
+from helpers.mini_cluster import HOME, KERNELS, ROOT, MiniCluster, Session, session_on
 
 FAITHFUL = ROOT / "data" / "faithful.csv"
 
@@ -64,12 +65,8 @@ def many_passes() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def local_fit(hadoop: MiniCluster, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A function that fits local files by spark-submit on local[2] and returns model.json.
-
-    Its environment is that of a client of the cluster, so that what chooses the kernels of BLAS is
-    the same for both.
-    """
+def local_fit(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function that fits local files by spark-submit on local[2] and returns model.json."""
 
     def fit(config: Path, *overrides: str) -> bytes:
         output = tmp_path_factory.mktemp("local")
@@ -83,7 +80,7 @@ def local_fit(hadoop: MiniCluster, tmp_path_factory: pytest.TempPathFactory) -> 
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=hadoop.environment(),
+            env={**os.environ, **KERNELS},  # as in the containers
             capture_output=True,
             text=True,
             check=False,
