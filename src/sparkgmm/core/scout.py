@@ -109,13 +109,10 @@ class Scout:
     def starts(self, race: Race) -> list[Trajectory]:
         """Return the best starts of all kinds, for each k and covariance type."""
         found = []
+        families = [FAMILIES[name] for name in self.search.covariance_type]
         for k in sorted(set(self.search.k) - {1}):
-            families = [FAMILIES[name] for name in self.search.covariance_type]
             numbers = {
-                family.name: min(
-                    _affordable(k, family, self.ground, _STARTS_FLOPS),
-                    self.search.n_init * len(KINDS) * (_DRAWS if family.closed else 1),
-                )
+                family.name: self._n_drawn(k, family, _DRAWS if family.closed else 1)
                 for family in families
             }
             drawn = self._draw(k, max(numbers.values()))
@@ -137,18 +134,20 @@ class Scout:
     def _in_own_units(self) -> Ground:
         return replace(self.ground, own_units=True)
 
-    def _draw(self, k: int, most: int, ground: Ground | None = None) -> list[Array]:
-        """Return responsibilities (k, n) of as many starts of each kind, the kinds in turn."""
+    def _n_drawn(self, k: int, family: Family, times: int) -> int:
+        """Return how many starts are drawn: so many times `n_init` of each kind, while cheap."""
+        affordable = _affordable(k, family, self.ground, _STARTS_FLOPS)
+        return min(affordable, times * self.search.n_init * len(KINDS))
+
+    def _draw(self, k: int, number: int, ground: Ground | None = None) -> list[Array]:
+        """Return responsibilities (k, n) of so many starts, of the kinds in turn."""
         ground = ground or self.ground
-        drawn: list[Array] = []
-        for i in range(_DRAWS * self.search.n_init):
-            for number, kind in enumerate(KINDS.values()):
-                if len(drawn) == most:
-                    return drawn
-                rng = np.random.default_rng([self.search.seed, i, number, k])
-                R = kind(ground, k, rng)
-                labelled = R.ndim == 1
-                drawn.append((np.arange(k)[:, None] == R).astype(float) if labelled else R)
+        kinds = list(KINDS.values())
+        drawn = []
+        for turn, which in (divmod(i, len(kinds)) for i in range(number)):
+            rng = np.random.default_rng([self.search.seed, turn, which, k])
+            R = kinds[which](ground, k, rng)
+            drawn.append(R if R.ndim == 2 else (np.arange(k)[:, None] == R).astype(float))
         return drawn
 
     def _on_atoms(self, models: Sequence[Model], k: int, most: int) -> list[Model]:
@@ -379,11 +378,12 @@ class Scout:
         found, more, family = [], 1, state.model.family
         while state.model.k + more <= state.target_k:
             k = state.model.k + more
-            number = _affordable(k, family, self.ground, _STARTS_FLOPS)
             if not attempt:
-                models = self.ground.models(self._draw(k, number), family)
+                drawn = self._draw(k, self._n_drawn(k, family, _DRAWS))
+                models = self.ground.models(drawn, family)
                 found += self._best(models, race, state.target_k, _MOVES)
-            models = self._balanced(k, family, min(number, _BALANCED), attempt)
+            affordable = _affordable(k, family, self.ground, _STARTS_FLOPS)
+            models = self._balanced(k, family, min(affordable, _BALANCED), attempt)
             found += self._best(models, race, state.target_k, _MOVES)
             more *= 2
         return found
