@@ -80,14 +80,11 @@ def _without(blocks: Sequence[Block], d: int) -> NDArray[np.bool_]:
         rows = np.arange(len(going))
         i = np.argmin(gaps, axis=1)
         least, bound = gaps[rows, i][:, None], errors[rows, i][:, None]
-        by_chance = np.minimum(1.0, 4 * bound / least)[:, 0] ** (number[going] - 1)
-        without[going] = by_chance > _BY_CHANCE
-        times = np.rint(gaps / least)
-        residuals = np.abs(gaps - times * least)
-        bounds = errors + times * bound
-        left = residuals > bounds  # not where nothing was: inf - inf is no number
+        without[going] = _by_chance(least[:, 0], bound[:, 0], number[going])
+        gaps, errors = _remainders(gaps, errors, least, bound)
+        left = gaps > errors  # not where nothing was: inf - inf is no number
         left[rows, i] = False
-        gaps, errors = np.where(left, residuals, np.inf), np.where(left, bounds, np.inf)
+        gaps, errors = np.where(left, gaps, np.inf), np.where(left, errors, np.inf)
         gaps[:, at], errors[:, at] = least[:, 0], bound[:, 0]
         open_ones = ~without[going] & left.any(axis=1)
         going, gaps, errors = going[open_ones], gaps[open_ones], errors[open_ones]
@@ -193,19 +190,28 @@ def _common_divisor(distances: Array, error: float) -> float:
     gaps, errors = apart, np.full(len(apart), error)
     while len(gaps):
         i = int(np.argmin(gaps))
-        least, bound = float(gaps[i]), float(errors[i])
-        if (min(1.0, 4 * bound / least)) ** (len(apart) - 1) > _BY_CHANCE and len(apart) > 1:
+        least, bound = gaps[i : i + 1], errors[i : i + 1]
+        if len(apart) > 1 and _by_chance(least, bound, len(apart)):
             return 0.0
-        times = np.rint(gaps / least)
-        residuals = np.abs(gaps - times * least)
-        bounds = errors + times * bound
-        left = residuals > bounds
+        gaps, errors = _remainders(gaps, errors, least, bound)
+        left = gaps > errors
         left[i] = False
         if not left.any():
             if error == 0:
-                return least
+                return float(least[0])
             times = np.cumsum(np.rint(between / least))
             return float(times @ distances[1:] / (times @ times))  # least squares
-        gaps = np.concatenate((residuals[left], (least,)))
-        errors = np.concatenate((bounds[left], (bound,)))
+        gaps = np.concatenate((gaps[left], least))
+        errors = np.concatenate((errors[left], bound))
     return 0.0
+
+
+def _by_chance(least: Array, bound: Array, number: Array | int) -> NDArray[np.bool_]:
+    """Say whether so many gaps may be multiples of the least by chance: its error has a bound."""
+    return np.asarray(np.minimum(1.0, 4 * bound / least) ** (number - 1) > _BY_CHANCE)
+
+
+def _remainders(gaps: Array, errors: Array, least: Array, bound: Array) -> tuple[Array, Array]:
+    """Return how far gaps are from multiples of the least one, and bounds of the errors of that."""
+    times = np.rint(gaps / least)
+    return np.abs(gaps - times * least), errors + times * bound
