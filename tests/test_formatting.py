@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparkgmm.formatting import mean_and_sd
+from sparkgmm.formatting import mean_and_sd, quoted_list, some_of
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.sections.components import mean_table
 from sparkgmm.runs.terminal import components_as_text
@@ -51,3 +51,11 @@ def test_page_notebook_and_terminal_write_a_mean_alike() -> None:
     ):
         assert "1,234.57 ± 1.50" in text
         assert mean_and_sd(4e-9, 1e-10) in text
+
+
+def test_of_many_names_the_first_are_listed_and_the_others_counted() -> None:
+    names = [f"c{i}" for i in range(2012)]
+    assert some_of(names[:3]) == "c0, c1, c2"
+    assert quoted_list(names[:3]) == "'c0', 'c1', 'c2'"
+    assert some_of(names, 2) == "c0, c1 and 2,010 more"
+    assert quoted_list(names).endswith("'c11' and 2,000 more")

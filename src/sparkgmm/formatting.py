@@ -30,6 +30,11 @@ def some_of(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + more
 
 
+def quoted_list(names: Sequence[str]) -> str:
+    """Return the first names in quotes, for a message, and how many more there are."""
+    return some_of([repr(name) for name in names])
+
+
 def by_value(values: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     """Return each value, in the order of appearance, with the keys that have it."""
     keys: dict[str, list[str]] = {}

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from sparkgmm.core.quantiles import threshold
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError, option_names
-from sparkgmm.formatting import some_of
+from sparkgmm.formatting import quoted_list, some_of
 from sparkgmm.options import KEYS
 from sparkgmm.runs.config import ScoreConfig
 from sparkgmm.runs.folder import (
@@ -43,7 +43,6 @@ from sparkgmm.spark.source import (
     Opened,
     did_you_mean,
     find_model_features,
-    quoted_list,
 )
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.tables import describe_table, reading_files_of

@@ -27,10 +27,11 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.formatting import quoted_list
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.driver_memory import byte_size
 from sparkgmm.spark.group_rows import FIELDS, GroupTask, component_batches
-from sparkgmm.spark.source import Features, as_array, did_you_mean, is_vector, quoted, quoted_list
+from sparkgmm.spark.source import Features, as_array, did_you_mean, is_vector, quoted
 
 # The values of a group are kept by a worker up to so many bytes: it takes about four times as
 # much while it fits them. A larger group goes through the ordinary engine.

@@ -8,6 +8,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sparkgmm.formatting import some_of
 from sparkgmm.mixture import Array
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
@@ -71,11 +72,9 @@ def describe_faults(counts: Counts, features: Features) -> str:
         found.append((counts.negative, f"{features.weight} negative"))
     if counts.ragged:
         found.append((counts.ragged, f"{features.vector} not of length {len(features.names)}"))
-    more = ""
     if len(found) > _FAULTS:
         found.sort(key=lambda fault: -fault[0])
-        more = f" and {len(found) - _FAULTS} more"
-    return ", ".join(f"{what} in {n:,}" for n, what in found[:_FAULTS]) + more
+    return some_of([f"{what} in {n:,}" for n, what in found], _FAULTS)
 
 
 def missing_by_column(counts: Counts, features: Features) -> dict[str, int]:

@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import IntegerType, NumericType, StructField, StructType
 
 from sparkgmm.errors import InputError
+from sparkgmm.formatting import quoted_list
 from sparkgmm.spark.group_scoring import GroupCounts, GroupScorer
 from sparkgmm.spark.groups import group_key
 from sparkgmm.spark.score_columns import columns_of
 from sparkgmm.spark.scored_rows import SPARK_TYPES, ScoreRequest, check_columns
-from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted, quoted_list
+from sparkgmm.spark.source import Features, as_array, did_you_mean, quoted
 
 
 @dataclass(frozen=True)

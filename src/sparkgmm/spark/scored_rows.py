@@ -23,6 +23,7 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.formatting import quoted_list
 from sparkgmm.mixture import Mixture
 from sparkgmm.spark.score_columns import (
     columns_of,
@@ -31,7 +32,7 @@ from sparkgmm.spark.score_columns import (
     predicted_columns,
 )
 from sparkgmm.spark.scoring import UNSEEN, RecordScorer, Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted, quoted_list
+from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted
 
 # The types of the columns added, by their names in `ScoreColumn`.
 SPARK_TYPES: dict[str, DataType] = {

@@ -29,6 +29,7 @@ from pyspark.sql.types import (
 )
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.formatting import quoted_list
 from sparkgmm.parts import BOOLEANS, MOST_LEVELS, WHOLE
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import distinct_levels
@@ -774,12 +775,6 @@ def did_you_mean(name: str, columns: Sequence[str]) -> str:
     """Return a hint at the nearest column for a message, empty if none is near."""
     near = difflib.get_close_matches(name, columns, 1, 0.5)
     return f"did you mean {near[0]!r}? " if near else ""
-
-
-def quoted_list(columns: Sequence[str], most: int = 12) -> str:
-    """List names for a message, not all of many."""
-    shown = ", ".join(map(repr, columns[:most]))
-    return shown + (f" and {len(columns) - most} more" if len(columns) > most else "")
 
 
 def _typed(df: DataFrame) -> str:

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import ArrayType, FloatType, NumericType
 
 from sparkgmm.errors import InputError
+from sparkgmm.formatting import quoted_list
 from sparkgmm.mixture import Array
 from sparkgmm.spark.blocks import Counts
 from sparkgmm.spark.cluster_rows import Blocks
@@ -18,7 +19,6 @@ from sparkgmm.spark.source import (
     is_array,
     names_in_vector,
     noted_length,
-    quoted_list,
     vector_features,
 )
 
