@@ -68,11 +68,12 @@ def test_vectors_are_rejected_by_length_and_by_content(spark: SparkSession, kind
     assert_df_equality(found, expected, ignore_nullable=True)
 
 
-def test_a_column_named_reason_is_left_alone(spark: SparkSession) -> None:
-    df = spark.createDataFrame([(None, "mine"), (1.0, "yours")], "x double, reason string")
+@pytest.mark.parametrize("name", ["reason", "Reason"])
+def test_a_column_named_reason_is_left_alone(spark: SparkSession, name: str) -> None:
+    df = spark.createDataFrame([(None, "mine"), (1.0, "yours")], f"x double, {name} string")
     found = rejected(df, find_features(df, ["x"], None))
     assert [tuple(row) for row in found.collect()] == [(None, "mine", "x is null")]
-    assert found.columns == ["x", "reason", "_reason"]
+    assert found.columns == ["x", name, "_reason"]
 
 
 @pytest.mark.parametrize("kind", ["double", "float", "decimal(38,2)", "int", "boolean"])

@@ -12,7 +12,7 @@ from sparkgmm.formatting import some_of
 from sparkgmm.mixture import Array
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import Counts
-from sparkgmm.spark.source import Features, as_array, as_number, quoted
+from sparkgmm.spark.source import Features, as_array, as_number, free_name, quoted
 
 # So many columns and what is wrong with them are named in a line; of more, the worst.
 _FAULTS = 8
@@ -23,13 +23,11 @@ _NO_COUNT = "no whole number of 0 or more"
 def rejected(df: DataFrame, features: Features, gaps: Collection[str] = ()) -> DataFrame:
     """Return the invalid rows as they were read, and a column that says why.
 
-    Features among `gaps` may be null or NaN.
-    The column is `reason`, with underscores before it where the input has such a column.
+    Features among `gaps` may be null or NaN. The column is `reason`, with underscores before it
+    where the input has such a column.
     """
     reasons = F.concat_ws(", ", *_reasons(df, features, gaps))
-    name = "reason"
-    while name in df.columns:
-        name = f"_{name}"
+    name = free_name(df, "reason")
     return df.withColumn(name, reasons).where(F.col(name) != "")
 
 

@@ -32,7 +32,7 @@ from sparkgmm.spark.score_columns import (
     predicted_columns,
 )
 from sparkgmm.spark.scoring import UNSEEN, RecordScorer, Scorer, Totals
-from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, quoted
+from sparkgmm.spark.source import Features, as_array, as_number, did_you_mean, free_name, quoted
 
 # The types of the columns added, by their names in `ScoreColumn`.
 SPARK_TYPES: dict[str, DataType] = {
@@ -143,7 +143,7 @@ def score_rows(
     columns += predicted_columns(names, request.predict)
     levels = _of_kind(features, "categorical") if request.impute else []
     if request.impute:
-        beside_it = {name: _free_name(f"{name} filled in", df) for name in levels}
+        beside_it = {name: free_name(df, f"{name} filled in") for name in levels}
         columns += imputed_columns(
             [beside_it.get(name, name) for name in names], beside_it.values()
         )
@@ -173,14 +173,6 @@ def score_rows(
             written[name] = F.coalesce(value, filled.cast(dtype)).alias(name)
         scored = scored.select(list(written.values()))
     return scored, totals
-
-
-def _free_name(name: str, df: DataFrame) -> str:
-    """Return a name that no column of the input has."""
-    taken = {column.casefold() for column in df.columns}
-    while name.casefold() in taken:
-        name += "_"
-    return name
 
 
 def _is_plain(dtype: DataType) -> bool:

@@ -119,6 +119,17 @@ def quoted(df: DataFrame, name: str) -> Column:
 _MOST_WHOLE = 9e18
 
 
+def free_name(df: DataFrame, name: str) -> str:
+    """Return a name that no column has, in whatever case: this one, with underscores before it.
+
+    Spark takes names that differ in case alone for one, unless told otherwise.
+    """
+    taken = {column.casefold() for column in df.columns}
+    while name.casefold() in taken:
+        name = f"_{name}"
+    return name
+
+
 def as_number(df: DataFrame, column: PartColumn, unseen: float | None = None) -> Column:
     """Return a count as it is, and a level as its number from 0: null where there is none.
 
