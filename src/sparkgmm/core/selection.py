@@ -39,8 +39,32 @@ class Aside(NamedTuple):
     rows: float
 
 
+class Criteria:
+    """The criteria of a candidate, by what it is worth: lower is better."""
+
+    log_likelihood: float
+    n_parameters: int
+    weight: float
+    entropy: float
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return -2 * self.log_likelihood + 2 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion; n is the sum of the weights."""
+        return -2 * self.log_likelihood + self.n_parameters * math.log(self.weight)
+
+    @property
+    def icl(self) -> float:
+        """Bic plus twice the entropy of the responsibilities."""
+        return self.bic + 2 * self.entropy
+
+
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Criteria):
     """One k and covariance type, fitted: the mixture in the data's units and what it is worth.
 
     `log_likelihood` is the sum over the rows, weighted, in nats, at the parameters of `mixture`;
@@ -91,21 +115,6 @@ class Candidate:
     def mean_log_likelihood(self) -> float:
         """Nats a row, or a unit of weight."""
         return self.log_likelihood / self.weight
-
-    @property
-    def aic(self) -> float:
-        """Akaike's criterion, lower is better."""
-        return -2 * self.log_likelihood + 2 * self.n_parameters
-
-    @property
-    def bic(self) -> float:
-        """Schwarz's criterion, lower is better; n is the sum of the weights."""
-        return -2 * self.log_likelihood + self.n_parameters * math.log(self.weight)
-
-    @property
-    def icl(self) -> float:
-        """Bic plus twice the entropy of the responsibilities, lower is better."""
-        return self.bic + 2 * self.entropy
 
 
 def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = False) -> Candidate:

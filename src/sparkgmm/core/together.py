@@ -24,7 +24,7 @@ from sparkgmm.core.pilot import IMPROVEMENTS, PILOT_TOL, TRIAL_PASSES, WORTH_IT
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import LEAST_WEIGHT
 from sparkgmm.core.search import Search
-from sparkgmm.core.selection import Candidate
+from sparkgmm.core.selection import Candidate, Criteria
 from sparkgmm.core.widths import ATOM_ROWS, CHANCE, CHANCE_LEAST, NO_WIDTH, ROUNDINGS
 from sparkgmm.core.wild import FAR, HANDFUL
 from sparkgmm.covariances import FAMILIES
@@ -125,7 +125,7 @@ def fit_together(
     for g, mine in zip(which.tolist(), zip(*found, strict=True), strict=True):
         known = [c for c in mine if c is not None]
         if len(known) == len(mine):
-            least = min(known, key=lambda c: (c.criteria[search.criterion], c.n_parameters))
+            least = min(known, key=lambda c: (getattr(c, search.criterion), c.n_parameters))
             chosen[g] = least.fitted(features)
     return chosen
 
@@ -272,14 +272,15 @@ class _Rows:
         return np.maximum(rounding, np.maximum(unit**2, NO_WIDTH))
 
 
-class _Candidate(NamedTuple):
+@dataclass(frozen=True)
+class _Candidate(Criteria):
     """One k and covariance type of one group."""
 
     k: int
     family: Family
     n_parameters: int
-    criteria: dict[str, float]
     log_likelihood: float
+    entropy: float
     weight: float
     n_iter: int
     weights: Array
@@ -293,7 +294,7 @@ class _Candidate(NamedTuple):
             self.k,
             name,
             self.log_likelihood,
-            self.criteria["bic"],
+            self.bic,
             True,
             as_dict(features, name, self.weights, self.means, self.covariances),
             self.weight,
@@ -327,9 +328,6 @@ def _candidates(
     log_likelihood = weight * (climbs.log_likelihood - np.log(frame.scale).sum(axis=1))
     expected = (model.eta * climbs.S).reshape(G, -1).sum(axis=1)
     entropy = np.maximum(0.0, weight * climbs.log_likelihood - expected)
-    p = n_parameters(k, d, family.name)
-    bic = -2 * log_likelihood + p * np.log(weight)
-    criteria = {"bic": bic, "aic": -2 * log_likelihood + 2 * p, "icl": bic + 2 * entropy}
     weights = np.exp(model.log_weights)
     weights /= weights.sum(axis=1, keepdims=True)
     order = np.lexsort((*np.moveaxis(model.means, 2, 0)[::-1], -weights), axis=1)
@@ -342,9 +340,9 @@ def _candidates(
             _Candidate(
                 k,
                 family,
-                p,
-                {name: float(values[g]) for name, values in criteria.items()},
+                n_parameters(k, d, family.name),
                 float(log_likelihood[g]),
+                float(entropy[g]),
                 float(weight[g]),
                 int(climbs.n_iter[g]),
                 weights[g, mine],
