@@ -165,10 +165,6 @@ format: $(READY)  ## format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-.PHONY: api
-api: $(READY)  ## write the API reference, from the docstrings, to build/api
-	@$(BIN)/python -m pdoc --docformat numpy --math --output-directory build/api sparkgmm
-
 .venv-docs/ready: requirements-docs.lock
 	@echo "making .venv-docs, for the documentation"
 	@rm -rf .venv-docs && $(or $(PYTHON),python3) -m venv .venv-docs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-if "pdoc" in sys.modules:  # it documents what a module holds, and asks for nothing
-    globals().update({name: __getattr__(name) for name in _HOMES})
