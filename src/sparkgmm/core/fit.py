@@ -199,8 +199,7 @@ def _without_spikes(race: Race, rows: Rows, seed: int) -> int:
                 if number < _MOVED and model.k >= MANY and 2 * len(spikes) <= model.k:
                     model = beside_the_heaviest(model, spikes, rng)
                 else:
-                    for j in reversed(spikes):
-                        model = without(model, j)
+                    model = without(model, spikes)
                 going[i] = Trajectory(model, reseeded=True, target_k=state.target_k)
         if not going:
             break
