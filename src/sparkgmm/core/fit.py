@@ -203,7 +203,7 @@ def _without_spikes(race: Race, rows: Rows, seed: int) -> int:
                 going[i] = Trajectory(model, reseeded=True, target_k=state.target_k)
         if not going:
             break
-        again = race.again(list(going.values()), race.settings)
+        again = race.again(list(going.values()))
         again.run(rows.profile.n_rows)
         n_passes += again.n_passes
         for i, state in zip(going, again.states, strict=True):

@@ -14,7 +14,15 @@ from sparkgmm.core.initialisation import AUTO, INIT, SETTLING_ROUNDS, Seeds, mod
 from sparkgmm.core.model import Model
 from sparkgmm.core.moves import split_and_merge
 from sparkgmm.core.profile import Frame, count_rows, take_rows
-from sparkgmm.core.race import CHEAP_PASS, HALVING_PASSES, Progress, Race, Winner, flops_a_row
+from sparkgmm.core.race import (
+    CHEAP_PASS,
+    HALVING_PASSES,
+    WORTH_IT,
+    Progress,
+    Race,
+    Winner,
+    flops_a_row,
+)
 from sparkgmm.core.repair import Reseed, reseeder
 from sparkgmm.core.rows import Rows, cut
 from sparkgmm.core.scout import Scout
@@ -25,12 +33,11 @@ from sparkgmm.mixture import n_parameters
 _PILOT_PASSES = 100
 # Optima of starts that differ by less, in nats a row, need not be distinguished.
 PILOT_TOL = 1e-5
-# Splitting and merging goes on so often, with so many proposals of so many passes, while it gains
-# so much a row and has not cost more than so many floating-point operations.
+# Splitting and merging goes on so often, with so many proposals of so many passes, while it is
+# worth it and has not cost more than so many floating-point operations.
 IMPROVEMENTS = 10
 _PROPOSALS = 20
 TRIAL_PASSES = 30
-WORTH_IT = 1e-6
 _IMPROVEMENT_FLOPS = 2e11
 # An earlier model is left for an optimum that is better by so much; the sample's noise is larger.
 _BETTER = 1e-4
@@ -192,7 +199,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
             break
         ahead = _ahead(proposals, [best[key] for key in sorted(open_keys)], race, rows, n_rows)
-        final = race.again(ahead, race.settings)
+        final = race.again(ahead)
         final.run(n_rows)
         better = {
             key: state

@@ -14,7 +14,9 @@ from sparkgmm.core.model import Model
 from sparkgmm.core.repair import Reseed, starved, weakest, without
 
 # Runs whose mean log-likelihoods differ by less ended in the same optimum.
-_SAME = 1e-5
+SAME = 1e-5
+# A run takes the place of a sound one where it is higher by so much a row.
+WORTH_IT = 1e-6
 # Below this many floating-point operations a pass every start runs to its end, and nothing has to
 # be guessed. Above it the worse half of the starts leaves every few passes.
 CHEAP_PASS = 2e8
@@ -82,9 +84,9 @@ class Race:
         self._progress = progress
         self._reseed = reseed
 
-    def again(self, states: Sequence[Trajectory], settings: Settings) -> Race:
+    def again(self, states: Sequence[Trajectory], settings: Settings | None = None) -> Race:
         """Return a race of other states over the same evidence, without repairs."""
-        return Race(states, self.evidence, settings)
+        return Race(states, self.evidence, settings or self.settings)
 
     def run(self, n_rows: int) -> None:
         """Advance all, a pass at a time, until each has ended or left.
@@ -156,9 +158,9 @@ class Race:
 
     def winner(self, state: Trajectory) -> Winner:
         """Count the starts for the state's candidate that ended where it is."""
-        rivals = [s for s in self.states if s.candidate_key == state.candidate_key]
-        agreeing = [s for s in rivals if abs(s.log_likelihood - state.log_likelihood) < _SAME]
-        return Winner(state, len(rivals), len(agreeing))
+        starts = [s for s in self.states if s.candidate_key == state.candidate_key]
+        agreeing = [s for s in starts if abs(s.log_likelihood - state.log_likelihood) < SAME]
+        return Winner(state, len(starts), len(agreeing))
 
     def rank(self, state: Trajectory) -> tuple[int, int, float]:
         """Order runs: sound ones first, then those with all components, then by likelihood."""

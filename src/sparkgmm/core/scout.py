@@ -18,7 +18,7 @@ from sparkgmm.core.model import Model, to_mixture
 from sparkgmm.core.moves import remove_and_split, shaken, split_one
 from sparkgmm.core.prior import Prior
 from sparkgmm.core.profile import Frame, count_rows
-from sparkgmm.core.race import CHEAP_PASS, Race, Winner, flops_a_row
+from sparkgmm.core.race import CHEAP_PASS, SAME, WORTH_IT, Race, Winner, flops_a_row
 from sparkgmm.core.repair import without
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.search import Search
@@ -45,8 +45,8 @@ _ON_ATOMS = 1 / 3
 # So many starts, or moves, get a run to their end: one where a pass is dear.
 _STARTS, _MOVES = 4, 3
 # Short runs whose mean log-likelihoods differ by less lead to one optimum.
-_SAME = 1e-4
-# Moves are proposed so many at a time, so often, while they gain so much a row.
+_SAME_SO_FAR = 1e-4
+# Moves are proposed so many at a time, so often, while they are worth it.
 _PROPOSALS = 60
 _ROUNDS = 10
 # Beside each of them so many perturbations of the optimum itself.
@@ -54,12 +54,10 @@ _SHAKEN = 1 / 3
 # From so many components on pairs are too many to be tried blindly: as many are chosen by merit.
 _GUIDED = 5
 # Where fewer moves than these may be tried, or the sample has more values, nothing is scouted.
-_LEAST_MOVES = 8
+_LEAST_MOVES, _MOST_VALUES = 8, 2**24
 # Nor where there are fewer rows a feature: any cut of them is a cluster then, and 2,000 rows by
 # 1,000 columns took five times as long as all else to end in optima that are chance.
 _ROWS_A_FEATURE = 5
-_MOST_VALUES = 2**24
-_WORTH_IT = 1e-6
 # Starts, and a round of moves, cost so many floating-point operations for each candidate at most.
 _STARTS_FLOPS, _MOVES_FLOPS = 3e9, 1.4e10
 # Where k components have fewer than so many times the rows that they need, starts of components of
@@ -180,7 +178,8 @@ class Scout:
         distinct: list[Trajectory] = []
         for state in states:
             if race.rank(state)[0] == 0 and all(
-                abs(state.log_likelihood - other.log_likelihood) > _SAME for other in distinct
+                abs(state.log_likelihood - other.log_likelihood) > _SAME_SO_FAR
+                for other in distinct
             ):
                 distinct.append(state)
         return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
@@ -213,7 +212,7 @@ class Scout:
                 entrants += self._onto_atoms(best[key])[: 2 if dear else None]
             if not entrants:
                 break
-            final = race.again(entrants, race.settings)
+            final = race.again(entrants)
             final.run(n_rows)
             better = {
                 key: state
@@ -264,7 +263,7 @@ class Scout:
     def _promising(self, state: Trajectory, rng: np.random.Generator) -> list[Trajectory]:
         """Return the moves that should gain by all the rows of the sample: without short runs."""
         prior = self.search.settings.prior
-        models = by_merit(state.model, *self._whole, prior, rng, _MOVES, least=_WORTH_IT)
+        models = by_merit(state.model, *self._whole, prior, rng, _MOVES, least=WORTH_IT)
         return [Trajectory(model, target_k=state.target_k) for model in models]
 
     def _with_rivals(
@@ -289,19 +288,18 @@ class Scout:
         below = [
             state
             for state in mine
-            if best.log_likelihood - state.log_likelihood > _SAME / 10
-            and race.rank(state)[:2] == sound
+            if best.log_likelihood - state.log_likelihood > SAME and race.rank(state)[:2] == sound
         ]
         near = [s for s in below if best.log_likelihood - s.log_likelihood < margin]
         distinct: list[Trajectory] = []
         for state in (*[s for s in below if any(s is p for p in plain)][:1], *near):
-            if all(abs(state.log_likelihood - d.log_likelihood) > _SAME / 10 for d in distinct):
+            if all(abs(state.log_likelihood - d.log_likelihood) > SAME for d in distinct):
                 distinct.append(state)
         frame = race.evidence.frame
         known = [to_mixture(model, frame)]
         rivals = []
         for state in distinct[:_RIVALS]:  # each by itself: together the worse half would leave
-            alone = race.again([replace(state, converged=False)], race.settings)
+            alone = race.again([replace(state, converged=False)])
             alone.run(n_rows)
             [rival] = alone.states
             mixture = to_mixture(rival.model, frame)
@@ -409,7 +407,7 @@ class Scout:
     @staticmethod
     def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:
         ours, theirs = race.rank(state), race.rank(other)
-        return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - _WORTH_IT)
+        return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - WORTH_IT)
 
 
 def _affordable(k: int, family: Family, ground: Ground, flops: float) -> int:

@@ -20,9 +20,10 @@ from sparkgmm.core.em import SMALL_DATA_TOL
 from sparkgmm.core.grid import COMPUTED, READ
 from sparkgmm.core.initialisation import LEAST_START, SETTLING_ROUNDS
 from sparkgmm.core.moves import HALVING_ROUNDS
-from sparkgmm.core.pilot import IMPROVEMENTS, PILOT_TOL, TRIAL_PASSES, WORTH_IT
+from sparkgmm.core.pilot import IMPROVEMENTS, PILOT_TOL, TRIAL_PASSES
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import LEAST_WEIGHT
+from sparkgmm.core.race import WORTH_IT
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Criteria
 from sparkgmm.core.widths import ATOM_ROWS, CHANCE, CHANCE_LEAST, NO_WIDTH, ROUNDINGS
