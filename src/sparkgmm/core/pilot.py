@@ -112,17 +112,14 @@ def pilot(
         if not rows.complete:  # apart from the others, to whose chances they would give way
             apart = Race(starts, evidence, settings, progress, reseed)
             apart.run(n_rows)
-            plain = [winner.state for winner in improve(apart, rows, search, n_rows)]
+            plain = [winner.state for winner in improve(apart, rows, search)]
             starts = list(plain)
         starts = [*found, *starts]
     if earlier is not None:
         starts.append(Trajectory(earlier))
     race = Race(starts, evidence, settings, progress, reseed)
     race.run(n_rows)
-    if scout is None:
-        winners = improve(race, rows, search, n_rows)
-    else:
-        winners = scout.explore(race, rows, n_rows, plain)
+    winners = improve(race, rows, search) if scout is None else scout.explore(race, plain)
     asked = [(name, k) for k in search.k for name in search.covariance_type]
     winners.sort(key=lambda winner: asked.index(winner.state.candidate_key))
     if earlier is None:
@@ -175,8 +172,9 @@ def _on_a_part(states: Sequence[Trajectory], rows: Rows, frame: Frame, settings:
     return Race(states, OverBlocks.of(part, frame, rows.profile), settings)
 
 
-def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]:
+def improve(race: Race, rows: Rows, search: Search) -> list[Winner]:
     """Try to leave each candidate's best optimum by splitting and merging, while that helps."""
+    n_rows = count_rows(rows.sample)
     seeds = Seeds.of(rows, race.evidence.frame)
     rng = np.random.default_rng([search.seed, search.n_init])
     prior = race.settings.prior
@@ -198,7 +196,7 @@ def improve(race: Race, rows: Rows, search: Search, n_rows: int) -> list[Winner]
             spent += cost * len(moved)
         if not proposals or spent > _IMPROVEMENT_FLOPS * len(best):
             break
-        ahead = _ahead(proposals, [best[key] for key in sorted(open_keys)], race, rows, n_rows)
+        ahead = _ahead(proposals, [best[key] for key in sorted(open_keys)], race, rows)
         final = race.again(ahead)
         final.run(n_rows)
         better = {
@@ -217,7 +215,6 @@ def _ahead(
     incumbents: Sequence[Trajectory],
     race: Race,
     rows: Rows,
-    n_rows: int,
 ) -> list[Trajectory]:
     """Run proposals against those they want to replace for a while; return the best if it is new.
 
@@ -227,6 +224,7 @@ def _ahead(
     settings = replace(race.settings, max_iter=TRIAL_PASSES)
     known = [Trajectory(state.model, target_k=state.target_k) for state in incumbents]
     entrants = [*known, *proposals]
+    n_rows = count_rows(rows.sample)
     if n_rows * flops_a_row(entrants) > CHEAP_PASS:
         trial = _on_a_part(entrants, rows, race.evidence.frame, settings)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -175,49 +175,39 @@ class Scout:
             states = [Trajectory(model, seen, target_k=target_k) for model, seen in runs]
             states.sort(key=race.rank)
             models = [s.model for s in states[: max(most, int(share * len(states)))]]
-        distinct: list[Trajectory] = []
-        for state in states:
-            if race.rank(state)[0] == 0 and all(
-                abs(state.log_likelihood - other.log_likelihood) > _SAME_SO_FAR
-                for other in distinct
-            ):
-                distinct.append(state)
-        return [Trajectory(state.model, target_k=target_k) for state in distinct[:most]]
+        sound = (state for state in states if race.rank(state)[0] == 0)
+        best = _distinct(sound, _SAME_SO_FAR)[:most]
+        return [Trajectory(state.model, target_k=target_k) for state in best]
 
-    def explore(
-        self, race: Race, rows: Rows, n_rows: int, plain: Sequence[Trajectory]
-    ) -> list[Winner]:
+    def explore(self, race: Race, plain: Sequence[Trajectory]) -> list[Winner]:
         """Try to leave each candidate's best optimum by moves, while that helps.
 
         Where components were dropped it is tried to split one instead. Passes over all the rows
         are the user's to limit: where the sample is all there are, a run that used them up gets no
         more. `plain` are the runs that nothing here has started.
+
+        `pilot.improve` is a loop of its own: its moves are tried against the incumbents out of a
+        budget, and what it shares with this one are four lines.
         """
         best = race.best()
         tried = list(race.states)
         open_keys = {
-            key for key, s in best.items() if s.converged or s.collapsed or not rows.complete
+            key for key, s in best.items() if s.converged or s.collapsed or not self.rows.complete
         }
         rng = np.random.default_rng([self.search.seed, self.search.n_init])
         fruitless: dict[tuple[str, int], int] = {}
         for _ in range(_ROUNDS):
             entrants = []
             for key in sorted(open_keys):
-                dear = n_rows * flops_a_row([best[key]]) > CHEAP_PASS / 10
-                attempt = fruitless.get(key, 0)
-                if attempt and not best[key].n_dropped and self._sees_a_part:
-                    entrants += self._promising(best[key], rng)
-                    continue
-                entrants += self._moved(best[key], race, rng, 1 if dear else _MOVES, attempt)
-                entrants += self._onto_atoms(best[key])[: 2 if dear else None]
+                entrants += self._entrants(best[key], race, rng, fruitless.get(key, 0))
             if not entrants:
                 break
             final = race.again(entrants)
-            final.run(n_rows)
+            final.run(self._n_rows)
             better = {
                 key: state
                 for key, state in final.best().items()
-                if self._is_better(state, best[key], race)
+                if _is_better(state, best[key], race)
             }
             best |= better
             tried += better.values()
@@ -228,10 +218,20 @@ class Scout:
                 if key in better or fruitless.get(key, 0) < self._patience(best[key])
             }
             open_keys = set(fruitless)
-        if rows.complete:
-            best = self._settled(best, race, rows, rng)
+        if self.rows.complete:
+            best = self._settled(best, race, rng)
             return [race.winner(state) for state in best.values()]
-        return [self._with_rivals(state, tried, plain, race, n_rows) for state in best.values()]
+        return [self._with_rivals(state, tried, plain, race) for state in best.values()]
+
+    def _entrants(
+        self, state: Trajectory, race: Race, rng: np.random.Generator, attempt: int
+    ) -> list[Trajectory]:
+        """Return the ways on from a state that get a run, after so many rounds in vain."""
+        if attempt and not state.n_dropped and self._sees_a_part:
+            return self._promising(state, rng)
+        dear = self._n_rows * flops_a_row([state]) > CHEAP_PASS / 10
+        moved = self._moved(state, race, rng, 1 if dear else _MOVES, attempt)
+        return moved + self._onto_atoms(state)[: 2 if dear else None]
 
     def _patience(self, state: Trajectory) -> int:
         """Return how often other ways are tried from a state that nothing led out of."""
@@ -246,18 +246,21 @@ class Scout:
         return _FRUITLESS if number >= (1 + _FRUITLESS) * _PROPOSALS else 0
 
     @cached_property
+    def _n_rows(self) -> int:
+        return count_rows(self.rows.sample)
+
+    @cached_property
     def _sees_a_part(self) -> bool:
         """Whether short runs look at a part of the sample's rows, and more are no burden.
 
         A small cluster among many has too few rows in the part.
         """
-        n_rows = count_rows(self.rows.sample)
-        return n_rows > self.ground.n and len(self.sample.T) * n_rows <= _MOST_VALUES
+        return self._n_rows > self.ground.n and len(self.sample.T) * self._n_rows <= _MOST_VALUES
 
     @cached_property
     def _whole(self) -> tuple[Ground, Sample]:
         """All rows of the sample."""
-        ground = Ground(Seeds.of(self.rows, self.frame, count_rows(self.rows.sample)))
+        ground = Ground(Seeds.of(self.rows, self.frame, self._n_rows))
         return ground, Sample.of(ground.seeds, len(self.sample.T))
 
     def _promising(self, state: Trajectory, rng: np.random.Generator) -> list[Trajectory]:
@@ -272,7 +275,6 @@ class Scout:
         tried: Sequence[Trajectory],
         plain: Sequence[Trajectory],
         race: Race,
-        n_rows: int,
     ) -> Winner:
         """Return the best, and other optima that may be higher than it on all the rows.
 
@@ -280,25 +282,14 @@ class Scout:
         average, beside another sample's), and the best of many is the one that has most of them:
         so the best of the plain starts, which are few, is one of its rivals.
         """
-        model = best.model
+        model, n_rows = best.model, self._n_rows
         n_of_model = n_parameters(model.k, model.d, model.covariance_type)
         margin = n_of_model / n_rows
-        mine = sorted((s for s in tried if s.candidate_key == best.candidate_key), key=race.rank)
-        sound = race.rank(best)[:2]
-        below = [
-            state
-            for state in mine
-            if best.log_likelihood - state.log_likelihood > SAME and race.rank(state)[:2] == sound
-        ]
-        near = [s for s in below if best.log_likelihood - s.log_likelihood < margin]
-        distinct: list[Trajectory] = []
-        for state in (*[s for s in below if any(s is p for p in plain)][:1], *near):
-            if all(abs(state.log_likelihood - d.log_likelihood) > SAME for d in distinct):
-                distinct.append(state)
         frame = race.evidence.frame
         known = [to_mixture(model, frame)]
         rivals = []
-        for state in distinct[:_RIVALS]:  # each by itself: together the worse half would leave
+        # each by itself: together the worse half would leave
+        for state in _distinct_below(best, tried, plain, race, margin)[:_RIVALS]:
             alone = race.again([replace(state, converged=False)])
             alone.run(n_rows)
             [rival] = alone.states
@@ -315,18 +306,17 @@ class Scout:
         self,
         best: dict[tuple[str, int], Trajectory],
         race: Race,
-        rows: Rows,
         rng: np.random.Generator,
     ) -> dict[tuple[str, int], Trajectory]:
         """Go on to where the fit will end: what was sound so far may become a spike on the way.
 
         Then its component is put elsewhere, or left out.
         """
-        settings = replace(race.settings, tol=share_of_tol(rows) * self.search.settings.tol)
+        settings = replace(race.settings, tol=share_of_tol(self.rows) * self.search.settings.tol)
         going = [replace(state, converged=False) for state in best.values()]
         for _ in range(_ROUNDS):
             final = race.again(going, settings)
-            final.run(count_rows(rows.sample))
+            final.run(self._n_rows)
             ended = final.best()
             best = best | ended
             going = []
@@ -404,10 +394,39 @@ class Scout:
         few = counts < FEW * state.model.family.least_rows(state.model.d)
         return np.flatnonzero(few).tolist()
 
-    @staticmethod
-    def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:
-        ours, theirs = race.rank(state), race.rank(other)
-        return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - WORTH_IT)
+
+def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:
+    ours, theirs = race.rank(state), race.rank(other)
+    return ours[:2] < theirs[:2] or (ours[:2] == theirs[:2] and ours[2] < theirs[2] - WORTH_IT)
+
+
+def _distinct_below(
+    best: Trajectory,
+    tried: Sequence[Trajectory],
+    plain: Sequence[Trajectory],
+    race: Race,
+    margin: float,
+) -> list[Trajectory]:
+    """Return the best plain run, then others near the best, which are as sound as it and below."""
+    mine = sorted((s for s in tried if s.candidate_key == best.candidate_key), key=race.rank)
+    sound = race.rank(best)[:2]
+    below = [
+        state
+        for state in mine
+        if best.log_likelihood - state.log_likelihood > SAME and race.rank(state)[:2] == sound
+    ]
+    near = [s for s in below if best.log_likelihood - s.log_likelihood < margin]
+    first = [s for s in below if any(s is p for p in plain)][:1]
+    return _distinct((*first, *near), SAME)
+
+
+def _distinct(states: Iterable[Trajectory], apart: float) -> list[Trajectory]:
+    """Return the states whose likelihood is so far apart from that of all before them."""
+    distinct: list[Trajectory] = []
+    for state in states:
+        if all(abs(state.log_likelihood - s.log_likelihood) > apart for s in distinct):
+            distinct.append(state)
+    return distinct
 
 
 def _affordable(k: int, family: Family, ground: Ground, flops: float) -> int:
