@@ -43,6 +43,8 @@ def test_a_running_session_is_taken_and_not_replaced(spark: SparkSession) -> Non
 def test_spark_is_quiet_below_warnings(spark: SparkSession) -> None:
     log4j = spark.sparkContext._jvm.org.apache.logging.log4j
     assert str(log4j.LogManager.getRootLogger().getLevel()) == "WARN"
+    scheduler = log4j.LogManager.getLogger("org.apache.spark.scheduler.DAGScheduler")
+    assert str(scheduler.getLevel()) == "ERROR"  # large task binaries are warned of
     tasks = log4j.LogManager.getLogger("org.apache.spark.scheduler.TaskSetManager")
     assert str(tasks.getLevel()) == "OFF"
 
