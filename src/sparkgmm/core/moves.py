@@ -19,7 +19,7 @@ from sparkgmm.products import Array
 
 # A cut takes half of a component's rows at most, times this at least.
 _FEWEST = 1 / 32
-# The halves of a component move to the means of their rows so many times.
+# The halves of a component move to the means of their rows so many times at most.
 HALVING_ROUNDS = 5
 
 
@@ -184,18 +184,22 @@ def in_own_coordinates(model: Model, j: int, ground: Ground) -> Array:
 def _cut(R: Array, i: int, j: int, model: Model, ground: Ground, rng: np.random.Generator) -> Array:
     """Give component i a part of the rows of component j, in the responsibilities (k, n)."""
     Y = in_own_coordinates(model, j, ground)
-    share = R[j] * ground.w
-    second = CUTS[rng.integers(len(CUTS))](Y, share, rng)
-    R[i] = np.where(second, R[j], 0.0)
-    R[j] = np.where(second, 0.0, R[j])
+    give(R, i, j, CUTS[rng.integers(len(CUTS))](Y, R[j] * ground.w, rng))
     return R
+
+
+def give(R: Array, i: int, j: int, rows: Array) -> None:
+    """Give component i these rows (n,) of component j, and no others, in responsibilities."""
+    R[i] = np.where(rows, R[j], 0.0)
+    R[j] = np.where(rows, 0.0, R[j])
 
 
 def _by_two_means(Y: Array, share: Array, rng: np.random.Generator) -> Array:
     mine = np.flatnonzero(share > 0.5 * share.max())
     if not len(mine):  # it has no row at all once the others take theirs
         return np.zeros(len(Y), dtype=bool)
-    centres = settle(k_means_plus_plus(Y[mine], share[mine], 2, rng), Y[mine], share[mine], 5)
+    rows, weights = Y[mine], share[mine]
+    centres = settle(k_means_plus_plus(rows, weights, 2, rng), rows, weights, HALVING_ROUNDS)
     return _nearer_second(Y, centres)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import in_own_coordinates, responsibilities
+from sparkgmm.core.moves import give, in_own_coordinates, responsibilities
 from sparkgmm.core.short_runs import Sample
 from sparkgmm.core.starts.ground import Ground
 from sparkgmm.products import Array
@@ -48,10 +48,9 @@ def onto_windows(
     for _, j, inside in found[: -(-most // (model.k - 1))]:
         for i in range(model.k):
             if i != j:
-                R = responsibilities(L, without=i)
-                R[i] = np.where(inside, R[j], 0.0)
-                R[j] = np.where(inside, 0.0, R[j])
-                moved.append(R)
+                freed = responsibilities(L, without=i)
+                give(freed, i, j, inside)
+                moved.append(freed)
     return ground.models(moved[:most], model.family)
 
 
