@@ -60,18 +60,18 @@ class Ground:
 
     @cached_property
     def _range(self) -> tuple[Array, Array, Array]:
-        """The quantiles of each feature, and its spread; its sd where most rows are equal."""
-        Z = self.seeds.Z
+        """The quantiles of each feature, and its spread: a wider range where most are equal."""
+        Z, columns = self.seeds.Z, np.arange(self.d)
         order = np.argsort(Z, axis=0, kind="stable")
         passed = np.cumsum(self.w[order], axis=0)
         low, high, lower, higher = (
             Z[order[(passed < share * passed[-1]).sum(axis=0), columns], columns]
-            for columns in (np.arange(self.d),)
             for share in (*_QUANTILES, *_OUTER)
         )
         spread = high - low
-        spread = np.where(spread > 0, spread, np.where(higher > lower, higher - lower, 0.0))
-        return low, high, np.where(spread > 0, spread, np.maximum(np.ptp(Z, axis=0), 1e-300))
+        for wider in (higher - lower, np.maximum(np.ptp(Z, axis=0), 1e-300)):
+            spread = np.where(spread > 0, spread, wider)
+        return low, high, spread
 
     @cached_property
     def core(self) -> Array:
@@ -137,6 +137,7 @@ class Ground:
         W = R * w
         counts = np.maximum(W.sum(axis=1), 1e-3 * w.sum() / len(w))
         means = W @ Z / counts[:, None]
+        # variances are a view of scatter: what is added to them is added to it
         if family.diagonal:
             scatter = W @ Z**2 - counts[:, None] * means**2
             variances = scatter
