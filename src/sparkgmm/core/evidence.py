@@ -41,6 +41,10 @@ class Measured(NamedTuple):
         """What the rows that were read measured alone."""
         return self if self.of_rows is None else self.of_rows
 
+    def effective_rows(self, profile: Profile) -> Array:
+        """Return how many rows each component has, (k,), whatever unit weights are in."""
+        return self.moments.counts * profile.rows_per_weight
+
 
 class Evidence(Protocol):
     """What speaks for one model or another; its rows' profile, and the coordinates of models."""

@@ -146,7 +146,7 @@ def why_degenerate(
     if measured is None:
         return Fault("lost its rows or its volume", 0, math.nan, nowhere) if collapsed else None
     needed = model.family.least_rows(model.d)
-    counts = measured.moments.counts * profile.rows_per_weight
+    counts = measured.effective_rows(profile)
     least = int(np.argmin(counts))
     if counts[least] < needed:
         what = f"has {{rows:.3g}} effective rows, {needed} are needed,"
@@ -183,14 +183,14 @@ def held(
     """Return which components are held open by a bound, in which features, and on what rows."""
     if measured is None or prior.widths is None or not model.d:
         return ()
-    frame, widths, counts = evidence.frame, prior.widths, measured.moments.counts
+    frame, widths = evidence.frame, prior.widths
     known = measured.moments.known
     narrow, few = widths.held(model, known), widths.few(model, known)
     names = names_of(features, model.d)
     means = frame.shift + model.means * frame.scale
     values = widths.recorded(means, frame.scale)
     mixed = np.abs(means - values) > _ONE_VALUE * np.sqrt(widths.resolution) * frame.scale
-    rows = counts * evidence.profile.rows_per_weight
+    rows = measured.effective_rows(evidence.profile)
     return tuple(
         Held(
             at,

@@ -134,7 +134,7 @@ def _or_earlier(winner: Winner, earlier: Model, race: Race, rows: Rows) -> Winne
     the data have moved by more than chance: to fit p parameters to n rows anew gains p / n nats a
     row on those rows (half of that is Wilks' 1938 theorem, half that other rows made the model).
     """
-    from_there = race.states[-1]
+    from_there = race.states[-1]  # of the starts it is the last
     here = winner.state
     if (
         from_there.candidate_key != here.candidate_key

@@ -27,7 +27,7 @@ def weakest(state: Trajectory, profile: Profile) -> int | None:
     """Return a component that starves or doubles another, or None."""
     if state.measured is None or state.model.k == 1:
         return None
-    counts = state.measured.moments.counts * profile.rows_per_weight
+    counts = state.measured.effective_rows(profile)
     if counts.min() < state.model.family.least_rows(state.model.d):
         return int(np.argmin(counts))
     return _double(state.model)
@@ -37,7 +37,7 @@ def starved(state: Trajectory, profile: Profile) -> list[int]:
     """Return the components that have fewer rows than they need, but never all."""
     if state.measured is None:
         return []
-    counts = state.measured.moments.counts * profile.rows_per_weight
+    counts = state.measured.effective_rows(profile)
     few = np.flatnonzero(counts < state.model.family.least_rows(state.model.d)).tolist()
     return few if len(few) < state.model.k else few[1:]
 
@@ -47,9 +47,9 @@ def by_chance(state: Trajectory, profile: Profile, prior: Prior) -> list[int]:
     measured, model = state.measured, state.model
     if measured is None or prior.widths is None or model.family.shared:
         return []
-    counts = measured.moments.counts * profile.rows_per_weight
     total, widths = measured.moments.total, prior.widths
-    return [j for j, n in enumerate(counts) if widths.by_chance(model, j, float(n), total).any()]
+    counts = measured.effective_rows(profile).tolist()
+    return [j for j, n in enumerate(counts) if widths.by_chance(model, j, n, total).any()]
 
 
 def _double(model: Model) -> int | None:

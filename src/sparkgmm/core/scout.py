@@ -336,7 +336,7 @@ class Scout:
         if state.n_dropped and not model.others:
             found += self._with_more(state, race, attempt)
         if race.rank(state)[0] > 0 and not self.search.lenient:
-            models = [without(model, j) for j in self._by_chance(state, race)]
+            models = [without(model, j) for j in self._of_few_rows(state, race)]
             found += self._best(models, race, state.target_k, most)
         return found
 
@@ -386,11 +386,11 @@ class Scout:
     def _atoms(self) -> list[Atom]:
         return find_atoms(self.ground.seeds, self.search.settings.prior)
 
-    def _by_chance(self, state: Trajectory, race: Race) -> list[int]:
+    def _of_few_rows(self, state: Trajectory, race: Race) -> list[int]:
         """Return the components with too few rows for a spike to be anything but chance."""
         if state.measured is None or state.model.k == 1:
             return []
-        counts = state.measured.moments.counts * race.evidence.profile.rows_per_weight
+        counts = state.measured.effective_rows(race.evidence.profile)
         few = counts < FEW * state.model.family.least_rows(state.model.d)
         return np.flatnonzero(few).tolist()
 
