@@ -109,10 +109,7 @@ class Scout:
         found = []
         families = [FAMILIES[name] for name in self.search.covariance_type]
         for k in sorted(set(self.search.k) - {1}):
-            numbers = {
-                family.name: self._n_drawn(k, family, _DRAWS if family.closed else 1)
-                for family in families
-            }
+            numbers = {family.name: self._n_drawn(k, family) for family in families}
             drawn = self._draw(k, max(numbers.values()))
             for family in families:
                 number = numbers[family.name]
@@ -132,9 +129,13 @@ class Scout:
     def _in_own_units(self) -> Ground:
         return replace(self.ground, own_units=True)
 
-    def _n_drawn(self, k: int, family: Family, times: int) -> int:
-        """Return how many starts are drawn: so many times `n_init` of each kind, while cheap."""
+    def _n_drawn(self, k: int, family: Family) -> int:
+        """Return how many starts are drawn: some times `n_init` of each kind, while they are cheap.
+
+        Once where each step of a short run takes iterations of its own.
+        """
         affordable = _affordable(k, family, self.ground, _STARTS_FLOPS)
+        times = _DRAWS if family.closed else 1
         return min(affordable, times * self.search.n_init * len(KINDS))
 
     def _draw(self, k: int, number: int, ground: Ground | None = None) -> list[Array]:
@@ -367,7 +368,7 @@ class Scout:
         while state.model.k + more <= state.target_k:
             k = state.model.k + more
             if not attempt:
-                drawn = self._draw(k, self._n_drawn(k, family, _DRAWS))
+                drawn = self._draw(k, self._n_drawn(k, family))
                 models = self.ground.models(drawn, family)
                 found += self._best(models, race, state.target_k, _MOVES)
             affordable = _affordable(k, family, self.ground, _STARTS_FLOPS)
