@@ -27,7 +27,6 @@ from sparkgmm.core.repair import Reseed, reseeder
 from sparkgmm.core.rows import Rows, cut
 from sparkgmm.core.scout import Scout
 from sparkgmm.core.search import Search
-from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import n_parameters
 
 _PILOT_PASSES = 100
@@ -59,9 +58,9 @@ def draw_starts(rows: Rows, search: Search, frame: Frame) -> list[Trajectory]:
         centres = INIT[first](Z, w, max(search.k), rng)
         rounds = SETTLING_ROUNDS if i % 2 == 0 else 0  # every other start: they should differ
         starts += [
-            Trajectory(model_around(centres_of_k, seeds, FAMILIES[name]))
+            Trajectory(model_around(centres_of_k, seeds, family))
             for centres_of_k in (settle(centres[:k], Z, w, rounds) for k in search.k)
-            for name in search.covariance_type
+            for family in search.families
         ]
     return starts
 

@@ -28,7 +28,6 @@ from sparkgmm.core.starts.ground import Ground
 from sparkgmm.core.starts.kinds import balanced
 from sparkgmm.core.widths import FEW
 from sparkgmm.core.windows import onto_windows
-from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.mixture import n_parameters
 from sparkgmm.products import Array
@@ -95,7 +94,7 @@ class Scout:
         d = len(frame.scale)
         if min(count_rows(rows.sample), _ROWS) < _ROWS_A_FEATURE * d:
             return None
-        families = [FAMILIES[name] for name in search.covariance_type]
+        families = search.families
         width = max(family.statistics.n_features(d) for family in families)
         ground = Ground(Seeds.of(rows, frame)).thinned(_ROWS)
         few = min(_affordable(max(search.k), f, ground, _MOVES_FLOPS) for f in families)
@@ -107,7 +106,7 @@ class Scout:
     def starts(self, race: Race) -> list[Trajectory]:
         """Return the best starts of all kinds, for each k and covariance type."""
         found = []
-        families = [FAMILIES[name] for name in self.search.covariance_type]
+        families = self.search.families
         for k in sorted(set(self.search.k) - {1}):
             numbers = {family.name: self._n_drawn(k, family) for family in families}
             drawn = self._draw(k, max(numbers.values()))

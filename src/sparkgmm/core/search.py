@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sparkgmm import options
 from sparkgmm.core.em import Settings
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Search:
     missing: str = options.MISSING.default
 
     @property
+    def families(self) -> list[Family]:
+        """The families of the covariance types, in their order."""
+        return [FAMILIES[name] for name in self.covariance_type]
+
+    @property
     def products(self) -> bool:
         """Whether a covariance type asks for products of features: the profile's (d, d) scatter."""
-        return not all(FAMILIES[name].diagonal for name in self.covariance_type)
+        return not all(family.diagonal for family in self.families)

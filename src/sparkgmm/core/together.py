@@ -28,7 +28,6 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Criteria
 from sparkgmm.core.widths import ATOM_ROWS, CHANCE, CHANCE_LEAST, NO_WIDTH, ROUNDINGS
 from sparkgmm.core.wild import FAR, HANDFUL
-from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import PRODUCTS, SQUARES, diagonal_order
 from sparkgmm.mixture import as_dict, n_parameters
@@ -79,7 +78,7 @@ def possible(search: Search) -> bool:
     return (
         search.init == "k-means++"
         and not search.lenient
-        and all(FAMILIES[name].closed for name in search.covariance_type)
+        and all(family.closed for family in search.families)
         and search.settings.accelerate
         and search.settings.information is None
         and isinstance(search.settings.prior, Bounded)
@@ -119,8 +118,8 @@ def fit_together(
         sets, frame = rows.sets(which, search)
     found: list[list[_Candidate | None]] = []
     for k in search.k:
-        for name in search.covariance_type:
-            candidates = _candidates(sets, frame, k, FAMILIES[name], search)
+        for family in search.families:
+            candidates = _candidates(sets, frame, k, family, search)
             found.append(candidates)
     chosen: list[FittedGroup | None] = [None] * len(groups)
     for g, mine in zip(which.tolist(), zip(*found, strict=True), strict=True):
@@ -185,7 +184,7 @@ class _Rows:
         good &= whole | ~shares
         distinct = (self.X[:, :, 1:] > self.X[:, :, :-1]) & self.there[:, None, 1:]
         good &= 1 + distinct[:, 0].sum(axis=1) >= max(search.k)
-        families = [FAMILIES[name] for name in search.covariance_type]
+        families = search.families
         least = max(search.k) * max(family.least_rows(d) for family in families)
         good &= np.maximum(total, self.n) >= least
         low, high = self._range
@@ -241,8 +240,7 @@ class _Rows:
         variance = (Z * Z * w[:, None]).sum(axis=2) / weight[:, None]
         frame = _Frame(origin[:, :, 0] + offset, np.sqrt(variance))
         Z /= frame.scale[:, :, None]
-        products = not all(FAMILIES[name].diagonal for name in search.covariance_type)
-        T = np.zeros((G, 1 + d + (d * (d + 1) // 2 if products else d), n))
+        T = np.zeros((G, 1 + d + (d * (d + 1) // 2 if search.products else d), n))
         for g in range(G):
             m = self.n[which[g]]
             T[g, 1 : 1 + d, :m] = Z[g, :, :m]
