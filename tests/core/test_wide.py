@@ -162,6 +162,24 @@ def test_narrow_components_of_diagonal_covariance_are_measured_about_their_means
         (200, 200, {"k": 1}, "1 component of covariance type full in 200 columns need 201 rows"),
         (500, 400, {"k": 3}, "there are 500: give more rows, lower k to 1, or try covariance_type"),
         (50, 400, {"k": 60, "covariance_type": "spherical"}, "spherical in 400 columns need 120"),
+        (
+            100,
+            400,
+            {"k": 3, "covariance_type": "tied"},
+            "type tied in 400 columns need 403 rows, and there are 100: give more rows or try cov",
+        ),
+        (
+            410,
+            400,
+            {"k": 20, "covariance_type": "tied"},
+            "need 420 rows, and there are 410: give more rows, lower k to 10, or try covariance_ty",
+        ),
+        (
+            200,
+            200,
+            {"k": 1},
+            "there are 200: give more rows or try covariance_type diag or spherical$",
+        ),
     ],
 )
 def test_too_few_rows_by_number_are_refused_before_any_pass(
@@ -180,6 +198,18 @@ def test_too_few_rows_by_number_are_refused_before_any_pass(
     X = X if n >= 60 else np.concatenate([X, X[:20] + 1])
     with pytest.raises(FitError, match=message):
         fit_array(X, **options)  # type: ignore[arg-type]
+
+
+def test_a_tied_matrix_that_the_rows_do_not_fill_does_not_win_by_its_missing_volume() -> None:
+    """Its likelihood would hang on the least width alone, and be above every honest one."""
+    X = np.random.default_rng(0).standard_normal((9, 20))
+    found = fit_array(X, [1, 2], covariance_type=["tied", "diag"])
+    assert found.mixture.covariance_type == "diag"
+    tied = [c for c in found.candidates if c.covariance_type == "tied"]
+    assert ["9 rows do not fill, 21 are needed" in str(c.degenerate) for c in tied] == [True, False]
+    assert ["9 rows do not fill, 22 are needed" in str(c.degenerate) for c in tied] == [False, True]
+    enough = np.random.default_rng(0).standard_normal((22, 20))
+    assert fit_array(enough, 2, covariance_type="tied").mixture.k == 2
 
 
 def test_enough_rows_by_weight_and_one_possible_candidate_are_not_refused() -> None:

@@ -235,27 +235,31 @@ def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> Non
 def check_possible(profile: Profile, search: Search) -> None:
     """Raise FitError where there are too few rows for any candidate: that needs no pass.
 
-    The components' effective rows add up to all the rows, and each needs so many.
+    The components' effective rows add up to all the rows, and each needs so many; or all need some
+    together, where they share a matrix.
     """
     d, n = len(profile.mean), profile.weight * profile.rows_per_weight
     needs = {
-        (k * FAMILIES[name].least_rows(d), k, name)
+        (FAMILIES[name].rows_needed(k, d), k, name)
         for k in search.k
         for name in search.covariance_type
     }
     least, k, name = min(needs)
     if least <= n:
         return
-    each = FAMILIES[name].least_rows(d)
+    family = FAMILIES[name]
+    each = family.least_rows(d)
     remedies: list[Remedy] = ["give more rows"]
-    if each <= n:
-        remedies.append(("lower", K, f"to {int(n // each)}"))
-    simpler = [name for name, f in FAMILIES.items() if k * f.least_rows(d) <= n and f.closed]
+    fewer = next((m for m in range(k - 1, 0, -1) if family.rows_needed(m, d) <= n), 0)
+    if fewer:
+        remedies.append(("lower", K, f"to {fewer}"))
+    simpler = [name for name, f in FAMILIES.items() if f.rows_needed(k, d) <= n and f.closed]
     if simpler:
         remedies.append(("try", COVARIANCE_TYPE, " or ".join(simpler)))
+    share = f", {each:,} each" * (k > 1 and not family.shared)
     raise FitError(
         f"{k} component{'s' * (k > 1)} of covariance type {name} in {d} columns need {least:,} rows"
-        f"{f', {each:,} each' * (k > 1)}, and there are {n:,.6g}",
+        f"{share}, and there are {n:,.6g}",
         *remedies,
     )
 

@@ -24,6 +24,8 @@ _PART = 0.1
 _NEVER = 0.5
 # A component is of one value where its mean is that value, to this share of the least width.
 _ONE_VALUE = 0.01
+# Effective rows of components add up to all the rows but for this.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,10 @@ def why_degenerate(
     if counts[least] < needed:
         what = f"has {{rows:.3g}} effective rows, {needed} are needed,"
         return Fault(what, least, float(counts[least]), np.ones(model.d))
+    together = model.family.rows_needed(model.k, model.d)
+    if model.d and counts.sum() < together - _ROUNDING:
+        what = f"shares a matrix that {{rows:.6g}} rows do not fill, {together} are needed"
+        return Fault(what, least, float(counts.sum()), nowhere)
     if collapsed and model.d:
         variances = np.broadcast_to(model.stack.variances, (model.k, model.d))
         thin, i = (int(at) for at in np.unravel_index(int(variances.argmin()), variances.shape))

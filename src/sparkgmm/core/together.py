@@ -184,8 +184,7 @@ class _Rows:
         good &= whole | ~shares
         distinct = (self.X[:, :, 1:] > self.X[:, :, :-1]) & self.there[:, None, 1:]
         good &= 1 + distinct[:, 0].sum(axis=1) >= max(search.k)
-        families = search.families
-        least = max(search.k) * max(family.least_rows(d) for family in families)
+        least = max(family.rows_needed(max(search.k), d) for family in search.families)
         good &= np.maximum(total, self.n) >= least
         low, high = self._range
         good &= (low < high).all(axis=1) & np.isfinite(high - low).all(axis=1)

@@ -39,6 +39,10 @@ class Family(Protocol):
         """Return the effective rows below which a component is no more than a spike on them."""
         ...
 
+    def rows_needed(self, k: int, d: int) -> int:
+        """Return how many rows k components need in all for their covariances to have volume."""
+        return k * self.least_rows(d)
+
     def estimate(self, moments: Moments, before: Stack | None = None) -> Stack:
         """Return the covariances that maximise the expected log-likelihood: the M-step.
 

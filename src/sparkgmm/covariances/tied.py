@@ -23,6 +23,9 @@ class Tied(Family):
     def least_rows(self, d: int) -> int:
         return 1
 
+    def rows_needed(self, k: int, d: int) -> int:
+        return d + k  # about the means of k components n rows lie in n - k directions
+
     def estimate(self, moments: Moments, before: Stack | None = None) -> Dense:
         return Dense(self.statistics.spread(moments)[None])
 
