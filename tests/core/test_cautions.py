@@ -31,6 +31,8 @@ def test_a_fit_that_used_up_its_passes_warns() -> None:
     with pytest.warns(ConvergenceWarning, match=r"used up its 2 passes .* left .*: raise max_iter"):
         found = fit_array(faithful(), 3, max_iter=2)
     assert not found.converged
+    with pytest.warns(ConvergenceWarning, match="used up its one pass and about"):
+        fit_array(faithful(), 3, max_iter=1, n_init=2)
 
 
 def test_a_fit_that_converged_says_nothing() -> None:
@@ -42,6 +44,15 @@ def test_a_fit_that_converged_says_nothing() -> None:
 def test_python_is_told_of_an_atom_by_column_value_and_rows() -> None:
     with pytest.warns(FitWarning, match="component 1 is 300 rows of one value, column 0 = 0: as "):
         fit_array(with_zeros(), 2)
+
+
+def test_equal_rows_of_values_of_many_digits_are_told_as_one_value() -> None:
+    """Not as values that differ by less than a step: such values come from no grid."""
+    X = np.random.default_rng(0).standard_normal((500, 2))
+    X[:100, 0] = np.pi * 1e6
+    X[100:, 0] += np.pi * 1e6
+    with pytest.warns(FitWarning, match="component 1 is 100 rows of one value, column 0 = 3141592."):
+        fit_array(X, 2, n_init=2)
 
 
 def test_a_spike_is_refused_by_component_column_value_and_rows() -> None:

@@ -114,7 +114,8 @@ def _not_converged(chosen: Candidate, max_iter: int, names: Mapping[str, str]) -
         if math.isfinite(chosen.distance)
         else "how far the limit is could not be computed"
     )
-    problem = f"the fit did not converge: it used up its {max_iter} passes and {left}"
+    passes = f"{max_iter} passes" if max_iter > 1 else "one pass"
+    problem = f"the fit did not converge: it used up its {passes} and {left}"
     yield Caution(_said(problem, [("raise", MAX_ITER)], names), ConvergenceWarning)
 
 

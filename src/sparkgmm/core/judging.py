@@ -196,6 +196,7 @@ def held(
     means = frame.shift + model.means * frame.scale
     values = widths.recorded(means, frame.scale)
     mixed = np.abs(means - values) > _ONE_VALUE * np.sqrt(widths.resolution) * frame.scale
+    mixed &= widths.gridded  # without a grid the least width is that of one value
     rows = measured.effective_rows(evidence.profile)
     return tuple(
         Held(

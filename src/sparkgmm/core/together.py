@@ -189,7 +189,7 @@ class _Rows:
         low, high = self._range
         good &= (low < high).all(axis=1) & np.isfinite(high - low).all(axis=1)
         good &= ~self._wild()
-        if max(search.k) > 1 and not all(family.shared for family in families):
+        if max(search.k) > 1 and not all(family.shared for family in search.families):
             good &= ~self._atoms()
         return good
 

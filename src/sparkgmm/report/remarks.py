@@ -65,9 +65,9 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
             if np.isfinite(chosen.distance)
             else "how far the limit is could not be computed"
         )
+        passes = f"{max_iter} passes" if max_iter > 1 else "one pass"
         yield (
-            f"The fit did not converge: it used up its {max_iter} passes and {left}. Raise "
-            "model.max_iter."
+            f"The fit did not converge: it used up its {passes} and {left}. Raise model.max_iter."
         )
     if chosen.n_starts > 2 and chosen.n_agreeing == 1:
         yield (
