@@ -348,3 +348,65 @@ def test_no_pass_is_above_the_log_likelihood_where_bounds_move_with_few_rows():
     X[:3] = [[1e6, 2e6, -1e6], [1e6, np.nan, 1], [np.nan, 1e7, np.nan]]
     found = fit_array(X, 2, covariance_type="tied", missing="model", n_init=2)
     assert max(found.log_likelihoods) <= found.log_likelihood
+
+
+# --- directions in which no row varies
+
+
+def two_of_unlike_width() -> Array:
+    """Return 600 rows in two columns: a narrow cluster within the reach of a wide one."""
+    rng = np.random.default_rng(3)
+    return np.r_[rng.normal(0, 1, (400, 2)), rng.normal(2, 0.2, (200, 2))]
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("of_both", [[1.0, 2.0], [-1.0, -1.0], [1.8, 0.0]])
+def test_a_column_that_others_give_exactly_changes_nothing_but_the_density(
+    covariance_type: str, of_both: list[float]
+) -> None:
+    """Shares that sum to 1, a length in two units.
+
+    Were a component as wide there as a share of its own variance, narrow ones would win rows.
+    """
+    X = two_of_unlike_width()
+    without = fit_array(X, 2, covariance_type=covariance_type, n_init=3)
+    found = fit_array(np.c_[X, X @ of_both], 2, covariance_type=covariance_type, n_init=3)
+    np.testing.assert_allclose(found.mixture.weights, without.mixture.weights, atol=1e-4)
+    np.testing.assert_allclose(found.mixture.means[:, :2], without.mixture.means, atol=1e-3)
+    most = np.abs(
+        found.mixture.responsibilities(np.c_[X, X @ of_both]) - without.mixture.responsibilities(X)
+    ).max()
+    assert most < 0.01
+    assert found.converged
+    assert found.n_iter < 20  # no slow way through a likelihood that hangs on rounding
+
+
+def test_a_filled_matrix_is_the_most_likely_one_of_so_much_variance_where_no_row_varies() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        A = rng.standard_normal((4, 4)) * [1.0, 1.0, 0.1, 0.01]
+        scatter = A @ A.T
+        flat = np.linalg.qr(rng.standard_normal((4, 2)))[0]
+
+        def left(matrix: Array, flat: Array = flat) -> Array:
+            return np.linalg.inv(flat.T @ np.linalg.inv(matrix) @ flat)
+
+        found = Dense(scatter[None]).filled(flat, 0.05).values[0]
+        assert np.linalg.eigvalsh(left(found)).min() > 0.05 - 1e-9
+        for _ in range(20):
+            B = rng.standard_normal((4, 4)) * 10 ** rng.uniform(-3, 0)
+            other = Dense((found + B @ B.T)[None]).filled(flat, 0.05).values[0]
+            assert worth(other, scatter) <= worth(found, scatter) + 1e-9
+        assert worth(found, scatter) <= worth(scatter, scatter)
+
+
+def test_columns_of_a_grid_and_columns_that_are_nearly_others_are_as_they_were() -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(0, 1, (500, 2))
+    for Y in (np.c_[X, X[:, 0] + rng.normal(0, 1e-4, 500)], np.c_[X, X[:, 0]].round(2), X):
+        rows = rows_of(Y)
+        assert Widths.of(rows, OverRows.of(rows), 1e-6).flat is None
+    rows = rows_of(np.c_[X, X[:, 0], X @ [1, 1]])
+    flat = Widths.of(rows, OverRows.of(rows), 1e-6).flat
+    assert flat is not None
+    assert flat.shape == (4, 2)

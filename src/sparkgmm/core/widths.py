@@ -37,6 +37,11 @@ _WIDER = 100.0
 _WIDER_ON_A_GRID = 1000.0
 # So many rows of one value are no chance where values come from a grid.
 ATOM_ROWS = 10
+# Directions in which all rows together have less variance than this are no directions of the data:
+# shares that sum to 1, a length in two units. There every component has the same variance ...
+_FLAT = 1e-11
+# ... so much that the one that float64 leaves of a component's own is less, and does not differ.
+_FILLED = 1e-7
 # A row belongs to a spike within so many of its standard deviations, in every feature.
 _WITHIN = 5.0
 # A variance that exceeds the least one by less is held by it.
@@ -57,7 +62,7 @@ class Widths:
     `reg_covar` is what components of few rows may not be narrower than. Counts times
     `rows_per_weight` are rows. `heavy` (d, h) are rows that count for more than one each, and
     `excess` (h,) for how many more: a single row may be a value, but no spike is less of one for
-    its weight.
+    its weight. `flat` (d, r) are directions in which no row varies; None if there are none.
     """
 
     reg_covar: float
@@ -67,6 +72,7 @@ class Widths:
     rows_per_weight: float = 1.0
     heavy: Array | None = None
     excess: Array | None = None
+    flat: Array | None = None
 
     @classmethod
     def of(cls, rows: Rows, evidence: Evidence, reg_covar: float) -> Widths:
@@ -88,6 +94,7 @@ class Widths:
             per_weight,
             heavy,
             excess,
+            _flat(frame.correlation, np.maximum(rounding, none)),
         )
 
     def at_least(self, variances: Array) -> Widths:
@@ -134,6 +141,8 @@ class Widths:
         if not model.family.closed:  # its moments are `opened`: matrices would lose their likeness
             return model
         stack = model.stack.raised(self.least(model.family, counts))
+        if self.flat is not None:
+            stack = stack.filled(self.flat, _FILLED)
         if stack is model.stack:
             return model
         return Model(model.family, model.weights, model.means, stack, model.others)
@@ -194,6 +203,23 @@ class Widths:
     def share(self, model: Model, counts: Array) -> float:
         """Return the largest share that the least variance has in any component's, 0 to 1."""
         return model.stack.share_of(self.least(model.family, counts))
+
+
+def _flat(correlation: Array, resolution: Array) -> Array | None:
+    """Return the directions (d, r) in which no row varies, nor is known to so little, if any.
+
+    Bounds on a share of a component's own variance would differ there from component to component,
+    and narrow ones would win rows by what is no width of theirs.
+    """
+    if correlation.ndim == 1:
+        return None
+    of_all, V = np.linalg.eigh(correlation)
+    flat = V[:, of_all < _FLAT]
+    if not flat.size:
+        return None
+    known, W = np.linalg.eigh(flat.T * resolution @ flat)
+    flat = flat @ W[:, known < _FILLED]
+    return flat if flat.size else None
 
 
 def _heavy(

@@ -118,6 +118,13 @@ class Stack(Protocol):
         """
         ...
 
+    def filled(self, flat: Array, least: float) -> Self:
+        """Return matrices of no less variance than `least` in directions in which no row varies.
+
+        `flat` (d, r) are these. Bounded is what the other directions leave of the variance there.
+        """
+        ...
+
     def share_of(self, least: Array) -> float:
         """Return the largest share, 0 to 1, of least_j (m, d) in any matrix, in any direction."""
         ...
@@ -289,6 +296,14 @@ class Dense:
             return Dense(raised)
         return self
 
+    def filled(self, flat: Array, least: float) -> Dense:
+        filled = self.values.copy()
+        for j, matrix in enumerate(self.values):
+            left, V = np.linalg.eigh(np.linalg.inv(flat.T @ np.linalg.solve(matrix, flat)))
+            added = flat @ V * np.sqrt(np.maximum(least - left, 0.0))
+            filled[j] = matrix + added @ added.T
+        return Dense(filled)
+
     def share_of(self, least: Array) -> float:
         root = np.sqrt(least)
         scaled = self.values / (root[:, :, None] * root[:, None, :])
@@ -452,6 +467,9 @@ class Diagonal:
         if (self.variances >= least).all():
             return self
         return self._of(np.maximum(self.values, least))
+
+    def filled(self, flat: Array, least: float) -> Self:
+        return self
 
     def share_of(self, least: Array) -> float:
         return float(min(1.0, (least / self.variances).max()))
