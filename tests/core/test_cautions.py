@@ -55,6 +55,27 @@ def test_equal_rows_of_values_of_many_digits_are_told_as_one_value() -> None:
         fit_array(X, 2, n_init=2)
 
 
+@pytest.mark.parametrize("fill", [9.969209968386869e36, -3.4028235e38, -(2.0**63), 1e10])
+def test_a_sentinel_that_hides_all_other_values_is_told_with_what_is_lost(fill: float) -> None:
+    """In standard deviations of such a column all others are one value."""
+    X = np.random.default_rng(0).normal(10, 3, (400, 2))
+    X[:40, 1] = fill
+    with pytest.warns(FitWarning) as caught:
+        fit_array(X, 2, n_init=2)
+    text = str(caught[0].message)
+    assert "told apart beside them, and are fitted as one: column 1 (" in text
+    assert f"beside {fill:.6g}): make such values NaN and set missing to model" in text
+
+
+@pytest.mark.parametrize("rows", [2, 40])
+def test_a_sentinel_that_hides_nothing_is_not_told_as_hiding(rows: int) -> None:
+    X = np.random.default_rng(0).normal(10, 3, (400, 2))
+    X[:rows, 1] = 1e20 if rows == 2 else -9999  # the two are set aside
+    with pytest.warns(FitWarning) as caught:
+        fit_array(X, 2, n_init=2)
+    assert not [one for one in caught if "beside them" in str(one.message)]
+
+
 def test_a_spike_is_refused_by_component_column_value_and_rows() -> None:
     rng = np.random.default_rng(0)
     X = np.r_[rng.standard_normal((200, 2)), np.tile([[7.25, 3.0]], (6, 1))]

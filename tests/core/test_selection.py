@@ -49,6 +49,16 @@ def test_the_lowest_criterion_wins(case, criterion):
     assert choose(candidates, criterion) is candidates[int(np.argmin(values))]
 
 
+def test_a_candidate_that_lost_components_gives_way_to_its_like_that_lost_none(case):
+    """Or a warning says to lower k where the k chosen was asked for as well."""
+    candidates, _ = case
+    [one] = [c for c in candidates if (c.k, c.covariance_type) == (1, "full")]
+    same = replace(one, log_likelihood=one.log_likelihood + 1e-9, n_dropped=1)
+    assert choose([one, same], "bic") is one
+    better = replace(one, log_likelihood=one.log_likelihood + 1, n_dropped=1)
+    assert choose([one, better], "bic") is better
+
+
 def test_the_smaller_model_wins_a_tie(case):
     candidates, _ = case
     first, second = candidates[0], candidates[-1]

@@ -62,6 +62,38 @@ def never_together(blocks: Sequence[Block], names: Sequence[str]) -> list[tuple[
     return [(names[i], names[j]) for i, j in np.argwhere(np.triu(apart, 1))]
 
 
+class Hidden(NamedTuple):
+    """A feature of which most values cannot be told apart beside the `farthest` one.
+
+    `low` and `high` are the quarters of those values.
+    """
+
+    feature: str
+    low: float
+    high: float
+    farthest: float
+
+
+def hidden_features(blocks: Sequence[Block], names: Sequence[str], least: float) -> list[Hidden]:
+    """Return the features most of whose distinct values lie within `least` standard deviations.
+
+    Some few must be so far out that a fit, which computes in standard deviations, loses the others.
+    """
+    found = []
+    for i, name in enumerate(names):
+        values = np.concatenate([block.values[i] for block in blocks]).astype(np.float64)
+        distinct = np.unique(values[~np.isnan(values)])
+        low, middle, high = distinct[[len(distinct) // 4, len(distinct) // 2, -len(distinct) // 4]]
+        far = float(np.abs(distinct - middle).max())
+        if not len(distinct) > _FEW or high - low > least * far:
+            continue  # a standard deviation is no more than what is farthest from the middle
+        if high - low < least * float(np.nanstd(values / far)) * far:
+            ends = distinct[[0, -1]]
+            farthest = ends[np.argmax(np.abs(ends - middle))]
+            found.append(Hidden(name, float(low), float(high), float(farthest)))
+    return found
+
+
 def _discrete(name: str, parts: Sequence[Array], weighted: bool) -> Discrete | None:
     first = parts[0][:_FIRST]
     first = first[~np.isnan(first)]

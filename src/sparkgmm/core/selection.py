@@ -11,6 +11,9 @@ from sparkgmm.errors import FitError, Remedy
 from sparkgmm.mixture import Mixture, n_parameters
 from sparkgmm.options import COVARIANCE_TYPE, COVARIANCE_TYPES, K
 
+# Two fits of one kind differ by so much, in nats a row, where they are alike.
+_ALIKE = 1e-5
+
 
 class Held(NamedTuple):
     """A component that has no more width in a feature than there may be, on so many rows.
@@ -120,6 +123,9 @@ class Candidate(Criteria):
 def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = False) -> Candidate:
     """Return the sound candidate with the lowest criterion, the smaller model on a tie.
 
+    A candidate that lost components is taken for one that was asked for so many, where that one is
+    as good but for what is left to the limit.
+
     Raises
     ------
     FitError
@@ -129,7 +135,14 @@ def choose(candidates: Sequence[Candidate], criterion: str, lenient: bool = Fals
     sound = [c for c in candidates if c.degenerate is None] or (list(candidates) if lenient else [])
     if not sound:
         raise none_sound(candidates)
-    return min(sound, key=lambda c: (getattr(c, criterion), c.n_parameters))
+    best = min(sound, key=lambda c: (getattr(c, criterion), c.n_parameters))
+    same = [
+        c
+        for c in sound
+        if (c.k, c.covariance_type) == (best.k, best.covariance_type)
+        and getattr(c, criterion) - getattr(best, criterion) <= _ALIKE * c.weight
+    ]
+    return min(same, key=lambda c: (c.n_dropped, getattr(c, criterion)))
 
 
 def none_sound(candidates: Sequence[Candidate]) -> FitError:
