@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,6 +52,9 @@ def read_mixed(
         values, features = read(X)
         return values, features, ()
     names = table.names
+    twice = sorted({name for name, n in Counter(names).items() if n > 1})
+    if twice:
+        raise InputError(f"X has column {twice[0]!r} more than once: give each a name of its own")
     for name in [*categorical, *counts]:
         column_of(table, name)
     both = sorted(set(categorical) & set(counts))
@@ -65,9 +69,6 @@ def read_mixed(
     if not of_levels and not of_counts:
         values, features = read(X)
         return values, features, ()
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"X has column {twice[0]!r} more than once: give each a name of its own")
     numeric = [name for name in names if name not in of_levels and name not in of_counts]
     columns, beside = _beside(table, names, of_levels, of_counts)
     if not gaps:

@@ -269,3 +269,13 @@ def test_means_of_a_table_are_taken_by_name() -> None:
 def test_fewer_rows_than_a_value_needs_to_be_an_atom_are_fitted() -> None:
     X = np.array([[0.0], [0.3], [0.7], [9.0], [9.4], [9.6], [9.9]])
     np.testing.assert_allclose(fit_array(X, 2).mixture.weights, [4 / 7, 3 / 7])
+
+
+def test_a_name_that_two_columns_of_numbers_have_is_refused_before_the_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.setattr("sparkgmm.core.local.fit", lambda *_, **__: pytest.fail("it was fitted"))
+    X = pandas.DataFrame(faithful(), columns=["tip", "tip"])
+    with pytest.raises(InputError, match="X has column 'tip' more than once: give each a name"):
+        fit_array(X, 2)
