@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparkgmm.core.profile import Block
 from sparkgmm.products import Array
@@ -19,7 +20,7 @@ _LEAST_ROWS = 100
 # Integers drawn evenly from their range would hold so many pairs that are equal, at least.
 _PAIRS = 3.0
 # Most features are seen to be none of these by so many rows.
-_FIRST = 1024
+_FIRST, _FEWER = 1024, 64
 
 
 class Discrete(NamedTuple):
@@ -80,18 +81,29 @@ def hidden_features(blocks: Sequence[Block], names: Sequence[str], least: float)
     Some few must be so far out that a fit, which computes in standard deviations, loses the others.
     """
     found = []
-    for i, name in enumerate(names):
+    for i in np.flatnonzero(_may_hide(blocks, len(names), least)).tolist():
         values = np.concatenate([block.values[i] for block in blocks]).astype(np.float64)
         distinct = np.unique(values[~np.isnan(values)])
+        if len(distinct) <= _FEW:
+            continue
         low, middle, high = distinct[[len(distinct) // 4, len(distinct) // 2, -len(distinct) // 4]]
         far = float(np.abs(distinct - middle).max())
-        if not len(distinct) > _FEW or high - low > least * far:
-            continue  # a standard deviation is no more than what is farthest from the middle
         if high - low < least * float(np.nanstd(values / far)) * far:
             ends = distinct[[0, -1]]
             farthest = ends[np.argmax(np.abs(ends - middle))]
-            found.append(Hidden(name, float(low), float(high), float(farthest)))
+            found.append(Hidden(names[i], float(low), float(high), float(farthest)))
     return found
+
+
+def _may_hide(blocks: Sequence[Block], d: int, least: float) -> NDArray[np.bool_]:
+    """Say of which features values may be hidden: in most, those of a few rows differ by enough."""
+    with np.errstate(all="ignore"):  # 1e308 - -1e308, and what has no value
+        low = np.fmin.reduce([np.fmin.reduce(block.values[:d], axis=1) for block in blocks])
+        high = np.fmax.reduce([np.fmax.reduce(block.values[:d], axis=1) for block in blocks])
+        first = np.sort(blocks[0].values[:d, :_FEWER].astype(np.float64), axis=1)
+        steps = np.diff(first, axis=1) / (high.astype(np.float64) - low)[:, None]
+    differ, apart = (steps > 0).sum(axis=1), (steps > least).sum(axis=1)
+    return np.asarray((differ < _FEWER // 8) | (apart < 0.75 * differ))
 
 
 def _discrete(name: str, parts: Sequence[Array], weighted: bool) -> Discrete | None:
