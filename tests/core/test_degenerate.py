@@ -44,10 +44,11 @@ def test_as_many_components_as_distinct_rows_are_all_spikes():
         fit_array(X, 4)
 
 
-@pytest.mark.parametrize("n_rows", [3, 60])
-def test_more_components_than_distinct_rows_are_refused_by_both_numbers(n_rows):
+@pytest.mark.parametrize(("n_rows", "remedy"), [(3, "1"), (6, "2 or less"), (60, "3 or less")])
+def test_more_components_than_distinct_rows_are_refused_with_a_k_that_has_rows(n_rows, remedy):
+    """Distinct ones, and as many in all as components of the covariance type need."""
     X = np.resize([[0.0, 1.0], [2.0, 5.0], [4.0, 3.0]], (n_rows, 2))
-    message = "there are 3 distinct rows for k = 5 components: lower k to 3 or less"
+    message = f"there are 3 distinct rows for k = 5 components: lower k to {remedy} or give more"
     with pytest.raises(InputError, match=message):
         fit_array(X, 5)
     fit_array(X, 1, covariance_type="diag")

@@ -24,6 +24,7 @@ from sparkgmm.core.selection import Aside, Candidate, choose
 from sparkgmm.core.validation import held_out
 from sparkgmm.core.wild import set_aside
 from sparkgmm.covariances import FAMILIES
+from sparkgmm.covariances.family import Family
 from sparkgmm.errors import FitError, InputError, Remedy
 from sparkgmm.mixture import Mixture
 from sparkgmm.options import CONSTANT_FEATURES, COVARIANCE_TYPE, FEATURES, MISSING, WEIGHT, WHERE, K
@@ -80,7 +81,7 @@ def fit(
     """
     if not len(rows.profile.mean):  # without a numeric column all covariance types are one
         search = replace(search, covariance_type=("diag",))
-    check_rows(rows, max(search.k), features)
+    check_rows(rows, max(search.k), features, [] if search.lenient else search.families)
     rows, aside = set_aside(rows, features)
     if not search.lenient:
         check_possible(rows.profile, search)
@@ -211,8 +212,16 @@ def _without_spikes(race: Race, rows: Rows, seed: int) -> int:
     return n_passes
 
 
-def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> None:
-    """Raise InputError where no mixture of k components can be fitted."""
+def check_rows(
+    rows: Rows,
+    k: int,
+    features: Sequence[str] | None = None,
+    families: Sequence[Family] = (),
+) -> None:
+    """Raise InputError where no mixture of k components can be fitted.
+
+    `families`, if given, are those whose components need rows of their own: no more are proposed.
+    """
     profile = rows.profile
     if not LEAST_WEIGHT < profile.weight < np.inf:
         raise InputError(
@@ -225,9 +234,11 @@ def check_rows(rows: Rows, k: int, features: Sequence[str] | None = None) -> Non
     _check_counts(rows)
     distinct = n_distinct(rows.sample, k)
     if distinct < k:
+        most = max((_most_components(family, distinct, profile) for family in families), default=0)
+        fewer = most or distinct
         raise InputError(
             f"there are {distinct} distinct rows for k = {k} components",
-            ("lower", K, f"to {distinct}" + " or less" * (distinct > 1)),
+            ("lower", K, f"to {fewer}" + " or less" * (fewer > 1)),
             "give more data",
         )
 
@@ -250,8 +261,7 @@ def check_possible(profile: Profile, search: Search) -> None:
     family = FAMILIES[name]
     each = family.least_rows(d)
     remedies: list[Remedy] = ["give more rows"]
-    fewer = next((m for m in range(k - 1, 0, -1) if family.rows_needed(m, d) <= n), 0)
-    if fewer:
+    if fewer := _most_components(family, k - 1, profile):
         remedies.append(("lower", K, f"to {fewer}"))
     simpler = [name for name, f in FAMILIES.items() if f.rows_needed(k, d) <= n and f.closed]
     if simpler:
@@ -262,6 +272,12 @@ def check_possible(profile: Profile, search: Search) -> None:
         f"{share}, and there are {n:,.6g}",
         *remedies,
     )
+
+
+def _most_components(family: Family, most: int, profile: Profile) -> int:
+    """Return for how many components, `most` at most, there are rows enough; 0 if for none."""
+    d, n = len(profile.mean), profile.weight * profile.rows_per_weight
+    return next((k for k in range(most, 0, -1) if family.rows_needed(k, d) <= n), 0)
 
 
 def check_features(profile: Profile, features: Sequence[str] | None = None) -> None:
