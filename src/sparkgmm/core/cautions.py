@@ -8,15 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from sparkgmm.core.columns import (
-    Discrete,
-    discrete_features,
-    hidden_features,
-    never_together,
-)
+from sparkgmm.core.columns import Discrete, discrete_features, never_together
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Candidate, Held
-from sparkgmm.core.widths import NO_WIDTH
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.errors import ConvergenceWarning, FitError, FitWarning, Remedy
 from sparkgmm.options import (
@@ -57,6 +51,7 @@ def cautions(
     return [
         *refused(candidates, names),
         *_set_aside(chosen, names),
+        *_hidden(chosen, names),
         *_not_converged(chosen, max_iter, names),
         *_dropped(chosen, names),
         *(Caution(text) for text in widths_held(chosen.held, names)),
@@ -111,6 +106,25 @@ def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]
     )
     remedies: list[Remedy] = ["correct such values", ("leave out such rows with", WHERE)]
     yield Caution(_said(problem, remedies, names))
+
+
+def _hidden(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+    """Say which features have values that hide all others, as 1e20 for missing ones does."""
+    if not chosen.hidden:
+        return
+    which = [
+        f"{one.feature} ({one.low:.6g} to {one.high:.6g} beside {one.farthest:.6g})"
+        for one in chosen.hidden
+    ]
+    problem = (
+        "values so far out that most others cannot be told apart beside them, and are fitted as "
+        f"one: {_listed(which)}"
+    )
+    remedies: list[Remedy] = [
+        ("leave out such rows with", WHERE),
+        ("make such values NaN and set", MISSING, "to model"),
+    ]
+    yield Caution(_said(problem, remedies, names), grave=True)
 
 
 def _not_converged(chosen: Candidate, max_iter: int, names: Mapping[str, str]) -> Iterator[Caution]:
@@ -193,33 +207,6 @@ def column_cautions(rows: Rows, features: Sequence[str], names: Mapping[str, str
         remedies = [categorical, *([counts] if any(one.whole for one in few) else []), leave_out]
         said.append(_said(problem, remedies, names))
     return [Caution(text) for text in said]
-
-
-def hidden_cautions(
-    rows: Rows, features: Sequence[str], chosen: Candidate, names: Mapping[str, str]
-) -> list[Caution]:
-    """Say which features have values that hide all others, as 1e20 for missing ones does.
-
-    What was set aside hides nothing.
-    """
-    aside = {one.feature for one in chosen.set_aside}
-    found = hidden_features(rows.sample, features, math.sqrt(NO_WIDTH))
-    which = [
-        f"{h.feature} ({h.low:.6g} to {h.high:.6g} beside {h.farthest:.6g})"
-        for h in found
-        if h.feature not in aside
-    ]
-    if not which:
-        return []
-    problem = (
-        "values so far out that most others cannot be told apart beside them, and are fitted as "
-        f"one: {_listed(which)}"
-    )
-    remedies: list[Remedy] = [
-        ("leave out such rows with", WHERE),
-        ("make such values NaN and set", MISSING, "to model"),
-    ]
-    return [Caution(_said(problem, remedies, names), grave=True)]
 
 
 def apart_cautions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkgmm.core.profile import Block
+from sparkgmm.core.selection import Hidden
+from sparkgmm.core.widths import NO_WIDTH
 from sparkgmm.products import Array
 
 # A feature has few values if they are no more than the hours of a day, each in so many rows on
@@ -63,24 +66,12 @@ def never_together(blocks: Sequence[Block], names: Sequence[str]) -> list[tuple[
     return [(names[i], names[j]) for i, j in np.argwhere(np.triu(apart, 1))]
 
 
-class Hidden(NamedTuple):
-    """A feature of which most values cannot be told apart beside the `farthest` one.
-
-    `low` and `high` are the quarters of those values.
-    """
-
-    feature: str
-    low: float
-    high: float
-    farthest: float
-
-
-def hidden_features(blocks: Sequence[Block], names: Sequence[str], least: float) -> list[Hidden]:
-    """Return the features most of whose distinct values lie within `least` standard deviations.
+def hidden_features(blocks: Sequence[Block], names: Sequence[str]) -> tuple[Hidden, ...]:
+    """Return the features most of whose distinct values have no width, in standard deviations.
 
     Some few must be so far out that a fit, which computes in standard deviations, loses the others.
     """
-    found = []
+    found, least = [], math.sqrt(NO_WIDTH)
     for i in np.flatnonzero(_may_hide(blocks, len(names), least)).tolist():
         values = np.concatenate([block.values[i] for block in blocks]).astype(np.float64)
         distinct = np.unique(values[~np.isnan(values)])
@@ -92,7 +83,7 @@ def hidden_features(blocks: Sequence[Block], names: Sequence[str], least: float)
             ends = distinct[[0, -1]]
             farthest = ends[np.argmax(np.abs(ends - middle))]
             found.append(Hidden(names[i], float(low), float(high), float(farthest)))
-    return found
+    return tuple(found)
 
 
 def _may_hide(blocks: Sequence[Block], d: int, least: float) -> NDArray[np.bool_]:

@@ -8,11 +8,12 @@ from itertools import islice
 
 import numpy as np
 
+from sparkgmm.core.columns import hidden_features
 from sparkgmm.core.em import Settings, Trajectory, share_of_tol
 from sparkgmm.core.evidence import Evidence, OverRows
 from sparkgmm.core.history import History
 from sparkgmm.core.information import SampleInformation
-from sparkgmm.core.judging import judge
+from sparkgmm.core.judging import judge, names_of
 from sparkgmm.core.model import from_mixture
 from sparkgmm.core.pilot import pilot, reseed_from
 from sparkgmm.core.profile import LEAST_WEIGHT, Block, Profile
@@ -130,6 +131,7 @@ def _fit(
     held_out_means: list[float | None] = [None] * len(winners)
     if validate:
         held_out_means = held_out([winner.state for winner in winners], rows, search, frame)
+    hidden = hidden_features(rows.sample, names_of(features, len(rows.profile.mean)))
     candidates = tuple(
         replace(
             judge(
@@ -142,6 +144,7 @@ def _fit(
                 held_out_mean,
             ),
             set_aside=aside,
+            hidden=hidden,
         )
         for winner, held_out_mean in zip(winners, held_out_means, strict=True)
     )

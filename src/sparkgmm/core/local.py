@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sparkgmm import checks
-from sparkgmm.core.cautions import apart_cautions, cautions, hidden_cautions, warn
+from sparkgmm.core.cautions import apart_cautions, cautions, warn
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit
 from sparkgmm.core.grid import counted
@@ -165,8 +165,7 @@ def fit_array(
     of_fit = cautions(chosen, found.candidates, search.settings.max_iter, PYTHON)
     called = names_of(features, len(rows.profile.mean))
     apart = apart_cautions(rows, called, [chosen.covariance_type], PYTHON)
-    hidden = hidden_cautions(rows, called, chosen, PYTHON)
-    warn([*hidden, *of_fit, *apart], stacklevel=2)
+    warn([*of_fit, *apart], stacklevel=2)
     return FitResult(
         chosen.mixture,
         chosen.converged,

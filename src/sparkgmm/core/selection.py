@@ -42,6 +42,18 @@ class Aside(NamedTuple):
     rows: float
 
 
+class Hidden(NamedTuple):
+    """A feature of which most values cannot be told apart beside the `farthest` one.
+
+    `low` and `high` are the quarters of those values, in the data's units.
+    """
+
+    feature: str
+    low: float
+    high: float
+    farthest: float
+
+
 class Criteria:
     """The criteria of a candidate, by what it is worth: lower is better."""
 
@@ -77,7 +89,7 @@ class Candidate(Criteria):
     of rows that a refit did not see, or None. `regularised` is the largest share that the least
     variance there may be has in any, 1 where it binds; `held` says where. `degenerate` says why the
     candidate must not win, or is None. `set_aside` says where rows were so far out that they are no
-    part of all this.
+    part of all this, `hidden` where those that are a part leave others no width.
     """
 
     k: int
@@ -99,6 +111,7 @@ class Candidate(Criteria):
     degenerate: str | None
     held: tuple[Held, ...] = ()
     set_aside: tuple[Aside, ...] = ()
+    hidden: tuple[Hidden, ...] = ()
 
     def with_missing(self, missing: str) -> Candidate:
         """Return the candidate with a mixture that takes NaN for this."""

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sparkgmm.core.columns import hidden_features
 from sparkgmm.core.em import Settings, Trajectory, share_of_tol
 from sparkgmm.core.evidence import of_part
 from sparkgmm.core.fit import Fit, check_features
 from sparkgmm.core.history import History, WithHistory, lost_to_gaps
-from sparkgmm.core.judging import entropy, entropy_of_unseen, judge
+from sparkgmm.core.judging import entropy, entropy_of_unseen, judge, names_of
 from sparkgmm.core.race import Progress, Race, Winner
 from sparkgmm.core.rows import Rows, one_blas_thread
 from sparkgmm.errors import FitError
@@ -111,6 +112,7 @@ def _judged(
         log_likelihoods=values,
         entropy=max(0.0, of_new),
         weight=new.weight,
+        hidden=hidden_features(evidence.rows.sample, names_of(features, len(new.mean))),
     )
     history = History.measured(
         model.family,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 
+from sparkgmm.core.columns import hidden_features
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
 from sparkgmm.core.fit import Fit, check_possible, check_rows, fit
@@ -150,8 +151,8 @@ def solve(
     """
     if earlier_runs.base is not None:
         return _update(rows, features, model, earlier_runs.base, terminal)
-    check_rows(rows, max(model.k), features.names)
     if model.engine == "mllib":
+        check_rows(rows, max(model.k), features.names)
         check_possible(rows.profile, as_search(model))
         return _fit_by_mllib(df, rows, features, model, terminal)
     start = earlier_runs.start
@@ -202,4 +203,5 @@ def _fit_by_mllib(
         vectors.unpersist()
     best = choose([candidate for candidate, _ in found], "bic")
     [history] = [history for candidate, history in found if candidate is best]
+    best = replace(best, hidden=hidden_features(rows.sample, features.names))
     return Fit(best, (best,), best.n_iter, history)

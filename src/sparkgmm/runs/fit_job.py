@@ -12,7 +12,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from sparkgmm.core.cautions import Caution, apart_cautions, column_cautions, hidden_cautions
+from sparkgmm.core.cautions import Caution, apart_cautions, column_cautions
 from sparkgmm.core.fit import Fit
 from sparkgmm.core.rows import Rows, pilot_rows
 from sparkgmm.core.sample import Membership, Sample
@@ -251,7 +251,6 @@ def _read_and_fit(
         except SparkGmmError:
             run.discard()  # it would end there again
             raise
-        columns += hidden_cautions(rows, features.names, result.chosen, KEYS)
         watch.lap("fit")
         judged = judge_drift(config.drift, run, earlier_runs.compared, result.chosen, rows)
         watch.lap("drift")

@@ -296,8 +296,17 @@ def test_a_map_that_fails_leaves_the_others_their_models(
 def test_a_fit_that_used_up_its_passes_warns_in_the_words_of_the_estimator(
     frame: Any, quick: Any, three: Array
 ) -> None:
-    with pytest.warns(ConvergenceWarning, match="used up its 1 passes .*: raise maxIter"):
+    with pytest.warns(ConvergenceWarning, match="used up its one pass .*: raise maxIter"):
         quick(k=3, maxIter=1).fit(frame(three))
+
+
+def test_a_sentinel_that_hides_all_other_values_is_told_with_the_column(
+    frame: Any, quick: Any, three: Array
+) -> None:
+    X = three.copy()
+    X[:40, 1] = 9.969209968386869e36
+    with pytest.warns(FitWarning, match=r"fitted as one: features\[1\] .* beside 9.9692"):
+        quick(k=2).fit(frame(X))
 
 
 def test_components_that_could_not_be_kept_are_told(
