@@ -110,16 +110,15 @@ def test_the_order_of_the_columns_permutes_the_answer(seed, kind):
     )
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(seed=SEEDS, kind=KINDS)
 def test_whole_weights_are_repeated_rows_and_weights_of_zero_none(seed, kind):
     X = grid()
     w = np.random.default_rng(seed).integers(0, 4, len(X))
-    repeated = fitted(np.repeat(X, w, axis=0), kind)
-    assert_same(fitted(X, kind, sample_weight=w), repeated)
+    zero = fitted(X, kind, sample_weight=w)
+    assert_same(zero, fitted(np.repeat(X, w, axis=0), kind))
     positive = w > 0
     absent = fitted(X[positive], kind, sample_weight=w[positive])
-    zero = fitted(X, kind, sample_weight=w)
     assert zero.mixture == absent.mixture  # to the bit
     assert zero.log_likelihood == absent.log_likelihood
 
