@@ -126,10 +126,12 @@ test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready .ve
 test-hadoop: java $(DIST) build/jars/hadoop/ready .venv/classes.jsa  ## all tests of HDFS and YARN, with 2,000,000 rows and servers that hang (half an hour)
 	@$(BIN)/python -m pytest -m storage tests/storage/hadoop
 
+# Where the long tests are that take about as long as all others of them.
+OTHER_LONG := tests/jobs tests/deploy tests/core tests/exports
 .PHONY: test-long
 test-long: java $(READY) .venv/classes.jsa  ## hostile input, resuming, and jobs as processes
-	@$(BIN)/python scripts/side_by_side.py '$(BIN)/$(TESTS) -m "$(LONG)" --ignore tests/jobs --ignore tests/deploy' \
-		'$(BIN)/$(TESTS) -m "$(LONG)" tests/jobs tests/deploy'
+	@$(BIN)/python scripts/side_by_side.py \
+		'$(BIN)/$(TESTS) -m "$(LONG)" $(addprefix --ignore ,$(OTHER_LONG))' '$(BIN)/$(TESTS) -m "$(LONG)" $(OTHER_LONG)'
 
 # From the folder of the tests and without this project's settings, of which "a warning is an error" is one.
 .PHONY: test-sklearn
