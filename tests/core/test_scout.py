@@ -21,6 +21,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.short_runs import Sample, climb
 from sparkgmm.core.starts import KINDS
 from sparkgmm.core.starts.ground import Ground
+from sparkgmm.core.starts.kinds import flattest
 from sparkgmm.covariances import FAMILIES
 from sparkgmm.mixture import COVARIANCE_TYPES
 from sparkgmm.products import Array
@@ -109,6 +110,32 @@ def test_a_component_within_another_is_found() -> None:
         X, 2, means_init=np.zeros((2, 3)), precisions_init=[np.eye(3), np.eye(3) / 64]
     )
     assert fit_array(X, 2).log_likelihood >= truth.log_likelihood - 0.01
+
+
+def along_each_other(d: int, k: int, n: int, seed: int) -> tuple[Array, Array]:
+    """Return k clusters of n rows, apart in the one direction of d in which they vary least."""
+    rng = np.random.default_rng(seed)
+    apart = np.concatenate([rng.normal(6 * j, 1, n) for j in range(k)])
+    X = np.c_[apart, rng.normal(0, 15, (n * k, d - 1))]
+    return X @ np.linalg.qr(rng.standard_normal((d, d)))[0], np.repeat(np.arange(k), n)
+
+
+@pytest.mark.parametrize(("d", "k"), [(30, 3), (40, 2), (20, 4)])
+def test_clusters_apart_in_one_direction_of_many_are_found(d: int, k: int) -> None:
+    """A direction drawn at random shows nothing, nor does k-means."""
+    X, truth = along_each_other(d, k, 1200, seed=d)
+    means = np.array([X[truth == j].mean(axis=0) for j in range(k)])
+    precisions = [np.linalg.inv(np.cov(X[truth == j].T)) for j in range(k)]
+    best = fit_array(X, k, means_init=means, precisions_init=precisions)
+    assert fit_array(X, k).log_likelihood > best.log_likelihood - 0.01
+
+
+def test_the_flattest_direction_is_that_in_which_clusters_lie_apart() -> None:
+    X, truth = along_each_other(25, 3, 1000, seed=1)
+    labels = flattest(_ground(X), 3, np.random.default_rng(0))
+    of_each = np.array([[(labels[truth == j] == i).mean() for i in range(3)] for j in range(3)])
+    assert (of_each.max(axis=1) > 0.95).all()
+    assert set(of_each.argmax(axis=1)) == {0, 1, 2}
 
 
 def test_one_wild_row_changes_neither_k_nor_where_the_clusters_are() -> None:

@@ -25,7 +25,7 @@ from sparkgmm.core.search import Search
 from sparkgmm.core.short_runs import Sample, climb, least_variances
 from sparkgmm.core.starts import KINDS
 from sparkgmm.core.starts.ground import Ground
-from sparkgmm.core.starts.kinds import balanced
+from sparkgmm.core.starts.kinds import balanced, flattest
 from sparkgmm.core.widths import FEW
 from sparkgmm.core.windows import onto_windows
 from sparkgmm.covariances.family import Family
@@ -39,6 +39,8 @@ _STAGES = ((20, 0.3), (30, 0.1), (40, 0.0))
 _PASSES = 20 + 0.3 * 30 + 0.1 * 40
 # Of each kind so many times `n_init` starts are drawn, as long as they are cheap.
 _DRAWS = 3
+# So many starts along the flattest direction are added where fewer are drawn than `n_init` of each.
+_FLATTEST = 2
 # So many of them again are put on values that many rows have.
 _ON_ATOMS = 1 / 3
 # So many starts, or moves, get a run to their end: one where a pass is dear.
@@ -116,6 +118,8 @@ class Scout:
                 if family.round:
                     half = number // 2
                     some = drawn[:half] + self._draw(k, half, self._in_own_units)
+                if number < self.search.n_init * len(KINDS):
+                    some = [*some, *self._flattest(k)]
                 models = self.ground.models(some, family)
                 models += self._on_atoms(models, k, int(_ON_ATOMS * number))
                 found += self._best(models, race, k, _STARTS)
@@ -147,6 +151,12 @@ class Scout:
             R = kinds[which](ground, k, rng)
             drawn.append(R if R.ndim == 2 else (np.arange(k)[:, None] == R).astype(float))
         return drawn
+
+    def _flattest(self, k: int) -> list[Array]:
+        """Return starts for where `n_init` of each kind are not affordable, as of many columns."""
+        rng = np.random.default_rng([self.search.seed, k, _FLATTEST])
+        labels = [flattest(self.ground, k, rng) for _ in range(_FLATTEST)]
+        return [(np.arange(k)[:, None] == each).astype(float) for each in labels]
 
     def _on_atoms(self, models: Sequence[Model], k: int, most: int) -> list[Model]:
         rng = np.random.default_rng([self.search.seed, k])
