@@ -11,7 +11,7 @@ import pytest
 from helpers.data_sets import faithful
 from helpers.report_runs import run_of
 from sparkgmm.core.sample import Membership, Sample
-from sparkgmm.core.selection import Held
+from sparkgmm.core.selection import Held, Hidden
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.remarks import remarks
 from sparkgmm.report.run import Run
@@ -54,6 +54,12 @@ def test_what_is_left_to_the_limit_is_told_where_it_is_known(sound: Run) -> None
     unknown = said_of(sound, converged=False, distance=float("inf"))
     assert "inf" not in unknown
     assert "could not be computed" in unknown
+
+
+def test_values_that_hide_a_column_are_told_with_the_column(sound: Run) -> None:
+    hidden = (Hidden("waiting", 58.0, 82.0, 1e20),)
+    said = said_of(sound, hidden=hidden)
+    assert "fitted as one: waiting (58 to 82 beside 1e+20)" in said
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def cautions(
     return [
         *refused(candidates, names),
         *_set_aside(chosen, names),
-        *_hidden(chosen, names),
+        *hidden(chosen, names),
         *_not_converged(chosen, max_iter, names),
         *_dropped(chosen, names),
         *(Caution(text) for text in widths_held(chosen.held, names)),
@@ -108,7 +108,7 @@ def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]
     yield Caution(_said(problem, remedies, names))
 
 
-def _hidden(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+def hidden(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
     """Say which features have values that hide all others, as 1e20 for missing ones does."""
     if not chosen.hidden:
         return
@@ -130,14 +130,19 @@ def _hidden(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
 def _not_converged(chosen: Candidate, max_iter: int, names: Mapping[str, str]) -> Iterator[Caution]:
     if chosen.converged or chosen.n_iter < max_iter:
         return
+    problem = not_converged(chosen, max_iter)
+    yield Caution(_said(problem, [("raise", MAX_ITER)], names), ConvergenceWarning)
+
+
+def not_converged(chosen: Candidate, max_iter: int) -> str:
+    """Say how far from its limit a fit ended that did not converge."""
     left = (
         f"about {chosen.distance:.1e} nats a row are left to the limit"
         if math.isfinite(chosen.distance)
         else "how far the limit is could not be computed"
     )
     passes = f"{max_iter} passes" if max_iter > 1 else "one pass"
-    problem = f"the fit did not converge: it used up its {passes} and {left}"
-    yield Caution(_said(problem, [("raise", MAX_ITER)], names), ConvergenceWarning)
+    return f"the fit did not converge: it used up its {passes} and {left}"
 
 
 def _dropped(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:

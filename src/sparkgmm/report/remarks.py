@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.cautions import refused, widths_held
+from sparkgmm.core.cautions import hidden, not_converged, refused, widths_held
 from sparkgmm.core.dispersion import overdispersed
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
@@ -39,15 +39,20 @@ def remarks(
     model = configuration["model"]
     return [
         *(caution.text for caution in refused(candidates, KEYS)),
+        *(_sentence(caution.text) for caution in hidden(chosen, KEYS)),
         *_about_drift(past),
         *_about_the_end(chosen, int(model["max_iter"])),
         *_about_components(chosen),
         *_about_fit(membership),
         *_about_counts(membership),
         *_about_choice(chosen, candidates, str(model["criterion"])),
-        *(f"{text[0].upper()}{text[1:]}." for text in column_cautions),
+        *map(_sentence, column_cautions),
         *_about_rows(metrics, str(configuration["input"]["invalid_rows"])),
     ]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _about_drift(past: PastRuns | None) -> Iterator[str]:
@@ -60,15 +65,7 @@ def _about_drift(past: PastRuns | None) -> Iterator[str]:
 
 def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
     if not chosen.converged:
-        left = (
-            f"about {chosen.distance:.1e} nats a row are left to the limit"
-            if np.isfinite(chosen.distance)
-            else "how far the limit is could not be computed"
-        )
-        passes = f"{max_iter} passes" if max_iter > 1 else "one pass"
-        yield (
-            f"The fit did not converge: it used up its {passes} and {left}. Raise model.max_iter."
-        )
+        yield f"{_sentence(not_converged(chosen, max_iter))} Raise model.max_iter."
     if chosen.n_starts > 2 and chosen.n_agreeing == 1:
         yield (
             f"Only one of {chosen.n_starts} starts ended in this optimum. A higher model.n_init "
@@ -83,7 +80,7 @@ def _about_the_end(chosen: Candidate, max_iter: int) -> Iterator[str]:
 
 def _about_components(chosen: Candidate) -> Iterator[str]:
     for text in widths_held(chosen.held, KEYS):
-        yield f"{text[0].upper()}{text[1:]}."
+        yield _sentence(text)
     names = names_of(chosen.mixture)
     for j, involved in enumerate(_nearly_singular(chosen.mixture)):
         if involved is not None:
