@@ -237,8 +237,8 @@ def check_rows(
     _check_counts(rows)
     distinct = n_distinct(rows.sample, k)
     if distinct < k:
-        most = max((_most_components(family, distinct, profile) for family in families), default=0)
-        fewer = most or distinct
+        possible = (_most_components(family, distinct, profile) for family in families)
+        fewer = max(possible, default=0) or distinct
         raise InputError(
             f"there are {distinct} distinct rows for k = {k} components",
             ("lower", K, f"to {fewer}" + " or less" * (fewer > 1)),
@@ -285,7 +285,7 @@ def _most_components(family: Family, most: int, profile: Profile) -> int:
 
 def check_features(profile: Profile, features: Sequence[str] | None = None) -> None:
     """Raise InputError where a feature is constant, or its variance cannot be computed."""
-    names = features or [f"column {i}" for i in range(len(profile.mean))]
+    names = names_of(features, len(profile.mean))
     seen = np.full(len(names), np.inf) if profile.seen is None else profile.seen[0]
     for name, n_values in zip(names, seen, strict=True):
         if not n_values:

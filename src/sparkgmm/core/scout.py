@@ -39,10 +39,10 @@ _STAGES = ((20, 0.3), (30, 0.1), (40, 0.0))
 _PASSES = 20 + 0.3 * 30 + 0.1 * 40
 # Of each kind so many times `n_init` starts are drawn, as long as they are cheap.
 _DRAWS = 3
-# So many starts along the flattest direction are added where fewer are drawn than `n_init` of each.
-_FLATTEST = 2
 # So many of them again are put on values that many rows have.
 _ON_ATOMS = 1 / 3
+# So many starts along the flattest direction are added where fewer are drawn than `n_init` of each.
+_FLATTEST = 2
 # So many starts, or moves, get a run to their end: one where a pass is dear.
 _STARTS, _MOVES = 4, 3
 # Short runs whose mean log-likelihoods differ by less lead to one optimum.
@@ -112,14 +112,16 @@ class Scout:
         for k in sorted(set(self.search.k) - {1}):
             numbers = {family.name: self._n_drawn(k, family) for family in families}
             drawn = self._draw(k, max(numbers.values()))
+            enough = self.search.n_init * len(KINDS)
+            flat = self._flattest(k) if min(numbers.values()) < enough else []
             for family in families:
                 number = numbers[family.name]
                 some = drawn[:number]
                 if family.round:
                     half = number // 2
                     some = drawn[:half] + self._draw(k, half, self._in_own_units)
-                if number < self.search.n_init * len(KINDS):
-                    some = [*some, *self._flattest(k)]
+                if number < enough:
+                    some = some + flat
                 models = self.ground.models(some, family)
                 models += self._on_atoms(models, k, int(_ON_ATOMS * number))
                 found += self._best(models, race, k, _STARTS)
@@ -149,14 +151,13 @@ class Scout:
         for turn, which in (divmod(i, len(kinds)) for i in range(number)):
             rng = np.random.default_rng([self.search.seed, turn, which, k])
             R = kinds[which](ground, k, rng)
-            drawn.append(R if R.ndim == 2 else (np.arange(k)[:, None] == R).astype(float))
+            drawn.append(R if R.ndim == 2 else _of_labels(R, k))
         return drawn
 
     def _flattest(self, k: int) -> list[Array]:
         """Return starts for where `n_init` of each kind are not affordable, as of many columns."""
         rng = np.random.default_rng([self.search.seed, k, _FLATTEST])
-        labels = [flattest(self.ground, k, rng) for _ in range(_FLATTEST)]
-        return [(np.arange(k)[:, None] == each).astype(float) for each in labels]
+        return [_of_labels(flattest(self.ground, k, rng), k) for _ in range(_FLATTEST)]
 
     def _on_atoms(self, models: Sequence[Model], k: int, most: int) -> list[Model]:
         rng = np.random.default_rng([self.search.seed, k])
@@ -169,10 +170,8 @@ class Scout:
     def _balanced(self, k: int, family: Family, number: int, attempt: int = 0) -> list[Model]:
         """Return starts of components of as many rows each, the same whatever k was asked for."""
         rng = np.random.default_rng([self.search.seed, k, attempt])
-        labels = (balanced(self.ground, k, rng) for _ in range(number))
-        return self.ground.models(
-            ((np.arange(k)[:, None] == each) * 1.0 for each in labels), family
-        )
+        drawn = (_of_labels(balanced(self.ground, k, rng), k) for _ in range(number))
+        return self.ground.models(drawn, family)
 
     def _best(
         self, models: Sequence[Model], race: Race, target_k: int, most: int
@@ -403,6 +402,11 @@ class Scout:
         counts = state.measured.effective_rows(race.evidence.profile)
         few = counts < FEW * state.model.family.least_rows(state.model.d)
         return np.flatnonzero(few).tolist()
+
+
+def _of_labels(labels: Array, k: int) -> Array:
+    """Return the responsibilities (k, n) of rows that belong to one component each."""
+    return (np.arange(k)[:, None] == labels).astype(float)
 
 
 def _is_better(state: Trajectory, other: Trajectory, race: Race) -> bool:

@@ -106,11 +106,12 @@ def flattest(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """
     share = ground.w / ground.w.sum()
     Y = ground.whitened - share @ ground.whitened
+    weighted = (Y * share[:, None]).T
     A = rng.standard_normal((Y.shape[1], _DIRECTIONS))
     for _ in range(_TURNS):
         A /= np.linalg.norm(A, axis=0)
         along = Y @ A
-        A = (Y * share[:, None]).T @ along**3 - 3 * A
+        A = weighted @ along**3 - 3 * A
     along = Y @ (A / np.linalg.norm(A, axis=0))
     kurtosis = share @ along**4 / np.maximum(share @ along**2, 1e-300) ** 2
     return _k_means(along[:, [int(np.argmin(kurtosis))]], ground.w, k, rng)
