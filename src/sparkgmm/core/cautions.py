@@ -100,7 +100,7 @@ def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]
     where += f" and {more} more columns" if more > 0 else ""
     example = "for example " if n > 1 else ""
     problem = (
-        f"{n} row{'s lie' if n > 1 else ' lies'} more than a hundred times as far out as all "
+        f"{n} row{'s lie' if n > 1 else ' lies'} more than twenty times as far out as all "
         f"others, {example}at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, "
         "its log-likelihood and its criteria are of the others"
     )

@@ -26,8 +26,8 @@ from sparkgmm.core.profile import LEAST_WEIGHT
 from sparkgmm.core.race import WORTH_IT
 from sparkgmm.core.search import Search
 from sparkgmm.core.selection import Candidate, Criteria
-from sparkgmm.core.widths import ATOM_ROWS, CHANCE, CHANCE_LEAST, NO_WIDTH, ROUNDINGS
-from sparkgmm.core.wild import FAR, HANDFUL
+from sparkgmm.core.widths import ATOM_ROWS, CHANCE, CHANCE_LEAST, HANDFUL, NO_WIDTH, ROUNDINGS
+from sparkgmm.core.wild import FAR
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import PRODUCTS, SQUARES, diagonal_order
 from sparkgmm.mixture import as_dict, n_parameters

@@ -37,6 +37,8 @@ _WIDER = 100.0
 _WIDER_ON_A_GRID = 1000.0
 # So many rows of one value are no chance where values come from a grid.
 ATOM_ROWS = 10
+# Fewer rows than these, which are this share of all at most, are a handful.
+HANDFUL = 0.01
 # Directions in which all rows together have less variance than this are no directions of the data:
 # shares that sum to 1, a length in two units. There every component has the same variance ...
 _FLAT = 1e-11

@@ -22,17 +22,15 @@ from sparkgmm.core.profile import Block, Profile
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Aside
 from sparkgmm.core.statistics import Kernel, Sums
-from sparkgmm.core.widths import ATOM_ROWS
+from sparkgmm.core.widths import ATOM_ROWS, HANDFUL
 from sparkgmm.core.within import Bounds, ProfileKernel, Within
 from sparkgmm.parts import Column
 from sparkgmm.products import Array, diagonal
 
 # A row is wild if it is so many times as far from the middle as any that is not ...
-FAR = 100.0
+FAR = 20.0
 # ... and all that are make so much of the feature's variance: no less than all the others.
 _SHARE = 0.5
-# They are a handful: fewer than ATOM_ROWS, which may be a value of its own, and this share at most.
-HANDFUL = 0.01
 # A sample's median is no farther from the mean of all rows than so many standard deviations.
 _MEDIAN_FROM_MEAN = 1.5
 

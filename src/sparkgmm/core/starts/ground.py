@@ -12,6 +12,7 @@ import numpy as np
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
 from sparkgmm.core.prior import Regularised, m_step
+from sparkgmm.core.widths import ATOM_ROWS, HANDFUL
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.products import Array, second_moment
@@ -167,6 +168,12 @@ class Ground:
         return models
 
     def thinned(self, most: int) -> Ground:
-        """Return the ground of at most so many rows, evenly spaced."""
-        thin = slice(None, None, max(1, -(-self.n // most)))
-        return Ground(self.seeds.take(thin))
+        """Return the ground of at most so many rows, evenly spaced, and of a handful of wild ones.
+
+        One row is enough to widen a component: on rows without it other optima are the best.
+        """
+        some = np.arange(self.n) % max(1, -(-self.n // most)) == 0
+        n_wild = float(self.w @ ~self.core)
+        if n_wild < ATOM_ROWS and n_wild <= HANDFUL * self.w.sum():
+            some |= ~self.core
+        return Ground(self.seeds.take(some))
