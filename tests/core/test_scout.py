@@ -193,3 +193,28 @@ def test_a_row_that_hides_all_digits_of_the_others_ends_no_fit(kind: str, far: f
     """Beside it the others are alike to ten digits; starts must have volume all the same."""
     X = np.concatenate([faithful(), np.full((1, 2), far)])
     assert np.isfinite(fit_array(X, 2, covariance_type=kind).log_likelihood)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_small_cluster_within_another_that_the_sample_hardly_tells_is_found(seed: int) -> None:
+    """A hundredth of 200,000 rows: worth 82 nats on all of them and 6 to 9 on the sample."""
+    rng = np.random.default_rng([4, 10, 1])
+    weights, means = rng.dirichlet(np.full(10, 3.0)), rng.normal(0, 2, (10, 4))
+    spread = rng.normal(size=(10, 4, 4)) * 0.4
+    covariances = np.eye(4) * 0.6 + spread @ spread.transpose(0, 2, 1)
+    z = rng.choice(10, 200_000, p=weights)
+    X = means[z] + np.einsum(
+        "nij,nj->ni", np.linalg.cholesky(covariances)[z], rng.normal(size=(len(z), 4))
+    )
+    found = fit_array(X, 10, seed=seed)
+    planted = fit_array(
+        X,
+        10,
+        weights_init=weights,
+        means_init=means,
+        precisions_init=np.linalg.inv(covariances),
+        tol=1e-10,
+        max_iter=500,
+    )
+    assert planted.log_likelihood - found.log_likelihood < 1

@@ -68,9 +68,11 @@ _CROWDED, _BALANCED = 2, 100
 _PATIENCE = 2
 # On small tables moves are drawn anew so often after a round in vain.
 _FRUITLESS = 2
+# So many moves are chosen by their merit on all the rows of the sample.
+_PROMISING = 8
 # So many other optima of a sample are looked at on all the rows. Runs whose components are all
 # nearer in pairs than this Hellinger distance, half a standard deviation, ended in one.
-_RIVALS = 3
+_RIVALS = 8
 _ONE_OPTIMUM = 0.2
 # An exponential costs as much as so many products and sums.
 _EXPONENTIAL = 40
@@ -219,7 +221,7 @@ class Scout:
                 if _is_better(state, best[key], race)
             }
             best |= better
-            tried += better.values()
+            tried += final.states
             # other ways are tried before that is the end of it
             fruitless = {
                 key: 0 if key in better else fruitless.get(key, 0) + 1
@@ -273,10 +275,14 @@ class Scout:
         return ground, Sample.of(ground.seeds, len(self.sample.T))
 
     def _promising(self, state: Trajectory, rng: np.random.Generator) -> list[Trajectory]:
-        """Return the moves that should gain by all the rows of the sample: without short runs."""
-        prior = self.search.settings.prior
-        models = by_merit(state.model, *self._whole, prior, rng, _MOVES, least=WORTH_IT)
-        return [Trajectory(model, target_k=state.target_k) for model in models]
+        """Return the moves that may gain by all the rows of the sample: without short runs.
+
+        Their merits are out by about as much as a component's parameters fit chance.
+        """
+        prior, model = self.search.settings.prior, state.model
+        chance = n_parameters(1, model.d, model.covariance_type) / self._n_rows
+        models = by_merit(model, *self._whole, prior, rng, _PROMISING, least=-chance)
+        return [Trajectory(moved, target_k=state.target_k) for moved in models]
 
     def _with_rivals(
         self,
