@@ -119,8 +119,9 @@ build/jars/%/ready: tests/storage/jars/%/pom.xml tests/storage/jars/%/sha256sums
 JARS := build/jars/aws/ready build/jars/hadoop/ready build/jars/delta/ready build/jars/iceberg/ready
 .PHONY: test-storage
 test-storage: java $(DIST) $(JARS) .venv-storage/ready .venv-spark-4.1/ready .venv/classes.jsa .venv-spark-4.1/classes.jsa  ## S3A, HDFS, YARN, Delta and Iceberg, against real servers on this machine
-	@$(BIN)/python -m pytest -m "storage and not long" tests/storage --ignore tests/storage/tables
-	@.venv-spark-4.1/bin/python -m pytest -m "storage and not long" tests/storage/tables
+	@$(BIN)/python scripts/side_by_side.py \
+		'$(BIN)/$(TESTS) -m "storage and not long" tests/storage --ignore tests/storage/tables' \
+		'.venv-spark-4.1/bin/$(TESTS) -m "storage and not long" tests/storage/tables'
 
 .PHONY: test-hadoop
 test-hadoop: java $(DIST) build/jars/hadoop/ready .venv/classes.jsa  ## all tests of HDFS and YARN, with 2,000,000 rows and servers that hang (half an hour)
