@@ -55,6 +55,11 @@ _PART = 0.01
 _LIKE = 1e-7
 
 
+def is_handful(some: float, n: float) -> bool:
+    """Whether these are some of n rows, but few: no value of its own, no cluster."""
+    return 0 < some < ATOM_ROWS and some <= HANDFUL * n
+
+
 @dataclass(frozen=True)
 class Widths:
     """The least variance of a component in each feature, (d,), in standardised coordinates.

@@ -22,7 +22,7 @@ from sparkgmm.core.profile import Block, Profile
 from sparkgmm.core.rows import Rows
 from sparkgmm.core.selection import Aside
 from sparkgmm.core.statistics import Kernel, Sums
-from sparkgmm.core.widths import ATOM_ROWS, HANDFUL
+from sparkgmm.core.widths import ATOM_ROWS, HANDFUL, is_handful
 from sparkgmm.core.within import Bounds, ProfileKernel, Within
 from sparkgmm.parts import Column
 from sparkgmm.products import Array, diagonal
@@ -82,7 +82,7 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     tamed = _profile_within(rows, bounds, sample)
     per_weight = profile.rows_per_weight
     n_wild = float((profile.weight - tamed.weight) * per_weight)
-    if not _is_handful(n_wild, profile.weight * per_weight):
+    if not is_handful(n_wild, profile.weight * per_weight):
         return rows, ()
     d = len(profile.mean)
     numeric = [i for i in which if i < d]
@@ -199,7 +199,7 @@ def _reach(values: Array, weights: Array) -> tuple[float, float]:
     outward = outer[np.argsort(-distances[outer], kind="stable")[:ATOM_ROWS]]
     for nearer, farther in zip(outward[1:], outward[:-1], strict=True):
         beyond += float(weights[farther])
-        if not _is_handful(beyond, total):
+        if not is_handful(beyond, total):
             break
         if distances[farther] >= FAR * distances[nearer]:
             far = float(distances[nearer])
@@ -213,10 +213,6 @@ def _median(values: Array, weights: Array) -> float:
     order = np.argsort(values, kind="stable")
     passed = np.cumsum(weights[order])
     return float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
-
-
-def _is_handful(n_wild: float, n: float) -> bool:
-    return 0 < n_wild < ATOM_ROWS and n_wild <= HANDFUL * n
 
 
 def _profile_within(rows: Rows, bounds: Bounds, sample: Sequence[Block]) -> Profile:

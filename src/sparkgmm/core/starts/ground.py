@@ -12,7 +12,7 @@ import numpy as np
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.model import Model
 from sparkgmm.core.prior import Regularised, m_step
-from sparkgmm.core.widths import ATOM_ROWS, HANDFUL
+from sparkgmm.core.widths import is_handful
 from sparkgmm.covariances.family import Family
 from sparkgmm.covariances.moments import Moments
 from sparkgmm.products import Array, second_moment
@@ -173,7 +173,6 @@ class Ground:
         One row is enough to widen a component: on rows without it other optima are the best.
         """
         some = np.arange(self.n) % max(1, -(-self.n // most)) == 0
-        n_wild = float(self.w @ ~self.core)
-        if n_wild < ATOM_ROWS and n_wild <= HANDFUL * self.w.sum():
+        if is_handful(int((~self.core).sum()), self.n):
             some |= ~self.core
         return Ground(self.seeds.take(some))
