@@ -11,7 +11,7 @@ import pytest
 from helpers.data_sets import faithful
 from helpers.report_runs import run_of
 from sparkgmm.core.sample import Membership, Sample
-from sparkgmm.core.selection import Held, Hidden
+from sparkgmm.core.selection import Aside, Held, Hidden
 from sparkgmm.mixture import Array, Mixture
 from sparkgmm.report.remarks import remarks
 from sparkgmm.report.run import Run
@@ -54,6 +54,12 @@ def test_what_is_left_to_the_limit_is_told_where_it_is_known(sound: Run) -> None
     unknown = said_of(sound, converged=False, distance=float("inf"))
     assert "inf" not in unknown
     assert "could not be computed" in unknown
+
+
+def test_rows_that_were_set_aside_are_told_with_column_and_value(sound: Run) -> None:
+    said = said_of(sound, set_aside=(Aside("waiting", 5555.0, 1.0),))
+    assert "1 row lies more than twenty times as far out" in said
+    assert "at waiting = 5555, and was set aside" in said
 
 
 def test_values_that_hide_a_column_are_told_with_the_column(sound: Run) -> None:

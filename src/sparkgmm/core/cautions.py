@@ -50,7 +50,7 @@ def cautions(
     """
     return [
         *refused(candidates, names),
-        *_set_aside(chosen, names),
+        *set_aside(chosen, names),
         *hidden(chosen, names),
         *_not_converged(chosen, max_iter, names),
         *_dropped(chosen, names),
@@ -91,7 +91,8 @@ def refused(candidates: Sequence[Candidate], names: Mapping[str, str]) -> Iterat
     yield Caution(text, grave=True)
 
 
-def _set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+def set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
+    """Say which rows are no part of the fit since they lie too far out."""
     if not chosen.set_aside:
         return
     n = round(chosen.set_aside[0].rows)

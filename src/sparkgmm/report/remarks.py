@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sparkgmm.core.cautions import hidden, not_converged, refused, widths_held
+from sparkgmm.core.cautions import hidden, not_converged, refused, set_aside, widths_held
 from sparkgmm.core.dispersion import overdispersed
 from sparkgmm.core.sample import Membership
 from sparkgmm.core.selection import Candidate
@@ -39,6 +39,7 @@ def remarks(
     model = configuration["model"]
     return [
         *(caution.text for caution in refused(candidates, KEYS)),
+        *(_sentence(caution.text) for caution in set_aside(chosen, KEYS)),
         *(_sentence(caution.text) for caution in hidden(chosen, KEYS)),
         *_about_drift(past),
         *_about_the_end(chosen, int(model["max_iter"])),
