@@ -94,14 +94,14 @@ def test_a_spike_is_refused_by_component_column_value_and_rows() -> None:
 def test_every_k_above_one_refused_is_said_where_it_is_so_and_only_there() -> None:
     X = np.repeat(faithful()[:4], 4, axis=0)
     with pytest.raises(FitError):
-        fit(rows_of(X), Search(k=(4,)))  # an error says it already
+        fit(rows_of(X), Search(k=(4,), init="k-means++"))  # an error says it already
     found = fit(rows_of(X), Search(k=(1, 4)))
     assert refused_above_one(found.candidates)
     first = cautions(found.chosen, found.candidates, 200, KEYS)[0]
     assert first.grave
     assert first.text.startswith("EVERY k ABOVE 1 WAS REFUSED")
     assert "k = 4 full: component" in first.text
-    sound = fit(rows_of(faithful()), Search(k=(1, 2), n_init=2))
+    sound = fit(rows_of(faithful()), Search(k=(1, 2), init="k-means++", n_init=2))
     assert not refused_above_one(sound.candidates)
     assert cautions(sound.chosen, sound.candidates, 200, KEYS) == []
 

@@ -101,7 +101,8 @@ def test_the_result_tells_convergence_and_passes():
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_a_fit_goes_on_from_the_parameters_given(covariance_type):
-    best = fit_array(X, 2, covariance_type=covariance_type)
+    init = "auto" if covariance_type == "full" else "k-means++"
+    best = fit_array(X, 2, covariance_type=covariance_type, init=init)
     precisions = np.linalg.inv(best.mixture.covariances)
     again = fit_array(
         X,
@@ -126,8 +127,9 @@ def test_means_alone_decide_which_optimum_is_reached():
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
 def test_rows_of_any_number_type_are_fitted_in_double_precision(dtype):
     whole = np.round(X * [1000, 1])
-    expected = fit_array(whole, 2)
-    found = fit_array(whole.astype(dtype), 2)
+    init = "auto" if dtype is np.float32 else "k-means++"
+    expected = fit_array(whole, 2, init=init)
+    found = fit_array(whole.astype(dtype), 2, init=init)
     assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
     np.testing.assert_allclose(found.mixture.means, expected.mixture.means, rtol=1e-9)
 
@@ -182,7 +184,7 @@ def test_lists_of_k_and_types_are_candidates_of_which_the_criterion_chooses():
     assert (best.k, best.covariance_type) == (3, "tied")  # as mclust has it
     assert found.mixture == best.mixture
     assert found.log_likelihood == best.log_likelihood
-    by_icl = fit_array(X, range(1, 4), criterion="icl")
+    by_icl = fit_array(X, range(1, 4), criterion="icl", init="k-means++")
     assert by_icl.mixture.k == min(by_icl.candidates, key=lambda c: c.icl).k
 
 

@@ -18,7 +18,9 @@ OPTIMA = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(s, marks=pytest.mark.long) for s in range(4, 10))]
+)
 @pytest.mark.parametrize(
     ("data", "k", "covariance_type", "log_likelihood", "n_parameters", "bic"),
     OPTIMA,

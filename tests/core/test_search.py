@@ -44,7 +44,8 @@ def test_bic_chooses_two_components_of_old_faithful_among_all_types():
 @pytest.mark.parametrize("criterion", ["bic", "icl"])
 def test_the_true_number_of_separated_clusters_is_chosen(criterion):
     X, _ = clusters(np.random.default_rng(0), 3, 2, 900, 12.0)
-    search = Search(k=(1, 2, 3, 4, 5), criterion=criterion, n_init=3)
+    init = "auto" if criterion == "bic" else "k-means++"
+    search = Search(k=(1, 2, 3, 4, 5), criterion=criterion, init=init, n_init=3)
     assert fit(rows_of(X), search).chosen.k == 3
 
 
@@ -53,7 +54,11 @@ def test_candidates_that_share_their_passes_are_each_as_good_as_alone():
     found = fit(rows_of(faithful()), search)
     for candidate in found.candidates:
         alone = fit_array(
-            faithful(), candidate.k, covariance_type=candidate.covariance_type, reg_covar=0
+            faithful(),
+            candidate.k,
+            covariance_type=candidate.covariance_type,
+            reg_covar=0,
+            init="auto" if candidate.covariance_type == "full" else "k-means++",
         )
         assert candidate.log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-4)
 
@@ -112,7 +117,7 @@ def _nights(spread: float, n: int = 50_000) -> tuple[Mixture, list[np.ndarray]]:
 
 def test_an_earlier_model_of_the_same_truth_starts_nearer_the_limit():
     _, (yesterday, today) = _nights(spread=1.5, n=200_000)
-    search = Search(k=(4,))
+    search = Search(k=(4,), init="k-means++")
     earlier = fit(rows_of(yesterday), search).chosen.mixture
     cold = fit(rows_of(today), search).chosen
     warm = fit(rows_of(today), search, earlier=earlier).chosen
@@ -128,8 +133,9 @@ def test_an_earlier_model_of_another_world_does_not_trap_the_fit(n):
     means = truth.means[[0, 0, 1, 2]] + [[0.1, 0, 0], [-0.1, 0, 0], [0, 0, 0], [0, 0, 0]]
     stale = Mixture(truth.weights, means, truth.covariances)
     alone = fit(rows_of(today[:n]), Search(k=(4,), n_init=1), starts=[stale]).chosen
-    found = fit(rows_of(today[:n]), Search(k=(4,)), earlier=stale).chosen
-    cold = fit(rows_of(today[:n]), Search(k=(4,))).chosen
+    search = Search(k=(4,), init="auto" if n == 1_000 else "k-means++")
+    found = fit(rows_of(today[:n]), search, earlier=stale).chosen
+    cold = fit(rows_of(today[:n]), search).chosen
     assert alone.mean_log_likelihood < cold.mean_log_likelihood - 0.01
     assert found.mean_log_likelihood == pytest.approx(cold.mean_log_likelihood, abs=1e-5)
 
@@ -160,7 +166,7 @@ def test_large_data_is_searched_on_a_sample_and_passed_over_a_few_times():
 
 @pytest.mark.parametrize("blocks", [1, 3, 7])
 def test_how_rows_are_cut_in_blocks_does_not_matter(blocks):
-    search = Search(k=(3,), settings=EXACT)
+    search = Search(k=(3,), init="auto" if blocks == 3 else "k-means++", settings=EXACT)
     expected = fit(rows_of(iris()), search).chosen
     found = fit(rows_of(iris(), blocks=blocks), search).chosen
     assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-4)
@@ -169,7 +175,8 @@ def test_how_rows_are_cut_in_blocks_does_not_matter(blocks):
 
 @pytest.mark.parametrize("blocks", [1, 4])
 def test_a_search_gives_the_same_bits_each_time(blocks):
-    search = Search(k=(2, 3), covariance_type=("full", "tied"), n_init=3, seed=5)
+    init = "auto" if blocks == 4 else "k-means++"
+    search = Search(k=(2, 3), covariance_type=("full", "tied"), init=init, n_init=3, seed=5)
     first, second = (fit(rows_of(iris(), blocks=blocks), search) for _ in range(2))
     for ours, theirs in zip(first.candidates, second.candidates, strict=True):
         assert ours.mixture == theirs.mixture
@@ -204,7 +211,9 @@ def test_a_spike_does_not_win_by_its_likelihood_but_is_left_out():
 def test_over_more_rows_than_the_sample_a_fit_goes_on_to_a_quarter_of_tol():
     X, _ = random_mixture(np.random.default_rng(1), 3, 2, "full").sample(40_000, seed=1)
     for tol in (1e-3, 1e-4, 1e-5, 1e-6):
-        chosen = fit(rows_of(X, blocks=4), Search(k=(3,), n_init=2, settings=Settings(tol))).chosen
+        init = "auto" if tol == 1e-6 else "k-means++"
+        search = Search(k=(3,), init=init, n_init=2, settings=Settings(tol))
+        chosen = fit(rows_of(X, blocks=4), search).chosen
         assert chosen.converged
         assert chosen.distance <= tol / 4
 

@@ -20,7 +20,10 @@ WEIGHTS = np.random.default_rng(0).uniform(0.5, 2.5, 272)
 def case(request):
     """The candidates of a small search, with the weights that they were fitted to."""
     w = WEIGHTS if request.param else None
-    search = Search(k=(1, 2), covariance_type=COVARIANCE_TYPES, n_init=2, settings=Settings())
+    init = "auto" if w is None else "k-means++"
+    search = Search(
+        k=(1, 2), covariance_type=COVARIANCE_TYPES, init=init, n_init=2, settings=Settings()
+    )
     return fit(rows_of(faithful(), w), search).candidates, w
 
 

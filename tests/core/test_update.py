@@ -29,7 +29,7 @@ TIGHT = Settings(tol=1e-10)
 def in_full(
     X: Array, k: int, kind: str, w: Array | None = None, start: Mixture | None = None
 ) -> tuple[Mixture, History]:
-    search = Search(k=(k,), covariance_type=(kind,), n_init=3, settings=TIGHT)
+    search = Search(k=(k,), covariance_type=(kind,), init="k-means++", n_init=3, settings=TIGHT)
     found = fit(rows_of(X, w), search, starts=None if start is None else [start])
     assert found.history is not None
     return found.chosen.mixture, found.history

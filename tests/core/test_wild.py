@@ -62,8 +62,9 @@ def test_one_wild_row_hides_no_cluster(covariance_type: str, factor: float) -> N
 def test_a_handful_of_wild_rows_is_no_component_of_its_own() -> None:
     X = two_clusters(500)
     wild = np.random.default_rng(1).normal(0, 1e6, (7, 2))
-    without, _ = fitted(X, [1, 2, 3], n_init=2)
-    found, [text] = fitted(np.r_[wild, X], [1, 2, 3], n_init=2)
+    options = {"init": "k-means++", "n_init": 2}
+    without, _ = fitted(X, [1, 2, 3], **options)
+    found, [text] = fitted(np.r_[wild, X], [1, 2, 3], **options)
     same_mixture(found, without)
     assert "7 rows lie" in text
     assert "for example at column 0 =" in text  # one row's values are not those of all seven
@@ -186,8 +187,8 @@ def test_a_histogram_of_shares_sets_aside_what_that_of_counts_does() -> None:
     counts = rng.integers(1, 30, 60).astype(float)
     X = np.r_[np.arange(59.0), 1e7][:, None]
     counts[-1] = 2
-    by_counts, said = fitted(X, 2, sample_weight=counts)
-    by_shares, also = fitted(X, 2, sample_weight=counts / counts.sum())
+    by_counts, said = fitted(X, 2, sample_weight=counts, n_init=2)
+    by_shares, also = fitted(X, 2, sample_weight=counts / counts.sum(), n_init=2)
     assert "2 rows lie" in said[0]
     assert said[0] == also[0]
     np.testing.assert_array_equal(by_counts.mixture.means, by_shares.mixture.means)

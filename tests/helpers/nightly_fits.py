@@ -58,7 +58,7 @@ class NightlyFits:
     def values(self, night: str, drift: Any = None, **model: Any) -> dict[str, Any]:
         return {
             "input": {"path": str(self.folder / f"{night}.parquet")},
-            "model": {"k": 3, "n_init": 2, **model},
+            "model": {"k": 3, "init": "k-means++", "n_init": 2, **model},
             "output": {"path": str(self.root), "run_id": night, "report": False},
             "drift": {} if drift is None else drift,
         }

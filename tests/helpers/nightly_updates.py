@@ -44,7 +44,7 @@ class NightlyUpdates:
         found = [str(path) for path in paths or [self.write(night)]]
         base: dict[str, dict[str, Any]] = {
             "input": {"path": found},
-            "model": {"k": 2, "n_init": 1, "update": str(self.root)},
+            "model": {"k": 2, "init": "k-means++", "n_init": 3, "update": str(self.root)},
             "output": {"path": str(self.root), "run_id": night, "report": False},
         }
         return FitConfig.model_validate({k: {**v, **sections.get(k, {})} for k, v in base.items()})

@@ -249,9 +249,18 @@ def verbose(at: Workplace) -> Done:
     return at.spark_submit(*configuration(at, absent(at)), "--verbose")
 
 
-@look_at("verbose")
-def test_verbose_shows_the_traceback_and_still_the_one_line(outcome: Done) -> None:
-    assert outcome.code == 3
+@scenario
+def verbose_without_spark(at: Workplace) -> Done:
+    return at.python(*configuration(at, FAITHFUL, "model.kk=3"), "--verbose")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [("verbose_without_spark", 2), pytest.param("verbose", 3, marks=pytest.mark.long)],
+    indirect=["outcome"],
+)
+def test_verbose_shows_the_traceback_and_still_the_one_line(outcome: Done, code: int) -> None:
+    assert outcome.code == code
     assert "Traceback (most recent call last)" in outcome.err
     assert len(outcome.errors) == 1
 
@@ -365,7 +374,8 @@ ON_EXECUTORS = {"spark.sparkgmm.driverBytes": "0", "spark.sql.files.maxPartition
 
 def on_master(master: str) -> Callable[[Workplace], Done]:
     def run(at: Workplace) -> Done:
-        arguments = configuration(at, large_input(at), "model.k=3", "output.run_id=a")
+        overrides = ["model.k=3", "model.init=k-means++", "output.run_id=a"]
+        arguments = configuration(at, large_input(at), *overrides)
         return at.spark_submit(*arguments, master=master, confs=ON_EXECUTORS)
 
     return run
@@ -410,6 +420,7 @@ def killed(at: Workplace) -> Done:
     (earlier / "manifest.json").write_text("{}")
     (at.folder / "runs" / "LATEST").write_text("before\n")
     endless = ["model.k=6", "model.tol=1e-15", "model.max_iter=100000", "output.run_id=after"]
+    endless += ["model.init=k-means++"]
     process = at.start(*configuration(at, large_input(at), *endless), confs=ON_EXECUTORS)
     assert process.stderr is not None
     told = ""

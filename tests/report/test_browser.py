@@ -14,7 +14,7 @@ import pytest
 from matplotlib import image
 
 from helpers.comparisons import comparison_of
-from helpers.report_runs import CASES, HOSTILE, drawn, spread_out
+from helpers.report_runs import HOSTILE, drawn, ran, spread_out
 from sparkgmm.report.compare_page import compare_page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -257,7 +257,7 @@ def test_the_pair_is_drawn_where_the_numbers_on_its_axes_say(
     for line, seen, i in ((x_line, circles[:, 0], 4), (y_line, circles[:, 1], 1)):
         pixels = (np.polyval(line, seen) - rows[i]) / abs(line[0])
         assert np.abs(pixels).max() < 2
-    fitted = CASES["d=6 k=3"]().chosen.mixture
+    fitted = ran("d=6 k=3").chosen.mixture
     for n, line in enumerate(lines):
         j, sigmas = n // 2, 1 + n % 2
         seen = np.array([[float(v) for v in point.split(",")] for point in line.split()])

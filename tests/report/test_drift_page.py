@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.html_pages import Page
-from helpers.report_runs import CASES, HOSTILE, drawn, drifted
+from helpers.report_runs import HOSTILE, drawn, drifted, ran
 from sparkgmm.core.drift import Drift
 from sparkgmm.report.page import report
 from sparkgmm.report.past_runs import PastRun
@@ -83,7 +83,7 @@ def test_the_table_of_changes_is_on_the_page_and_names_of_features_are_text(
 
 
 def test_a_run_without_a_drift_section_has_no_such_part() -> None:
-    assert CASES["faithful"]().past is None
+    assert ran("faithful").past is None
     text = Page(drawn("faithful")["report.html"].decode()).text
     assert "Since" not in text
     assert "standard errors" not in text

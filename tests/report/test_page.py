@@ -13,7 +13,7 @@ import pytest
 
 from helpers.data_sets import faithful, random_mixture
 from helpers.html_pages import Page, check_it_loads_nothing, check_its_policy
-from helpers.report_runs import CASES, HOSTILE, drawn, run_from, run_of, spread_out
+from helpers.report_runs import CASES, HOSTILE, drawn, ran, run_from, run_of, spread_out
 from sparkgmm.mixture import Mixture
 from sparkgmm.report.page import report
 from sparkgmm.report.run import Run
@@ -82,7 +82,7 @@ def test_the_largest_report_stays_below_three_megabytes() -> None:
 
 
 def test_rows_that_are_drawn_one_by_one_do_not_fill_the_page() -> None:
-    assert len(CASES["d=6 k=3"]().membership.sample.X) == 2000
+    assert len(ran("d=6 k=3").membership.sample.X) == 2000
     assert len(drawn("d=6 k=3")["report.html"]) < 1_000_000
 
 

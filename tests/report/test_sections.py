@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from helpers.html_pages import Page
-from helpers.report_runs import CASES, HOSTILE, drawn, run_from, spread_out
+from helpers.report_runs import HOSTILE, drawn, ran, run_from, spread_out
 from sparkgmm.report import sections
 from sparkgmm.report.page import report
 from sparkgmm.report.run import Run
@@ -45,7 +45,7 @@ def applying() -> dict[str, set[str]]:
     found = {}
     with style():
         for case in PAGES:
-            run = CASES[case]()
+            run = ran(case)
             found[case] = {s.title for s in SECTIONS if s.fill(run) is not None}
     return found
 
@@ -79,7 +79,7 @@ def test_sections_come_in_the_order_of_the_registry() -> None:
 
 
 def test_what_is_missing_is_told_by_feature_and_component() -> None:
-    run = CASES["gappy"]()
+    run = ran("gappy")
     table = missing.missing_table(run.membership)
     assert [row[0] for row in table.rows] == ["often", "seldom", "never"]
     share = np.isnan(run.sample.X[:, 1]).mean()
@@ -127,7 +127,7 @@ def test_a_section_that_names_what_its_fill_does_not_give_is_an_error_not_a_blan
 
 
 def test_levels_are_shown_with_their_lift_and_counts_with_their_dispersion() -> None:
-    run = CASES["mixed"]()
+    run = ran("mixed")
     mixture = run.mixture
     page = Page(drawn("mixed")["report.html"].decode())
     [part, counts] = mixture.parts

@@ -69,7 +69,7 @@ def configured(faithful_csv: str) -> Callable[..., CompareConfig]:
     def make(folder: Path, **sections: dict[str, Any]) -> CompareConfig:
         base: dict[str, dict[str, Any]] = {
             "input": {"path": faithful_csv, "options": {"header": True}},
-            "model": {"n_init": 3},
+            "model": {"init": "k-means++", "n_init": 3},
             "compare": {},
             "output": {"path": str(folder)},
         }
@@ -103,7 +103,7 @@ def old_faithful(
     """Old Faithful, each software run to convergence."""
     folder = tmp_path_factory.mktemp("faithful") / "compare"
     run_compare(
-        spark, configured(folder, model={"tol": 1e-9, "max_iter": 1000, "n_init": 5}), Terminal()
+        spark, configured(folder, model={"tol": 1e-9, "max_iter": 1000, "init": "auto"}), Terminal()
     )
     return Result(folder, "")
 

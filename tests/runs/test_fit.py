@@ -74,7 +74,7 @@ def configured(tmp_path: Path, faithful_csv: str) -> Callable[..., FitConfig]:
     def make(**sections: dict[str, Any]) -> FitConfig:
         base: dict[str, dict[str, Any]] = {
             "input": {"path": faithful_csv, "options": {"header": True}},
-            "model": {"n_init": 3},
+            "model": {"init": "k-means++", "n_init": 3},
             "output": {"path": str(tmp_path / "runs"), "report": False},
         }
         return FitConfig.model_validate({k: {**v, **sections.get(k, {})} for k, v in base.items()})
@@ -99,7 +99,7 @@ def nothing_published(tmp_path: Path) -> bool:
 
 
 def test_em_reaches_the_published_optimum_of_old_faithful(fit: Fit, faithful: np.ndarray) -> None:
-    run = fit(model={"reg_covar": 0})
+    run = fit(model={"reg_covar": 0, "init": "auto"})
     mixture = run.mixture
     assert run.metrics["log_likelihood"] == pytest.approx(-1130.26396, abs=1e-4)
     assert run.metrics["bic"] == pytest.approx(2322.1917, abs=1e-3)
@@ -139,7 +139,8 @@ def test_mllib_reaches_the_same_optimum_judged_by_our_likelihood(
 def test_bic_chooses_three_tied_components_for_old_faithful(
     fit: Fit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(model={"k": [1, 2, 3, 4, 5], "covariance_type": ["full", "tied"], "n_init": 10})
+    choice = {"k": [1, 2, 3, 4, 5], "covariance_type": ["full", "tied"]}
+    run = fit(model={**choice, "init": "auto", "n_init": 3})
     assert (run.metrics["k"], run.metrics["covariance_type"]) == (3, "tied")
     assert run.metrics["bic"] == pytest.approx(2314.2957, abs=1e-2)
     kinds = [(c["k"], c["covariance_type"]) for c in run.metrics["candidates"]]

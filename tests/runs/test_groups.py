@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +43,21 @@ def rows_of_groups(seed: int = 0) -> pd.DataFrame:
     return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-@pytest.fixture(autouse=True)
-def few_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def few_tasks() -> Iterator[None]:
     """Have groups go to two tasks: there are few of them here."""
-    monkeypatch.setattr("sparkgmm.spark.groups._LEAST_TASKS", 2)
-    monkeypatch.setattr("sparkgmm.spark.groups._TASKS_A_CORE", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sparkgmm.spark.groups._LEAST_TASKS", 2)
+        patch.setattr("sparkgmm.spark.groups._TASKS_A_CORE", 1)
+        yield
 
 
-@pytest.fixture
-def job(spark: SparkSession, tmp_path: Path) -> Callable[..., Path]:
-    """A function that fits rows by groups and returns the run's folder."""
+def job_in(spark: SparkSession, folder: Path) -> Callable[..., Path]:
+    """Return a function that fits rows by groups and returns the run's folder."""
 
     def run(rows: pd.DataFrame, *, files: int = 1, run_id: str = "a", **sections: Any) -> Path:
         table = pa.Table.from_pandas(rows, preserve_index=False)
-        at = tmp_path / f"rows-{run_id}"
+        at = folder / f"rows-{run_id}"
         at.mkdir(exist_ok=True)
         for i in range(files):
             first, last = len(rows) * i // files, len(rows) * (i + 1) // files
@@ -71,14 +72,26 @@ def job(spark: SparkSession, tmp_path: Path) -> Callable[..., Path]:
             }
             | sections.get("input", {}),
             "model": {"k": 2, "n_init": 3} | sections.get("model", {}),
-            "output": {"path": str(tmp_path / "runs"), "run_id": run_id, "report": False}
+            "output": {"path": str(folder / "runs"), "run_id": run_id, "report": False}
             | sections.get("output", {}),
         }
         config = FitConfig.model_validate(values)
         run_fit(spark, config, Terminal(), overwrite=sections.get("overwrite", False))
-        return tmp_path / "runs" / run_id
+        return folder / "runs" / run_id
 
     return run
+
+
+@pytest.fixture
+def job(spark: SparkSession, tmp_path: Path) -> Callable[..., Path]:
+    """A function that fits rows by groups and returns the run's folder."""
+    return job_in(spark, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def plain(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, few_tasks: None) -> Path:
+    """The run of the three groups that tests read or compare with."""
+    return job_in(spark, tmp_path_factory.mktemp("plain"))(rows_of_groups())
 
 
 def groups_in(run: Path) -> pd.DataFrame:
@@ -115,13 +128,12 @@ def test_each_group_has_the_mixture_of_its_rows_alone(job: Callable[..., Path]) 
 
 
 def test_components_have_their_group_first_and_are_those_of_its_mixture(
-    job: Callable[..., Path],
+    plain: Path,
 ) -> None:
-    run = job(rows_of_groups())
-    components = pq.read_table(run / "components").to_pandas()
+    components = pq.read_table(plain / "components").to_pandas()
     expected = ["site", "component", "weight", "mean", "covariance"]
     assert list(components.columns) == expected
-    for _, group in groups_in(run).iterrows():
+    for _, group in groups_in(plain).iterrows():
         mixture = Mixture.from_json(group["model"])
         mine = components[components["site"] == group["site"]]
         assert mine["component"].tolist() == list(range(mixture.k))
@@ -130,13 +142,12 @@ def test_components_have_their_group_first_and_are_those_of_its_mixture(
 
 
 def test_the_bits_hang_on_neither_files_nor_order_nor_tasks(
-    job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    job: Callable[..., Path], plain: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = rows_of_groups()
-    first = groups_in(job(rows, run_id="a"))
     monkeypatch.setattr("sparkgmm.spark.groups._LEAST_TASKS", 7)
-    other = groups_in(job(rows.sample(frac=1, random_state=9), files=3, run_id="b"))
-    pd.testing.assert_frame_equal(first, other)
+    other = groups_in(job(rows.sample(frac=1, random_state=9), files=3))
+    pd.testing.assert_frame_equal(groups_in(plain), other)
 
 
 def test_one_group_that_cannot_be_fitted_does_not_end_the_others(
@@ -256,10 +267,13 @@ def test_null_and_nan_are_a_group_and_group_columns_are_no_features(
 
 
 def test_a_group_too_large_for_a_worker_is_fitted_by_the_ordinary_engine(
-    job: Callable[..., Path], spark: SparkSession, capsys: pytest.CaptureFixture[str]
+    job: Callable[..., Path],
+    plain: Path,
+    spark: SparkSession,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = rows_of_groups()
-    small = groups_in(job(rows, run_id="a")).set_index("site")
+    small = groups_in(plain).set_index("site")
     spark.conf.set("spark.sparkgmm.groupBytes", 16 * 100)
     try:
         run = job(rows, run_id="b")
@@ -276,10 +290,12 @@ def test_a_group_too_large_for_a_worker_is_fitted_by_the_ordinary_engine(
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_groups_that_are_missing(
-    job: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    job: Callable[..., Path],
+    plain: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = rows_of_groups()
-    whole = groups_in(job(rows, run_id="a"))
 
     def write_some(self: Any, found: Any) -> None:
         write(self, found.where("site = 'north'"))
@@ -292,7 +308,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_groups_that_are_missing(
             job(rows, run_id="b")
     run = job(rows, run_id="b")
     assert "1 groups of an earlier attempt are done" in capsys.readouterr().err
-    pd.testing.assert_frame_equal(whole, groups_in(run))
+    pd.testing.assert_frame_equal(groups_in(plain), groups_in(run))
     assert not (run / "state").exists()
 
 
@@ -346,12 +362,11 @@ def test_each_row_is_scored_by_the_mixture_of_its_group(
 
 
 def test_a_group_column_of_another_type_is_named_with_both_types(
-    job: Callable[..., Path], spark: SparkSession, tmp_path: Path
+    plain: Path, spark: SparkSession, tmp_path: Path
 ) -> None:
-    run = job(rows_of_groups())
     other = pd.DataFrame({"site": [1, 2], "x": 1.0, "y": 2.0})
     with pytest.raises(InputError, match="'site' of type string, which is of type bigint"):
-        scored_rows(spark, tmp_path, run, other)
+        scored_rows(spark, tmp_path, plain, other)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Jobs:
         """Run a fit job and return the run."""
         values: dict[str, Any] = {
             "input": {"path": str(write(self.folder / run_id, X)), "missing": "model"},
-            "model": {"k": 3, "n_init": 2},
+            "model": {"k": 3, "init": "k-means++", "n_init": 3},
             "output": {"path": str(self.folder / "runs"), "run_id": run_id, "report": False},
         }
         for name, section in sections.items():
@@ -77,7 +77,7 @@ def mixture_of(run: Path) -> Mixture:
 
 def test_every_row_counts_and_the_model_is_that_of_the_rows_in_memory(jobs: Jobs) -> None:
     X = table(0)
-    run = jobs.fit(X, output={"report": True})
+    run = jobs.fit(X, model={"init": "auto", "n_init": 2}, output={"report": True})
     metrics = read(run, "metrics.json")
     assert (metrics["rows_read"], metrics["rows_used"], metrics["rows_invalid"]) == (N, N, 0)
     assert metrics["missing_by_column"] == dict(
@@ -134,7 +134,7 @@ def test_an_update_and_its_drift_go_on_over_nulls(jobs: Jobs) -> None:
     jobs.fit(table(0), **drift)
     second = jobs.fit(table(1), "second", model={"update": str(jobs.folder / "runs")}, **drift)
     both = np.concatenate([table(0), table(1)])
-    whole = fit_array(both, 3, missing="model", n_init=2).mixture
+    whole = fit_array(both, 3, missing="model", init="k-means++", n_init=3).mixture
     np.testing.assert_allclose(mixture_of(second).means, whole.means, atol=0.05)
     metrics = read(second, "metrics.json")
     assert metrics["log_likelihood"] == pytest.approx(

@@ -51,15 +51,14 @@ def parquet(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "rows.parquet")
 
 
-@pytest.fixture
-def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
-    """A function that runs the job and returns the folder of the run."""
+def fit_into(spark: SparkSession, folder: Path, parquet: str) -> Fit:
+    """Return a function that runs the job and returns the folder of the run."""
 
     def run(overwrite: bool = False, **sections: dict[str, Any]) -> Path:
         base: dict[str, dict[str, Any]] = {
             "input": {"path": parquet, **BESIDE},
             "model": {"k": 3, "n_init": 2, "init": "k-means++"},
-            "output": {"path": str(tmp_path / "runs"), "run_id": "one", "report": False},
+            "output": {"path": str(folder / "runs"), "run_id": "one", "report": False},
         }
         drift = sections.pop("drift", None)
         values = {key: {**value, **sections.get(key, {})} for key, value in base.items()}
@@ -68,6 +67,18 @@ def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
         return Path(config.output.path) / str(config.output.run_id)
 
     return run
+
+
+@pytest.fixture
+def fit(spark: SparkSession, tmp_path: Path, parquet: str) -> Fit:
+    """A function that runs the job and returns the folder of the run."""
+    return fit_into(spark, tmp_path, parquet)
+
+
+@pytest.fixture(scope="module")
+def fitted(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, parquet: str) -> Path:
+    """The run of all columns, whose model is read and scored by."""
+    return fit_into(spark, tmp_path_factory.mktemp("fitted"), parquet)()
 
 
 def fitted_here(table: pd.DataFrame, **options: Any) -> FitResult:
@@ -134,9 +145,9 @@ def _score(spark: SparkSession, run: Path, path: str, tmp_path: Path, **more: An
 
 
 def test_scoring_integrates_over_nulls_and_levels_that_were_not_seen(
-    spark: SparkSession, fit: Fit, tmp_path: Path
+    spark: SparkSession, fitted: Path, tmp_path: Path
 ) -> None:
-    run = fit()
+    run = fitted
     mixture = mixture_of(run)
     table = table_of(300, seed=1)
     table["kind"] = table["kind"].where(table.index % 3 > 0, None)
@@ -162,9 +173,9 @@ def test_scoring_integrates_over_nulls_and_levels_that_were_not_seen(
 
 
 def test_levels_that_the_model_does_not_have_are_counted_and_told(
-    spark: SparkSession, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit()
+    run = fitted
     table = table_of(300, seed=1)
     table["code"] = table["code"].astype(float).where(table.index > 0, None)  # 1.0, beside a null
     table.loc[:4, "kind"] = ["new", None, "X", "x", "other"]
@@ -203,9 +214,9 @@ def test_bad_counts_are_invalid_rows_that_name_their_column(fit: Fit, tmp_path: 
 
 
 def test_a_mixed_table_is_imputed_predicted_and_told_by_its_cells(
-    spark: SparkSession, fit: Fit, tmp_path: Path
+    spark: SparkSession, fitted: Path, tmp_path: Path
 ) -> None:
-    run = fit()
+    run = fitted
     mixture = mixture_of(run)
     table = table_of(300, seed=1).assign(id=range(300))
     gone = np.random.default_rng(0).random((300, 5)) < 0.3

@@ -199,7 +199,8 @@ def test_warm_nights_of_many_rows_pass_over_them_less_often(
         write_rows(tmp_path / f"{night}.parquet", 200_000, centres, seed)
         for nights in (warm, cold):
             start = {"warm_start": str(nights.root)} if nights is warm else {}
-            nights.fit({**nights.values(night, **start), "drift": None})
+            values = nights.values(night, init="auto", **start)
+            nights.fit({**values, "drift": None})
     ran = {
         name: [nights.json(night, "metrics.json") for night in "bcde"]
         for name, nights in (("warm", warm), ("cold", cold))

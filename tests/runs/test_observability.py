@@ -39,7 +39,7 @@ def configured(tmp_path: Path, write_csv: Callable[..., str]) -> Configured:
                 "features": ["eruptions", "waiting"],
                 "invalid_rows": "quarantine",
             },
-            "model": {"k": [1, 2], "n_init": 2},
+            "model": {"k": [1, 2], "init": "k-means++", "n_init": 2},
             "output": {"path": str(tmp_path / "runs"), "run_id": "a", "report": False, **output},
         }
         return FitConfig.model_validate(values)

@@ -384,8 +384,17 @@ def test_an_append_adds_the_rejected_rows_too(
     assert spark.read.parquet(str(tmp_path / "scored" / "_rejected")).count() == 2 * 3
 
 
-@pytest.mark.parametrize("mode", ["overwrite", "append"])
-@pytest.mark.parametrize("cause", ["an invalid row", "a row that cannot be read", "a full disk"])
+@pytest.mark.parametrize(
+    ("cause", "mode"),
+    [
+        pytest.param("an invalid row", "overwrite", marks=pytest.mark.long),
+        ("an invalid row", "append"),
+        ("a row that cannot be read", "overwrite"),
+        pytest.param("a row that cannot be read", "append", marks=pytest.mark.long),
+        ("a full disk", "overwrite"),
+        ("a full disk", "append"),
+    ],
+)
 def test_a_job_that_fails_late_leaves_the_old_output_as_it_was(
     score: Score,
     rows: np.ndarray,

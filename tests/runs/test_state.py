@@ -79,7 +79,7 @@ class Job:
         pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), self.parquet / name)
 
     def run(self, overwrite: bool = False, run_id: str = "night", **model: Any) -> Path:
-        model = {"k": [2, 3], "n_init": 2, **model}
+        model = {"k": [2, 3], "init": "k-means++", "n_init": 2, **model}
         values = {
             "input": {"path": str(self.parquet)},
             "model": model,

@@ -52,4 +52,4 @@ def model(mixture: Mixture) -> GaussianMixtureModel:
 @pytest.fixture
 def quick() -> Callable[..., GaussianMixture]:
     """A function that returns an estimator of few starts."""
-    return lambda **params: GaussianMixture(nInit=2).setParams(**params)
+    return lambda **params: GaussianMixture(initMode="k-means++", nInit=2).setParams(**params)

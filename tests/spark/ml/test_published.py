@@ -35,6 +35,11 @@ PLANE = np.array([
 # fmt: on
 
 
+def cheap(**params: Any) -> GaussianMixture:
+    """Return an estimator of two components, for what is not about its starts."""
+    return GaussianMixture(k=2, initMode="k-means++", **params)
+
+
 def assert_model(
     model: GaussianMixtureModel, weights: Any, means: Any, covariances: Any, tolerance: float
 ) -> None:
@@ -72,9 +77,10 @@ def test_two_clusters_in_the_plane_as_mixtools_finds_them(frame: Any) -> None:
 
 def test_equal_weights_change_nothing(frame: Any) -> None:
     df = frame(PLANE)
-    plain = GaussianMixture(k=2).fit(df)
+    plain = GaussianMixture(k=2, nInit=3).fit(df)
     for weight in (1.0, 10.0, 100.0):
-        weighted = GaussianMixture(k=2, weightCol="w").fit(df.withColumn("w", F.lit(weight)))
+        gm = GaussianMixture(k=2, nInit=3, weightCol="w")
+        weighted = gm.fit(df.withColumn("w", F.lit(weight)))
         mixture = plain.mixture
         assert_model(weighted, mixture.weights, mixture.means, mixture.covariances, 1e-6)
         assert weighted.summary.logLikelihood == pytest.approx(
@@ -84,8 +90,8 @@ def test_equal_weights_change_nothing(frame: Any) -> None:
 
 def test_a_row_of_weight_three_is_three_rows(frame: Any) -> None:
     times = np.arange(len(PLANE)) % 3
-    heavy = GaussianMixture(k=2, weightCol="w").fit(frame(PLANE, w=times.tolist()))
-    many = GaussianMixture(k=2).fit(frame(np.repeat(PLANE, times, axis=0)))
+    heavy = cheap(weightCol="w").fit(frame(PLANE, w=times.tolist()))
+    many = cheap().fit(frame(np.repeat(PLANE, times, axis=0)))
     mixture = many.mixture
     assert_model(heavy, mixture.weights, mixture.means, mixture.covariances, 1e-6)
     assert heavy.summary.logLikelihood == pytest.approx(many.summary.logLikelihood, abs=1e-6)
@@ -94,10 +100,10 @@ def test_a_row_of_weight_three_is_three_rows(frame: Any) -> None:
 @pytest.mark.parametrize("kind", ["array<double>", "array<float>"])
 def test_arrays_are_as_good_as_vectors(spark: Any, frame: Any, kind: str) -> None:
     single = PLANE.astype(np.float32).astype(np.float64)  # what an array of floats can hold
-    expected = GaussianMixture(k=2).fit(frame(single))
+    expected = cheap().fit(frame(single))
     arrays = spark.createDataFrame([(row.tolist(),) for row in single], "features array<double>")
     arrays = arrays.select(F.col("features").cast(kind))
-    model = GaussianMixture(k=2).fit(arrays)
+    model = cheap().fit(arrays)
     assert model.summary.logLikelihood == pytest.approx(expected.summary.logLikelihood, abs=1e-6)
     rows = model.transform(arrays).select("probability").collect()
     R = np.array([row.probability.toArray() for row in rows])
@@ -106,7 +112,7 @@ def test_arrays_are_as_good_as_vectors(spark: Any, frame: Any, kind: str) -> Non
 
 def test_fit_transform_and_summary(frame: Any) -> None:
     df = frame(PLANE)
-    gm = GaussianMixture(k=2, maxIter=3, predictionCol="gm_p", probabilityCol="gm_q")
+    gm = cheap(maxIter=3, predictionCol="gm_p", probabilityCol="gm_q")
     model = gm.fit(df)
     assert model.uid == gm.uid
     assert (len(model.weights), len(model.gaussians), model.numFeatures) == (2, 2, 2)
@@ -134,13 +140,13 @@ def test_fit_transform_and_summary(frame: Any) -> None:
 
 
 def test_the_log_likelihood_is_that_of_the_models_very_parameters(frame: Any) -> None:
-    model = GaussianMixture(k=2, maxIter=2).fit(frame(PLANE))
+    model = cheap(maxIter=2).fit(frame(PLANE))
     expected = e_step(model.mixture, PLANE).log_density.sum()
     assert model.summary.logLikelihood == pytest.approx(expected, rel=1e-12)
 
 
 def test_one_vector_is_predicted_as_its_row_is(frame: Any) -> None:
-    model = GaussianMixture(k=2).fit(frame(PLANE))
+    model = cheap().fit(frame(PLANE))
     for row in model.transform(frame(PLANE)).collect():
         assert model.predict(row.features) == row.prediction
         np.testing.assert_allclose(model.predictProbability(row.features), row.probability)
@@ -149,12 +155,12 @@ def test_one_vector_is_predicted_as_its_row_is(frame: Any) -> None:
 
 def test_aggregation_depth_has_no_effect(frame: Any) -> None:
     df = frame(PLANE)
-    models = [GaussianMixture(k=2, aggregationDepth=depth).fit(df) for depth in (2, 5)]
+    models = [cheap(aggregationDepth=depth).fit(df) for depth in (2, 5)]
     assert models[0].mixture == models[1].mixture
 
 
 def test_columns_carry_what_other_stages_want_to_know(frame: Any) -> None:
-    model = GaussianMixture(k=2).fit(frame(PLANE))
+    model = cheap().fit(frame(PLANE))
     ours = model.transform(frame(PLANE)).schema
     scored_by = {"sparkgmm": {"model": model._key, "featuresCol": "features"}}
     of_labels = {"ml_attr": {"type": "nominal", "num_vals": 2}}
@@ -163,7 +169,7 @@ def test_columns_carry_what_other_stages_want_to_know(frame: Any) -> None:
 
 
 def test_the_gaussians_as_a_table_are_those_of_spark(frame: Any) -> None:
-    model = GaussianMixture(k=2).fit(frame(PLANE))
+    model = cheap().fit(frame(PLANE))
     rows = model.gaussiansDF.collect()
     for row, gaussian in zip(rows, model.gaussians, strict=True):
         assert row.mean.asML() == gaussian.mean
