@@ -194,7 +194,7 @@ def test_warm_nights_of_many_rows_pass_over_them_less_often(
     warm = NightlyFits(spark, tmp_path)
     cold = NightlyFits(spark, tmp_path)
     cold.root = tmp_path / "cold"
-    centres = 3.0 * np.array([[0, 0], [1, 0], [0, 1]])
+    centres = 1.5 * np.array([[0, 0], [1, 0], [0, 1]])
     for seed, night in enumerate("abcde"):
         write_rows(tmp_path / f"{night}.parquet", 200_000, centres, seed)
         for nights in (warm, cold):
