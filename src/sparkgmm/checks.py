@@ -21,6 +21,8 @@ from sparkgmm.products import Array
 
 # Means farther from the rows than so many of their ranges leave no digits of the distances.
 _FAR = 1e6
+# Eigenvalues and -vectors make a matrix again to so many units of rounding of its largest value.
+_ROUNDINGS = 64
 _MARGINAL = Way("give mixture.marginal(mixture.features)")
 
 
@@ -432,7 +434,10 @@ def structure(covariances: Array, family: Family) -> None:
     k, d = covariances.shape[:2]
     like = family.read(covariances, np.ones(d)).dense(k)
     sd = np.sqrt(np.abs(np.einsum("kii->ki", covariances)))
-    off = np.abs(covariances - like) > 1e-8 * sd[:, :, None] * sd[:, None, :]
+    # eigenvectors are exact to the rounding of the widest feature, however narrow the others are
+    rounding = _ROUNDINGS * np.finfo(float).eps * sd.max(axis=1, initial=0.0) ** 2
+    most = 1e-8 * sd[:, :, None] * sd[:, None, :] + rounding[:, None, None]
+    off = np.abs(covariances - like) > most
     if off.any():
         j = int(np.argwhere(off)[0, 0])
         raise InputError(

@@ -112,3 +112,10 @@ def test_a_component_whose_rows_are_equal_has_no_shape() -> None:
     with pytest.raises(np.linalg.LinAlgError, match="eigenvalue"):
         VEV.estimate(moments._replace(second=second))
     VEV.estimate(moments._replace(second=second, ridge=1e-6))
+
+
+def test_columns_of_unlike_scales_are_no_error() -> None:
+    """Eigenvectors know a column of unit width beside one of 1e4 to 1e-8 at best."""
+    X = np.random.default_rng(0).normal(size=(800, 4)) * [1, 100, 1e4, 1]
+    found = fit_array(X, 1, covariance_type="VEV").mixture
+    np.testing.assert_allclose(found.covariances[0], np.cov(X.T, bias=True), rtol=1e-3, atol=1e-6)
