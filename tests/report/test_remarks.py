@@ -58,7 +58,7 @@ def test_what_is_left_to_the_limit_is_told_where_it_is_known(sound: Run) -> None
 
 def test_rows_that_were_set_aside_are_told_with_column_and_value(sound: Run) -> None:
     said = said_of(sound, set_aside=(Aside("waiting", 5555.0, 1.0),))
-    assert "1 row lies more than twenty times as far out" in said
+    assert "1 row lies far out of all proportion" in said
     assert "at waiting = 5555, and was set aside" in said
 
 

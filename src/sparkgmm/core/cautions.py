@@ -95,14 +95,14 @@ def set_aside(chosen: Candidate, names: Mapping[str, str]) -> Iterator[Caution]:
     """Say which rows are no part of the fit since they lie too far out."""
     if not chosen.set_aside:
         return
-    n = round(chosen.set_aside[0].rows)
+    n = chosen.n_set_aside
     where = ", ".join(f"{a.feature} = {a.value:.9g}" for a in chosen.set_aside[:_COLUMNS])
     more = len(chosen.set_aside) - _COLUMNS
-    where += f" and {more} more columns" if more > 0 else ""
+    where += f" and {more} more column{'s' * (more > 1)}" if more > 0 else ""
     example = "for example " if n > 1 else ""
     problem = (
-        f"{n} row{'s lie' if n > 1 else ' lies'} more than twenty times as far out as all "
-        f"others, {example}at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, "
+        f"{n} row{'s lie' if n > 1 else ' lies'} far out of all proportion to the others, "
+        f"{example}at {where}, and {'were' if n > 1 else 'was'} set aside: the mixture, "
         "its log-likelihood and its criteria are of the others"
     )
     remedies: list[Remedy] = ["correct such values", ("leave out such rows with", WHERE)]

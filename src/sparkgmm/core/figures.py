@@ -49,10 +49,6 @@ def _starts(candidate: Candidate) -> str:
     return f"{candidate.n_agreeing} of {candidate.n_starts}"
 
 
-def _set_aside(candidate: Candidate) -> int:
-    return round(candidate.set_aside[0].rows) if candidate.set_aside else 0
-
-
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "k", attrgetter("k"), Exposed("components", "Components of the mixture."), Column("k", "d")
@@ -119,7 +115,7 @@ FIGURES: tuple[Figure, ...] = (
         Exposed("distance_nats", "Estimated distance to the maximum, a row."),
     ),
     Figure("n_components_dropped", attrgetter("n_dropped")),
-    Figure("n_rows_set_aside", _set_aside),
+    Figure("n_rows_set_aside", attrgetter("n_set_aside")),
     Figure("regularised_share", attrgetter("regularised")),
     Figure("degenerate", attrgetter("degenerate")),
 )

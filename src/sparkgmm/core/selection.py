@@ -123,6 +123,11 @@ class Candidate(Criteria):
         return self.k + self.n_dropped
 
     @property
+    def n_set_aside(self) -> int:
+        """The rows that were set aside: one at least where some were, however little they weigh."""
+        return max(1, round(self.set_aside[0].rows)) if self.set_aside else 0
+
+    @property
     def n_iter(self) -> int:
         """The passes over the data."""
         return len(self.log_likelihoods)

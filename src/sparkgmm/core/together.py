@@ -69,7 +69,7 @@ class FittedGroup:
             chosen.weight,
             chosen.n_parameters,
             chosen.n_iter,
-            round(max((aside.rows for aside in chosen.set_aside), default=0.0)),
+            chosen.n_set_aside,
         )
 
 

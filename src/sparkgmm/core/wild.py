@@ -25,12 +25,10 @@ from sparkgmm.core.statistics import Kernel, Sums
 from sparkgmm.core.widths import ATOM_ROWS, HANDFUL, is_handful
 from sparkgmm.core.within import Bounds, ProfileKernel, Within
 from sparkgmm.parts import Column
-from sparkgmm.products import Array, diagonal
+from sparkgmm.products import Array
 
-# A row is wild if it is so many times as far from the middle as any that is not ...
+# A row is wild if it is so many times as far from the middle as any that is not.
 FAR = 20.0
-# ... and all that are make so much of the feature's variance: no less than all the others.
-_SHARE = 0.5
 # A sample's median is no farther from the mean of all rows than so many standard deviations.
 _MEDIAN_FROM_MEAN = 1.5
 
@@ -84,12 +82,7 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     n_wild = float((profile.weight - tamed.weight) * per_weight)
     if not is_handful(n_wild, profile.weight * per_weight):
         return rows, ()
-    d = len(profile.mean)
-    numeric = [i for i in which if i < d]
-    left = diagonal(tamed.scatter)[numeric] / diagonal(profile.scatter)[numeric]
-    if (left > 1 - _SHARE).any() or not (tamed.low < tamed.high).all():
-        return rows, ()
-    if not all(_decides(rows, bounds, sample, i) for i in which if i >= d):
+    if not (tamed.low < tamed.high).all():
         return rows, ()
     aside = tuple(
         Aside(_name(rows, features, i), _farthest(_range(rows, i), bounds, i), n_wild)
@@ -131,19 +124,6 @@ def _column(blocks: Sequence[Block], i: int) -> tuple[Array, Array]:
     weights = _weights(blocks)
     missing = np.isnan(values)
     return (values[~missing], weights[~missing]) if missing.any() else (values, weights)
-
-
-def _decides(rows: Rows, bounds: Bounds, tamed: Sequence[Block], i: int) -> bool:
-    """Say whether the farthest value of a column beside the numeric ones has its share of variance.
-
-    `tamed` is the sample of the rows within bounds.
-    """
-    values, weights = _column(tamed, i)
-    mean = float(np.average(values, weights=weights))
-    each = rows.profile.weight / float(_weights(rows.sample).sum())
-    others = float(weights @ (values - mean) ** 2) * each
-    wild = (_farthest(_range(rows, i), bounds, i) - mean) ** 2 / rows.profile.rows_per_weight
-    return others <= (1 - _SHARE) * (others + wild)
 
 
 def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
