@@ -236,7 +236,7 @@ def test_a_row_less_far_out_hides_no_other() -> None:
 
 @pytest.mark.parametrize("times", [22, 60])
 def test_one_row_of_many_that_makes_little_of_the_variance_changes_no_cluster(times: float) -> None:
-    """It makes a fifth of it, and six times that of the component that would take it."""
+    """It makes less than half of it, and most of that of the component that would take it."""
     X = two_clusters(10_000)
     middle = np.median(X[:, 1])
     W = X.copy()
