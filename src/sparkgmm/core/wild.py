@@ -80,9 +80,8 @@ def set_aside(rows: Rows, features: Sequence[str] | None) -> tuple[Rows, tuple[A
     tamed = _profile_within(rows, bounds, sample)
     per_weight = profile.rows_per_weight
     n_wild = float((profile.weight - tamed.weight) * per_weight)
-    if not is_handful(n_wild, profile.weight * per_weight):
-        return rows, ()
-    if not (tamed.low < tamed.high).all():
+    varied = (tamed.low < tamed.high).all()
+    if not (varied and is_handful(n_wild, profile.weight * per_weight)):
         return rows, ()
     aside = tuple(
         Aside(_name(rows, features, i), _farthest(_range(rows, i), bounds, i), n_wild)
@@ -150,9 +149,9 @@ def _bounds(rows: Rows) -> tuple[Bounds, list[int]] | None:
 def _may_be_wild(profile: Profile) -> NDArray[np.bool_]:
     """Say by their ranges in which features rows may be wild: in most none is far enough out.
 
-    Rows that are not wild are within a tenth of the farthest distance from the median, the others
-    are a share p of all. So the variance is at most 1/100 + p of that distance's square, and the
-    median is no farther from the mean than a standard deviation.
+    Rows that are not wild are within 1 / sqrt(FAR) of the farthest distance from the median, the
+    others are a share p of all. So the variance is at most 1 / FAR + p of that distance's square,
+    and the median is no farther from the mean than a standard deviation.
     """
     if profile.seen is not None:
         return np.ones(len(profile.mean), dtype=bool)

@@ -172,7 +172,9 @@ class Ground:
 
         One row is enough to widen a component: on rows without it other optima are the best.
         """
-        some = np.arange(self.n) % max(1, -(-self.n // most)) == 0
+        if self.n <= most:
+            return self
+        some = np.arange(self.n) % -(-self.n // most) == 0
         if is_handful(int((~self.core).sum()), self.n):
             some |= ~self.core
         return Ground(self.seeds.take(some))
