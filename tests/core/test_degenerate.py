@@ -5,14 +5,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from helpers.data_sets import TEXTBOOK, clusters, faithful, iris
+from helpers.searches import starts_for
 from sparkgmm import fit_array
 from sparkgmm.errors import FitError, InputError, SparkGmmError
 from sparkgmm.mixture import COVARIANCE_TYPES
-
-
-def starts_for(kind):
-    """Return `init`: the whole search for one covariance type, the cheap starts for the others."""
-    return "auto" if kind == "full" else "k-means++"
 
 
 def assert_sound(found):

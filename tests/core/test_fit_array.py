@@ -6,6 +6,7 @@ import pytest
 from sklearn.mixture import GaussianMixture
 
 from helpers.data_sets import TEXTBOOK, clusters, faithful, random_mixture
+from helpers.searches import starts_for
 from sparkgmm import fit_array
 from sparkgmm.errors import InputError, SparkGmmError
 from sparkgmm.mixture import COVARIANCE_TYPES
@@ -101,7 +102,7 @@ def test_the_result_tells_convergence_and_passes():
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_a_fit_goes_on_from_the_parameters_given(covariance_type):
-    init = "auto" if covariance_type == "full" else "k-means++"
+    init = starts_for(covariance_type)
     best = fit_array(X, 2, covariance_type=covariance_type, init=init)
     precisions = np.linalg.inv(best.mixture.covariances)
     again = fit_array(

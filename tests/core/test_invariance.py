@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from helpers.data_sets import faithful, random_mixture
+from helpers.searches import starts_for
 from sparkgmm import fit_array
 from sparkgmm.mixture import COVARIANCE_TYPES
 
@@ -23,10 +24,6 @@ def grid():
 # The whole search tries many more starts: what holds of EM at any start is seen of the cheap ones,
 # and of the search in one covariance type.
 CHEAP = st.just("k-means++")
-
-
-def starts_for(kind):
-    return "auto" if kind == "full" else "k-means++"
 
 
 def fitted(X, kind="full", k=2, **options):

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal, poisson
 
+from helpers.searches import starts_for
 from sparkgmm import Mixture, fit_array
 from sparkgmm.core.rows import LocalRows
 from sparkgmm.errors import InputError
@@ -122,7 +123,7 @@ def test_latent_classes_are_found_and_counted() -> None:
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical", "VEV"])
 def test_the_likelihood_is_that_of_the_product_of_the_densities(covariance_type: str) -> None:
     table, _ = planted(800)
-    init = "auto" if covariance_type == "full" else "k-means++"
+    init = starts_for(covariance_type)
     result = fit_array(
         table, 2, covariance_type=covariance_type, counts=["visits"], init=init, n_init=2, tol=1e-4
     )

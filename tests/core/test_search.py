@@ -5,6 +5,7 @@ import pytest
 
 from helpers.builders import rows_of
 from helpers.data_sets import TEXTBOOK, clusters, faithful, iris, random_mixture
+from helpers.searches import starts_for
 from sparkgmm import fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.fit import fit, n_distinct
@@ -58,7 +59,7 @@ def test_candidates_that_share_their_passes_are_each_as_good_as_alone():
             candidate.k,
             covariance_type=candidate.covariance_type,
             reg_covar=0,
-            init="auto" if candidate.covariance_type == "full" else "k-means++",
+            init=starts_for(candidate.covariance_type),
         )
         assert candidate.log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-4)
 

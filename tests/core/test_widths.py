@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.builders import rows_of
 from helpers.data_sets import TEXTBOOK, faithful, iris
+from helpers.searches import starts_for
 from sparkgmm import FitResult, fit_array
 from sparkgmm.core.em import Settings
 from sparkgmm.core.evidence import OverRows
@@ -25,12 +26,6 @@ from sparkgmm.covariances import FAMILIES
 from sparkgmm.covariances.stacks import Dense, Diagonal, Round
 from sparkgmm.errors import FitError
 from sparkgmm.mixture import COVARIANCE_TYPES, Array
-
-
-def starts_for(kind: str) -> str:
-    """Return `init`: the whole search for one covariance type, the cheap starts for the others."""
-    return "auto" if kind == "full" else "k-means++"
-
 
 # --- the bound
 
