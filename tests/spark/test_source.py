@@ -17,13 +17,22 @@ import pyarrow.parquet as pq
 import pytest
 from chispa import assert_df_equality
 from pyspark.ml.linalg import Vectors
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.errors import ConfigurationError, InputError
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.parts import level_of
-from sparkgmm.spark.source import Features, as_number, find_features, format_of, quoted, read
+from sparkgmm.spark.data_sources import check_format
+from sparkgmm.spark.source import (
+    Features,
+    as_number,
+    find_features,
+    format_of,
+    open_rows,
+    quoted,
+    read,
+)
 
 pytestmark = pytest.mark.spark
 
@@ -132,9 +141,29 @@ def test_where_that_is_no_predicate_is_refused_with_its_text(
     assert "'x', 'y'" in str(caught.value)
 
 
-def test_a_format_that_spark_does_not_know_is_refused(spark: SparkSession) -> None:
-    with pytest.raises(ConfigurationError, match="'deltalake' is no data source"):
-        read(spark, "x", "deltalake")
+@pytest.mark.parametrize("name", ["deltalake", "no.such.Source", "delta"])
+def test_a_format_that_spark_does_not_know_is_refused_before_python_workers_look_for_it(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(DataFrameReader, "load", lambda *_: pytest.fail("Spark was asked"))
+    with pytest.raises(ConfigurationError, match=f"{name}' (is no data source|needs the package)"):
+        open_rows(spark, "x", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["CSV", "binaryFile", "jdbc", "com.databricks.spark.csv", "org.apache.spark.sql.json"]
+)
+def test_a_format_that_spark_has_is_left_to_spark(spark: SparkSession, name: str) -> None:
+    check_format(spark, name)
+
+
+def test_where_python_may_define_data_sources_spark_looks_for_them(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyspark_huggingface").mkdir()
+    (tmp_path / "pyspark_huggingface" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    check_format(spark, "huggingface")
 
 
 @pytest.mark.parametrize("path", ["absent.csv", ["absent.csv", "too.csv"], "absent-*.csv"])

@@ -22,12 +22,12 @@ from pyspark.sql.types import StructType
 from sparkgmm.errors import ConfigurationError, SparkGmmError
 from sparkgmm.runs.config import ScoreOutputConfig
 from sparkgmm.runs.termination import sigterm_delayed
+from sparkgmm.spark.data_sources import check_format
 from sparkgmm.spark.file_systems import OUTPUT, error_of
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
 from sparkgmm.spark.table_errors import (
     NAMES,
-    check_package,
     first_sentence,
     lacks_catalog_class,
     no_source,
@@ -281,7 +281,8 @@ def differing(held: StructType, new: StructType, format_name: str) -> str | None
 def _store(spark: SparkSession, place: str | TableName, asked: str | None) -> Store:
     """Return how to write to a place; `asked` is the format that the user asked for, or None."""
     if not isinstance(place, TableName):
-        check_package(spark, asked, "output.format")
+        if asked is not None:
+            check_format(spark, asked, "output.format")
         return _DeltaPath(spark, place) if asked == "delta" else _iceberg_path(spark, place)
     found = _provider(spark, place)
     if found is None:

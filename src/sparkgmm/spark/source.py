@@ -33,12 +33,13 @@ from sparkgmm.formatting import quoted_list
 from sparkgmm.parts import BOOLEANS, MOST_LEVELS, WHOLE
 from sparkgmm.parts import Column as PartColumn
 from sparkgmm.spark.blocks import distinct_levels
+from sparkgmm.spark.data_sources import check_format, unknown_format
 from sparkgmm.spark.error_translation import input_at, translate, translated_errors
 from sparkgmm.spark.file_systems import INPUT, first_line, logging_when_slow, system_of
 from sparkgmm.spark.names import TableName
 from sparkgmm.spark.nanoseconds import load
 from sparkgmm.spark.storage import FileInfo, Folder, input_files
-from sparkgmm.spark.table_errors import FORMATS, check_package, no_source
+from sparkgmm.spark.table_errors import FORMATS
 from sparkgmm.spark.tables import Snapshot, pin, table_format, without_feed_columns
 
 if TYPE_CHECKING:
@@ -348,7 +349,8 @@ def read(
     _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
-    check_package(spark, source)
+    if source is not None:
+        check_format(spark, source)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
         options["inferSchema"] = True
@@ -386,12 +388,7 @@ def _reading(path: object, source: str | None) -> Iterator[None]:
         yield
     except Exception as error:
         if "DATA_SOURCE_NOT_FOUND" in str(error) or "Failed to find data source" in str(error):
-            if source in FORMATS:
-                raise no_source(source) from error
-            raise ConfigurationError(
-                f"input.format {source!r} is no data source of this Spark: use csv, parquet, json, "
-                "orc, or add its package with --packages"
-            ) from error
+            raise unknown_format(str(source)) from error
         known = translate(error, path)
         if known:
             raise known from error

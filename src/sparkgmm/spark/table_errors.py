@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from sparkgmm.errors import ConfigurationError, InputError, SparkGmmError
 from sparkgmm.spark.masking import masked
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 FORMATS = ("delta", "iceberg")
 NAMES = {"delta": "Delta", "iceberg": "Iceberg"}
@@ -28,14 +24,6 @@ _SETTINGS = {
 _PACKAGES = {
     ("delta", "4.1"): "io.delta:delta-spark_4.1_2.13:4.3.0",
     ("iceberg", "4.1"): "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
-}
-# The classes that Spark's reader finds by the format's name; the second is Databricks' own.
-_CLASSES = {
-    "delta": (
-        "org.apache.spark.sql.delta.sources.DeltaDataSource",
-        "com.databricks.sql.transaction.tahoe.sources.DeltaDataSource",
-    ),
-    "iceberg": ("org.apache.iceberg.spark.source.IcebergSource",),
 }
 _ARTIFACTS = {
     "delta": "io.delta:delta-spark",
@@ -83,31 +71,6 @@ def _package(format_name: str) -> str:
     minor = ".".join(spark_version().split(".")[:2])
     known = _PACKAGES.get((format_name, minor))
     return known or f"{_ARTIFACTS[format_name]} in the version made for Spark {minor}"
-
-
-def check_package(spark: SparkSession, format_name: str | None, key: str = "input.format") -> None:
-    """Refuse a table format whose package this Spark does not have; on Connect, let Spark do it.
-
-    Spark itself looks an unknown format up in a Python worker, whose traceback stands on standard
-    error where the driver ends before it.
-
-    Raises
-    ------
-    ConfigurationError
-        If `format_name` is delta or iceberg, and none of its classes is there.
-    """
-    jvm: Any = getattr(spark, "_jvm", None)  # a session of Connect has none
-    if format_name not in _CLASSES or jvm is None:
-        return
-    if not any(_is_there(jvm, name) for name in _CLASSES[format_name]):
-        raise no_source(format_name, key)
-
-
-def _is_there(jvm: Any, class_name: str) -> bool:
-    try:
-        return bool(jvm.org.apache.spark.util.Utils.classIsLoadable(class_name))
-    except Exception:  # it is, and does not fit this Spark: reading says how
-        return True
 
 
 def no_source(format_name: str, key: str = "input.format") -> ConfigurationError:

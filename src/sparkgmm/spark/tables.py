@@ -18,6 +18,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkgmm.errors import ConfigurationError, InputError
+from sparkgmm.spark.data_sources import check_format
 from sparkgmm.spark.masking import masked
 from sparkgmm.spark.names import TableName, backticked, place_named
 from sparkgmm.spark.storage import Folder
@@ -123,7 +124,7 @@ def pin(
     InputError
         If there is no such table, or it does not have the version.
     ConfigurationError
-        If the options cannot go together, or a catalog is missing.
+        If the options cannot go together, or a catalog or the format's package is missing.
 
     """
     if isinstance(place, TableName):
@@ -135,6 +136,8 @@ def pin(
         raise ConfigurationError(
             f"input.path is {place!r}, and format {format_name} reads one table: give one path"
         )
+    of_table = f"{place_named(place)} of format"
+    check_format(spark, format_name, of_table if isinstance(place, TableName) else "input.format")
     resolve = _pin_delta if format_name == "delta" else _pin_iceberg
     return resolve(spark, place, options, begun)
 
