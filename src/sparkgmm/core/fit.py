@@ -162,7 +162,7 @@ def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settin
     """Order each candidate's optima of the sample by a pass over all the rows.
 
     Each is off its limit there by about as much as the sample could not tell it by; what is near
-    the best stays its rival.
+    the best stays its rival, the first of its rivals before others.
     """
     runs = [state for winner in winners for state in winner.runs]
     measured = evidence.measure([state.model for state in runs], "optima of the sample")
@@ -170,11 +170,14 @@ def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settin
         Trajectory(state.model, m, target_k=state.target_k)
         for state, m in zip(runs, measured, strict=True)
     ]
-    ranked = _ranked(seen, winners, Race((), evidence, settings))
+    left = iter(seen)
     ordered = []
-    for winner, (best, *rest) in zip(winners, ranked, strict=True):
-        rivals = [r for r in rest if best.log_likelihood - r.log_likelihood < winner.margin]
-        ordered.append(replace(winner, state=best, rivals=tuple(rivals[:_RIVALS])))
+    for winner in winners:
+        mine = list(islice(left, len(winner.runs)))
+        best, *rest = sorted(mine, key=Race((), evidence, settings).rank)
+        near = [r for r in rest if best.log_likelihood - r.log_likelihood < winner.margin]
+        near.sort(key=lambda r: r is not mine[1])
+        ordered.append(replace(winner, state=best, rivals=tuple(near[:_RIVALS])))
     return ordered
 
 

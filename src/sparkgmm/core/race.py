@@ -25,6 +25,8 @@ HALVING_PASSES = 12
 # times what the last few did, and these do not grow: 2,000 rows by 1,000 columns, a cluster in
 # halves and two in one climb by 0.01 nats a row and pass, 40 below.
 _AT_BEST, _LAST = 30.0, 3
+# In the place of a run's number, for the best of those that ended.
+_ENDED = -1
 # Of so many components, those that starve are left out together.
 MANY = 32
 
@@ -114,7 +116,7 @@ class Race:
             for i in self._hopeless(models, ended):
                 del models[i]
             if halve and self.n_passes % HALVING_PASSES == 0:
-                for i in self._worse_half(models):
+                for i in self._worse_half(models, ended):
                     del models[i]
             self._report(len(models))
 
@@ -192,14 +194,21 @@ class Race:
                 leaving.append(i)
         return leaving
 
-    def _worse_half(self, live: Iterable[int]) -> list[int]:
-        by_key: dict[tuple[str, int], list[int]] = {}
+    def _worse_half(self, live: Iterable[int], ended: Sequence[Trajectory]) -> list[int]:
+        """Return the live runs of the worse half, among which is the best of those that ended.
+
+        So a slow run does not go on for long below one that ended.
+        """
+        pools: dict[tuple[str, int], list[tuple[tuple[int, int, float], int]]] = {}
         for i in live:
-            by_key.setdefault(self.states[i].candidate_key, []).append(i)
+            state = self.states[i]
+            pools.setdefault(state.candidate_key, []).append((self.rank(state), i))
         leaving = []
-        for runs in by_key.values():
-            runs.sort(key=lambda i: self.rank(self.states[i]))
-            leaving += runs[(len(runs) + 1) // 2 :]
+        for key, pool in pools.items():
+            done = [self.rank(state) for state in ended if state.candidate_key == key]
+            pool += [(rank, _ENDED) for rank in sorted(done)[:1]]
+            pool.sort()
+            leaving += [i for _, i in pool[(len(pool) + 1) // 2 :] if i != _ENDED]
         return leaving
 
 
