@@ -2,7 +2,7 @@
 
 Spark looks a name that it does not know up among the data sources that are written in Python, in a
 worker. Where the job then ends, by the error that there is no such source, that worker's traceback
-may stand before the one line that says so.
+may stand before the line that says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_format(spark: SparkSession, name: str, key: str = "input.format") -> N
     jvm: Any = getattr(spark, "_jvm", None)  # a session of Connect has none
     if jvm is None or name in _OWN or name.startswith(_OLD_NAMES):
         return
-    if not _is_class(jvm, name) and not _is_registered(jvm, name) and not _python_has_some():
+    if not _jvm_has(jvm, name) and not _python_has_some():
         raise unknown_format(name, key)
 
 
@@ -50,21 +50,22 @@ def unknown_format(name: str, key: str = "input.format") -> ConfigurationError:
     )
 
 
-def _is_class(jvm: Any, name: str) -> bool:
-    loadable = jvm.org.apache.spark.util.Utils.classIsLoadable
-    return bool(loadable(name) or loadable(f"{name}.DefaultSource"))
+def _jvm_has(jvm: Any, name: str) -> bool:
+    """Return whether a class on the class path has the name, or calls itself so; in doubt it has.
 
-
-def _is_registered(jvm: Any, name: str) -> bool:
-    """Return whether a class on the class path calls itself so, or one cannot say how it does."""
-    loader = jvm.org.apache.spark.util.Utils.getContextOrSparkClassLoader()
+    Where a class was made for another Spark, reading says which.
+    """
     try:
+        utils = jvm.org.apache.spark.util.Utils
+        if utils.classIsLoadable(name) or utils.classIsLoadable(f"{name}.DefaultSource"):
+            return True
+        loader = utils.getContextOrSparkClassLoader()
         register = jvm.java.lang.Class.forName(_REGISTER, True, loader)
         sources = jvm.java.util.ServiceLoader.load(register, loader).iterator()
         while sources.hasNext():
             if str(sources.next().shortName()).lower() == name.lower():
                 return True
-    except Exception:  # one was made for another Spark: reading says which
+    except Exception:
         return True
     return False
 
