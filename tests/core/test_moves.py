@@ -11,7 +11,7 @@ from sparkgmm import fit_array
 from sparkgmm.core.initialisation import Seeds
 from sparkgmm.core.merits import by_merit
 from sparkgmm.core.model import Model, to_mixture
-from sparkgmm.core.moves import CUTS, across_the_flattest, split_and_merge
+from sparkgmm.core.moves import CUTS, split_and_merge
 from sparkgmm.core.prior import Bounded
 from sparkgmm.core.profile import Frame, Profile
 from sparkgmm.core.repair import without
@@ -77,22 +77,6 @@ def test_a_cut_finds_a_small_cluster_within_a_wide_one() -> None:
     share = np.ones(len(Y))
     cuts = [cut(Y, share, rng) for _ in range(200) for cut in CUTS]
     assert any(each[980:].mean() > 0.9 and each[:980].mean() < 0.05 for each in cuts)
-
-
-def test_a_cut_across_the_flattest_direction_parts_two_clusters_that_overlap() -> None:
-    """Where they are as wide in all directions 2-means hardly sees it."""
-    rng = np.random.default_rng(0)
-    second = np.repeat([False, True], [1500, 2500])
-    Y = rng.normal(size=(4000, 10))
-    Y[second, 0] += 2.5  # the best that can be: nine in ten
-    Y = (Y - Y.mean(axis=0)) / Y.std(axis=0) @ np.linalg.qr(rng.normal(size=(10, 10)))[0]
-    share = np.ones(len(Y))
-
-    def agreement(labels: np.ndarray) -> float:
-        return float(max(np.mean(labels == second), np.mean(labels != second)))
-
-    assert agreement(across_the_flattest(Y, share, rng)) > 0.8
-    assert agreement(CUTS[0](Y, share, rng)) < 0.75
 
 
 def by_merit_of(seeds: Seeds, model: Model, most: int, least: float = -np.inf) -> list[Model]:

@@ -12,13 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from sparkgmm.core.model import Model
-from sparkgmm.core.moves import (
-    CUTS,
-    across_the_flattest,
-    in_own_coordinates,
-    likeness,
-    responsibilities,
-)
+from sparkgmm.core.moves import CUTS, in_own_coordinates, likeness, responsibilities
 from sparkgmm.core.prior import Prior
 from sparkgmm.core.short_runs import Sample, climb
 from sparkgmm.core.starts.ground import Ground
@@ -100,7 +94,6 @@ def _splits(
         own = Sample.of(local.seeds, len(sample.T))
         Y = in_own_coordinates(model, j, local)
         cuts = [cut(Y, local.w, rng) for _ in range(_CUTS_EACH) for cut in CUTS]
-        cuts.append(across_the_flattest(Y, local.w, rng))
         one = local.models([np.ones((1, local.n))], model.family)
         two = local.models((np.array([~second, second]) * 1.0 for second in cuts), model.family)
         of_one = climb(one, own, prior, 2)

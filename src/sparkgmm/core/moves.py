@@ -14,7 +14,6 @@ from sparkgmm.core.model import Model
 from sparkgmm.core.profile import bands
 from sparkgmm.core.short_runs import Sample
 from sparkgmm.core.starts.ground import Ground
-from sparkgmm.core.starts.kinds import flattest_projection
 from sparkgmm.density import Density
 from sparkgmm.products import Array
 
@@ -22,8 +21,6 @@ from sparkgmm.products import Array
 _FEWEST = 1 / 32
 # The halves of a component move to the means of their rows so many times at most.
 HALVING_ROUNDS = 5
-# The flattest direction is looked for from so many drawn at random.
-_DIRECTIONS = 16
 
 
 def split_and_merge(model: Model, seeds: Seeds, rng: np.random.Generator, most: int) -> list[Model]:
@@ -241,15 +238,6 @@ def _edge(values: Array, share: Array, below: float) -> float:
     order = np.argsort(values, kind="stable")
     passed = np.cumsum(share[order])
     return float(values[order[min(len(order) - 1, np.searchsorted(passed, below * passed[-1]))]])
-
-
-def across_the_flattest(Y: Array, share: Array, rng: np.random.Generator) -> Array:
-    """Cut by 2-means along the direction of least kurtosis, in which two clusters lie apart.
-
-    Not one of CUTS: it takes many times as long.
-    """
-    along = flattest_projection(Y, share, rng, _DIRECTIONS)[:, None]
-    return _by_two_means(along, share, rng)
 
 
 CUTS = (_by_two_means, _by_a_ball, _by_a_line, _by_a_shell)

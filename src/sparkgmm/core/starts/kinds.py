@@ -101,22 +101,13 @@ def flattest(ground: Ground, k: int, rng: np.random.Generator) -> Array:
     """Clusters of k-means along the direction of least kurtosis: they lie apart in no other.
 
     Not one of KINDS: it is for tables of so many columns that a direction drawn at random shows
-    nothing.
-    """
-    along = flattest_projection(ground.whitened, ground.w, rng, _DIRECTIONS)
-    return _k_means(along[:, None], ground.w, k, rng)
-
-
-def flattest_projection(Y: Array, w: Array, rng: np.random.Generator, most: int) -> Array:
-    """Project whitened rows (n, d) of weights w onto the direction of least kurtosis, (n,).
-
-    From so many directions by the fixed points of Hyvarinen and Oja (1997), "A fast fixed-point
+    nothing. From many of them by the fixed points of Hyvarinen and Oja (1997), "A fast fixed-point
     algorithm for independent component analysis", eq. 11.
     """
-    share = w / w.sum()
-    Y = Y - share @ Y
+    share = ground.w / ground.w.sum()
+    Y = ground.whitened - share @ ground.whitened
     weighted = (Y * share[:, None]).T
-    A = rng.standard_normal((Y.shape[1], most))
+    A = rng.standard_normal((Y.shape[1], _DIRECTIONS))
     for _ in range(_TURNS):
         A /= np.linalg.norm(A, axis=0)
         along = Y @ A
@@ -124,7 +115,7 @@ def flattest_projection(Y: Array, w: Array, rng: np.random.Generator, most: int)
     along = Y @ (A / np.linalg.norm(A, axis=0))
     squared = along * along
     kurtosis = share @ (squared * squared) / np.maximum(share @ squared, 1e-300) ** 2
-    return np.asarray(along[:, int(np.argmin(kurtosis))])
+    return _k_means(along[:, [int(np.argmin(kurtosis))]], ground.w, k, rng)
 
 
 def balanced(ground: Ground, k: int, rng: np.random.Generator) -> Array:
