@@ -123,7 +123,7 @@ def _fit(
     reseed = reseed_from(rows, search, frame)
     race = Race(states, evidence, settings, progress, reseed)
     race.run(rows.profile.n_rows)
-    race.states = [ranked[0] for ranked in _ranked(race.states, winners, race)]
+    race.states = [min(runs, key=race.rank) for runs in _of_each(race.states, winners)]
     n_passes += race.n_passes
     if starts is None and not search.lenient:
         n_passes += _without_spikes(race, rows, search.seed)
@@ -170,23 +170,20 @@ def _by_all_rows(winners: Sequence[Winner], evidence: Evidence, settings: Settin
         Trajectory(state.model, m, target_k=state.target_k)
         for state, m in zip(runs, measured, strict=True)
     ]
-    left = iter(seen)
+    rank = Race((), evidence, settings).rank
     ordered = []
-    for winner in winners:
-        mine = list(islice(left, len(winner.runs)))
-        best, *rest = sorted(mine, key=Race((), evidence, settings).rank)
+    for winner, mine in zip(winners, _of_each(seen, winners), strict=True):
+        best, *rest = sorted(mine, key=rank)
         near = [r for r in rest if best.log_likelihood - r.log_likelihood < winner.margin]
         near.sort(key=lambda r: r is not mine[1])
         ordered.append(replace(winner, state=best, rivals=tuple(near[:_RIVALS])))
     return ordered
 
 
-def _ranked(
-    states: Sequence[Trajectory], winners: Sequence[Winner], race: Race
-) -> list[list[Trajectory]]:
-    """Cut states into those of each winner's runs, which they took the place of; best first."""
+def _of_each(states: Sequence[Trajectory], winners: Sequence[Winner]) -> list[list[Trajectory]]:
+    """Cut states into those of each winner's runs, which they took the place of."""
     left = iter(states)
-    return [sorted(islice(left, len(winner.runs)), key=race.rank) for winner in winners]
+    return [list(islice(left, len(winner.runs))) for winner in winners]
 
 
 def _without_spikes(race: Race, rows: Rows, seed: int) -> int:
