@@ -349,7 +349,7 @@ def read(
     _check_reachable(spark, path)
     table = isinstance(path, TableName)
     source = None if table else format or _format_inside(spark, path) or format_of(path)
-    if source is not None:
+    if source is not None and source not in FORMATS:  # for those it was done to settle the version
         check_format(spark, source)
     options = dict(options or {})
     if source == "csv" and not {"inferschema", "schema"} & {key.lower() for key in options}:
